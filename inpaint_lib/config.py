@@ -1,0 +1,221 @@
+"""One profile in, one frozen configuration out; unknown, missing and ill-typed keys fail by name."""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Model:
+    """How one architecture is built and trained."""
+
+    widths: dict  # keyword arguments of the architecture's create()
+    mask_family: str  # holes it is trained with
+    lr_g: float
+    lr_d: float
+    betas: tuple[float, float]  # Adam
+    loss_weights: dict  # "adversarial" and the objective's own terms
+
+
+@dataclass(frozen=True)
+class Config:
+    """A profile: everything a study depends on. config/tiny.yaml comments every key."""
+
+    datasets: tuple[str, ...]
+    architectures: tuple[str, ...]
+    setups: tuple[str, ...]
+    seeds: tuple[int, ...]
+    image_size: int
+    train_images: int
+    test_images: int
+    data_seed: int
+    mask_seed: int
+    mask_widths: tuple[int, ...]
+    total_images: int
+    batch_size: int
+    models: dict[str, Model]
+    l1_normalisation: str
+    perceptual_weights: str
+    perceptual_width: int
+    device: str
+    precision: str
+    threads: int
+    jobs: int
+    log_every: int
+    checkpoint_seconds: float
+    evaluation_batch: int
+    sample_images: int
+
+    @property
+    def steps(self):
+        return self.total_images // self.batch_size
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message names the key and how to mend it."""
+
+
+def profiles():
+    return sorted(p.stem for p in (ROOT / "config").glob("*.yaml"))
+
+
+def load(profile, overrides=None):
+    """Read config/<profile>.yaml (or a path to a YAML file), apply `overrides` {"dotted.key": value}, validate.
+
+    Raises ConfigError with the file and the key.
+    """
+    path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else ROOT / "config" / f"{profile}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"no profile {str(profile)!r}: choose one of {', '.join(profiles())}")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
+    for key, value in (overrides or {}).items():
+        _override(data, key, value)
+    config = _build(Config, data, path.name)
+    _validate(config, path.name)
+    return config
+
+
+def _override(data, key, value):
+    *parents, last = key.split(".")
+    node = data
+    for name in parents:
+        node = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        known = f": {_join(node)}" if isinstance(node, dict) else ""
+        raise ConfigError(f"--set {key}: there is no such key{known and '; here are' + known}")
+    node[last] = value
+
+
+def _build(kind, data, where):
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where}: expected keys and values, got {data!r}")
+        fields = typing.get_type_hints(kind)
+        if unknown := sorted(set(map(str, data)) - set(fields)):
+            raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are: {_join(fields)}")
+        if missing := [name for name in fields if name not in data]:
+            raise ConfigError(f"{where}: key {missing[0]!r} is missing")
+        return kind(**{name: _build(t, data[name], f"{where}: {name}") for name, t in fields.items()})
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        data = data if isinstance(data, list | tuple) else [data]
+        if len(args) == 2 and args[1] is not Ellipsis and len(data) != 2:
+            raise ConfigError(f"{where}: expected two values, got {data!r}")
+        return tuple(_build(args[0], item, where) for item in data)
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where}: expected keys and values, got {data!r}")
+        return {key: _build(args[1], value, f"{where}.{key}") for key, value in data.items()}
+    return _scalar(kind, data, where)
+
+
+def _scalar(kind, data, where):
+    if kind is float and not isinstance(data, bool):
+        try:
+            return float(data)  # YAML 1.1 reads 1e-4 as text
+        except (TypeError, ValueError):
+            pass
+    if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+        return data
+    raise ConfigError(f"{where}: expected {kind.__name__}, got {data!r}")
+
+
+def _join(names):
+    return ", ".join(sorted(map(str, names)))
+
+
+def _validate(config, where):
+    from . import data, losses, masks, models, setups
+
+    def require(condition, message):
+        if not condition:
+            raise ConfigError(f"{where}: {message}")
+
+    def known(key, names, registry):
+        require(len(names) == len(set(names)) and names, f"{key}: give at least one name, each once")
+        for name in names:
+            require(name in registry, f"{key}: no {name!r}; there are: {_join(registry)}")
+
+    known("datasets", config.datasets, data.DATASETS)
+    known("architectures", config.architectures, models.ARCHITECTURES)
+    known("setups", config.setups, setups.SETUPS)
+    known("l1_normalisation", (config.l1_normalisation,), losses.L1_NORMALISATIONS)
+    known("device", (config.device.split(":")[0],), ("auto", "cpu", "cuda", "mps"))
+    known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
+    require(config.seeds, "seeds: give at least one")
+    for key in (
+        "train_images",
+        "test_images",
+        "total_images",
+        "batch_size",
+        "threads",
+        "jobs",
+        "log_every",
+        "perceptual_width",
+        "evaluation_batch",
+        "sample_images",
+    ):
+        require(getattr(config, key) >= 1, f"{key}: must be 1 or more, not {getattr(config, key)}")
+    require(config.batch_size <= config.train_images, "batch_size: larger than train_images")
+    require(config.total_images % config.batch_size == 0, "total_images: not a multiple of batch_size")
+    stages = len(config.mask_widths)
+    require(
+        stages and config.steps % stages == 0,
+        f"total_images / batch_size = {config.steps} steps do not divide "
+        f"into {stages} stages of equal length (one per mask width)",
+    )
+    require(list(config.mask_widths) == sorted(set(config.mask_widths)), "mask_widths: must grow")
+    require(
+        1 <= config.mask_widths[0] and config.mask_widths[-1] <= config.image_size,
+        f"mask_widths: must lie in 1 .. image_size ({config.image_size})",
+    )
+    for name, model in config.models.items():
+        known("models", (name,), models.ARCHITECTURES)
+        known(f"models.{name}.mask_family", (model.mask_family,), masks.FAMILIES)
+        terms = ("adversarial", *losses.OBJECTIVES[name].terms)
+        require(set(model.loss_weights) == set(terms), f"models.{name}.loss_weights: give exactly {_join(terms)}")
+        known(f"models.{name}.widths", tuple(model.widths), models.width_names(name))
+    for name in config.architectures:
+        require(name in config.models, f"models: no section for architecture {name!r}")
+        stride = models.ARCHITECTURES[name].STRIDE
+        require(
+            32 <= config.image_size <= 256 and config.image_size % stride == 0,
+            f"image_size: {name} takes 32 to 256 in multiples of {stride}, not {config.image_size}",
+        )
+
+
+def to_dict(config):
+    """Plain lists and dicts, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def run_settings(config, dataset, architecture, setup, seed):
+    """What the result of one training run depends on, and nothing else: its identity."""
+    model = config.models[architecture]
+    shared = (
+        "image_size",
+        "train_images",
+        "test_images",
+        "data_seed",
+        "mask_seed",
+        "mask_widths",
+        "total_images",
+        "batch_size",
+        "l1_normalisation",
+        "perceptual_weights",
+        "perceptual_width",
+        "precision",
+        "threads",
+    )
+    settings = {"dataset": dataset, "architecture": architecture, "setup": setup, "seed": seed}
+    settings |= {key: getattr(config, key) for key in shared} | dataclasses.asdict(model)
+    return json.loads(json.dumps(settings))

@@ -1,0 +1,40 @@
+"""Layers that more than one network uses."""
+
+import torch.nn.functional as F
+from torch import nn
+
+
+class GatedConv(nn.Module):
+    """Gated convolution (Yu et al. 2018): activation(norm(feature)) * sigmoid(gate).
+
+    One convolution emits feature and gate together (2 x `c_out` channels), which is faster than two. `upsample` doubles
+    the input's size bilinearly first, so no transposed convolution is needed.
+    """
+
+    def __init__(self, c_in, c_out, kernel=3, stride=1, upsample=False):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, 2 * c_out, kernel, stride, padding=kernel // 2, padding_mode="reflect")
+        self.norm = nn.InstanceNorm2d(c_out, affine=True)
+        self.upsample = upsample
+
+    def forward(self, x):
+        if self.upsample:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        feature, gate = self.conv(x).chunk(2, dim=1)
+        return F.elu(self.norm(feature)) * gate.sigmoid()
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with instance norm around a 1x1 shortcut that changes the number of channels."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, padding_mode="reflect", bias=False)
+        self.norm1 = nn.InstanceNorm2d(c_out, affine=True)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, padding_mode="reflect", bias=False)
+        self.norm2 = nn.InstanceNorm2d(c_out, affine=True)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
+
+    def forward(self, x):
+        y = F.elu(self.norm1(self.conv1(x)))
+        return F.elu(self.shortcut(x) + self.norm2(self.conv2(y)))

@@ -1,0 +1,155 @@
+"""Losses, pure functions of tensors; `OBJECTIVES` says which of them an architecture is trained with.
+
+An objective has three parts with one signature each, so the training loop never asks which architecture it trains:
+
+- `seen(output, real, mask)`: what the discriminator is shown for an image `output` (B,3,H,W) (the real image included);
+- `adversarial`: a pair `(d_loss(real_scores, fake_scores), g_loss(fake_scores))` over the discriminator's score maps;
+- `reconstruction(stages, real, mask, perceptual)`: named, unweighted terms of the generator's other losses.
+
+The weights come from the configuration.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Objective(NamedTuple):
+    seen: object
+    adversarial: tuple
+    reconstruction: object
+    terms: tuple  # the names `reconstruction` returns
+
+
+def composite(output, real, mask):
+    """`output` in the hole, `real` elsewhere."""
+    return real + mask * (output - real)
+
+
+def scores(discriminator_output):
+    """The score map of each scale."""
+    return [features[-1] for features in discriminator_output]
+
+
+def lsgan_d(real_scores, fake_scores):
+    """Least-squares GAN loss of D (Mao et al. 2017), real -> 1, fake -> 0, halved, summed over scales (pix2pixHD)."""
+    return sum(
+        0.5 * ((r - 1).square().mean() + f.square().mean()) for r, f in zip(real_scores, fake_scores, strict=True)
+    )
+
+
+def lsgan_g(fake_scores):
+    """Least-squares GAN loss of G: fake -> 1, summed over scales."""
+    return sum((f - 1).square().mean() for f in fake_scores)
+
+
+def l1_region(output, real, region):
+    """Mean |output - real| over the pixels and channels of `region` (B,1,H,W) in the batch; 0 where it is empty."""
+    error = ((output - real).abs() * region).sum()
+    return error / (3 * region.sum()).clamp(min=1)
+
+
+def l1_pixels(output, real, region):
+    """|output - real| summed over `region`, divided by all pixels: the partial-convolution papers' normalisation."""
+    return ((output - real).abs() * region).mean()
+
+
+L1_NORMALISATIONS = {"region": l1_region, "pixels": l1_pixels}
+
+
+class Perceptual(nn.Module):
+    """Mean L1 distance of VGG-16 features after pool1, pool2 and pool3 (Liu et al. 2018), summed over the three layers.
+
+    `weights`: "torchvision" (ImageNet weights, downloaded once by torchvision), "random" (seeded, a stand-in that is no
+    measure of what people perceive) or the path of a VGG-16 state dict (.pth or .safetensors; torchvision's key names).
+    `width` is the number of filters of the first layer: 64 in VGG-16; random weights allow fewer, for speed.
+    Raises ValueError for a file that does not fit.
+    """
+
+    def __init__(self, weights="torchvision", width=64):
+        super().__init__()
+        plan = [1, 1, "pool", 2, 2, "pool", 4, 4, 4, "pool"]  # x width: VGG-16 up to pool3
+        layers, c_in = [], 3
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for item in plan:
+                if item == "pool":
+                    layers.append(nn.MaxPool2d(2))
+                    continue
+                layers += [nn.Conv2d(c_in, item * width, 3, padding=1), nn.ReLU()]
+                c_in = item * width
+                nn.init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")
+                nn.init.zeros_(layers[-2].bias)
+        self.features = nn.Sequential(*layers)
+        if weights != "random":
+            self._load(_vgg16_state(weights), weights, width)
+        self.requires_grad_(False).eval()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
+
+    def _load(self, state, source, width):
+        if width != 64:
+            raise ValueError(f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another width)")
+        state = {k: v.float() for k, v in state.items() if k in self.features.state_dict(prefix="features.")}
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"perceptual_weights: {source} is no VGG-16 state dict: {error}") from None
+
+    def forward(self, output, real):
+        total = 0.0
+        x, y = ((image * 0.5 + 0.5 - self.mean) / self.std for image in (output, real))
+        for layer in self.features:
+            x = layer(x)
+            with torch.no_grad():
+                y = layer(y)
+            if isinstance(layer, nn.MaxPool2d):
+                total = total + F.l1_loss(x.float(), y.float())
+        return total
+
+
+def _vgg16_state(weights):
+    if weights == "torchvision":
+        from torchvision.models import VGG16_Weights, vgg16
+
+        try:
+            return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
+        except OSError as error:
+            raise ValueError(
+                f"perceptual_weights: torchvision's VGG-16 weights could not be downloaded ({error}); "
+                "name a local file instead, or 'random'"
+            ) from None
+    try:
+        if str(weights).endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(weights)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader fails in its own way; the cure is the same
+        raise ValueError(
+            f"perceptual_weights: cannot read {weights} ({error}); give a VGG-16 state dict as .pth or "
+            ".safetensors, 'torchvision' or 'random'"
+        ) from None
+    return state if any(k.startswith("features.") for k in state) else {f"features.{k}": v for k, v in state.items()}
+
+
+def _custom_reconstruction(stages, real, mask, perceptual, l1):
+    output = stages[-1]
+    return {
+        "l1_valid": l1(output, real, 1 - mask),
+        "l1_hole": l1(output, real, mask),
+        "perceptual": perceptual(output, real),
+    }
+
+
+OBJECTIVES = {
+    "custom": Objective(
+        seen=lambda output, real, mask: output,  # the paper: D is given the generated image
+        adversarial=(lsgan_d, lsgan_g),
+        reconstruction=_custom_reconstruction,
+        terms=("l1_valid", "l1_hole", "perceptual"),
+    ),
+}

@@ -1,0 +1,152 @@
+"""Hole masks that grow: four families, each a pure function of unit variates and a nominal width.
+
+A mask family maps `(u, width, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u` is (B, n) in [0, 1):
+where a hole sits and how it is shaped. `width` is the nominal size: the hole covers about (width / size)^2 of the image.
+Because the width only scales what `u` fixes, two setups that draw the same `u` train on paired masks of different size.
+
+The variates are drawn on the CPU (so masks do not depend on the device); the pixels are computed in batches on `u`'s device.
+"""
+
+import math
+
+import torch
+
+from .rng import keyed
+
+N_RECTANGLES = 4
+N_STROKES, N_SEGMENTS = 3, 10  # up to 3 strokes of 4-11 vertices
+
+
+def _grid(u, size):
+    """Pixel indices as (1, 1, H, 1) rows and (1, 1, 1, W) columns."""
+    axis = torch.arange(size, device=u.device, dtype=torch.float32)
+    return axis.view(1, 1, -1, 1), axis.view(1, 1, 1, -1)
+
+
+def _boxes(top, left, height, width, size):
+    """Union of boxes given as (B, n) tensors of whole pixels -> (B, 1, H, W)."""
+    rows, cols = _grid(top, size)
+    top, left, height, width = (t[:, :, None, None] for t in (top, left, height, width))
+    inside = (rows >= top) & (rows < top + height) & (cols >= left) & (cols < left + width)
+    return inside.any(dim=1, keepdim=True).float()
+
+
+def _corner(u, extent, size):
+    """A whole-pixel corner for a box of `extent` pixels, uniform over the places where it fits."""
+    return torch.floor(u * (size - extent + 1)).clamp(max=size - 1)
+
+
+def center(u, width, size):
+    """One centred square of `width` pixels."""
+    side = torch.full_like(u[:, :1], 1.0) * width
+    corner = torch.floor((size - side) / 2)
+    return _boxes(corner, corner, side, side, size)
+
+
+def square(u, width, size):
+    """One square of `width` pixels at a random place."""
+    side = torch.full_like(u[:, :1], 1.0) * width
+    return _boxes(_corner(u[:, 0:1], side, size), _corner(u[:, 1:2], side, size), side, side, size)
+
+
+def rectangles(u, width, size):
+    """Two to four rectangles, aspect 1:2 to 2:1, whose areas sum to width^2 before rounding and overlap."""
+    count = 2 + torch.floor(u[:, :1] * 3)  # (B, 1)
+    used = torch.arange(N_RECTANGLES, device=u.device) < count  # (B, 4)
+    top, left, share, aspect = u[:, 1:].view(-1, 4, N_RECTANGLES).unbind(1)
+    share = (0.25 + share) * used
+    area = share / share.sum(1, keepdim=True) * width**2
+    stretch = 2 ** (aspect - 0.5)  # height = stretch * sqrt(area): aspect ratio height/width in [1/2, 2]
+    height = (area.sqrt() * stretch).round().clamp(1, size)
+    breadth = (area / height).round().clamp(1, size)
+    return _boxes(_corner(top, height, size), _corner(left, breadth, size), height * used, breadth * used, size)
+
+
+def free_form(u, width, size):
+    """Brush strokes with round joints and one box, after Yu et al. 2018 ("Free-form image inpainting with gated convolution").
+
+    At 256 px: 1-3 strokes of 4-11 vertices, turns of 2pi/5 +- 2pi/15 on alternating sides, lengths N(diag/8, diag/16)
+    clipped to [0, diag/4], brush 12-40 px, one box of 96-128 px a side; covers about 31 %. All lengths scale together so that
+    the mean coverage is the nominal (width / size)^2.
+    """
+    batch = u.shape[0]
+    scale = _free_form_scale(width / size) * size
+    head, u = u[:, :5], u[:, 5:]
+    tall, wide = ((scale * (0.5 - 0.125 * head[:, k : k + 1])).round().clamp(1, size) for k in (3, 4))
+    box = _boxes(_corner(head[:, 0:1], tall, size), _corner(head[:, 1:2], wide, size), tall, wide, size)
+
+    n_strokes = 1 + torch.floor(head[:, 2:3] * N_STROKES)  # (B, 1)
+    start, per_stroke, moves = u.split([2 * N_STROKES, 3 * N_STROKES, 2 * N_STROKES * N_SEGMENTS], dim=1)
+    start = start.view(batch, N_STROKES, 1, 2) * size
+    vertices, first_angle, brush = per_stroke.view(batch, 3, N_STROKES).unbind(1)
+    turn, length = moves.view(batch, 2, N_STROKES, N_SEGMENTS).unbind(1)
+
+    i = torch.arange(N_SEGMENTS, device=u.device)
+    angle = 2 * math.pi / 5 + (2 * turn - 1) * 2 * math.pi / 15
+    angle = torch.where(i % 2 == 0, 2 * math.pi - angle, angle) + 2 * math.pi * first_angle[..., None]
+    diagonal = math.sqrt(2) * scale
+    normal = math.sqrt(2) * torch.erfinv((2 * length - 1).clamp(-0.999999, 0.999999))
+    length = (
+        (diagonal / 8 + normal * diagonal / 16).clamp(min=0).minimum(torch.as_tensor(diagonal / 4, device=u.device))
+    )
+    used = i < 3 + torch.floor(vertices * 8)[..., None]  # segments of a stroke = its vertices - 1
+    step = torch.stack([angle.sin(), angle.cos()], -1) * (length * used)[..., None]
+    points = torch.cat([start, start + step.cumsum(2)], 2).clamp(0, size)  # (B, strokes, vertices, 2)
+    a, b = points[:, :, :-1].flatten(1, 2), points[:, :, 1:].flatten(1, 2)  # (B, n, 2)
+    radius = scale * (12 + 28 * brush) / 256 / 2
+    radius = torch.where(torch.arange(N_STROKES, device=u.device) < n_strokes, radius, -1.0)
+    radius = radius[..., None].expand(-1, -1, N_SEGMENTS).flatten(1)  # (B, n)
+    strokes = (_distance_to_segments(a, b, size) <= radius[..., None, None]).any(1, keepdim=True).float()
+    return torch.maximum(box, strokes)
+
+
+def _distance_to_segments(a, b, size):
+    """Distance in pixels from every pixel centre to segments a-b, each (B, n, 2) as (row, column) -> (B, n, H, W)."""
+    rows, cols = _grid(a, size)
+    (ay, ax), (dy, dx) = (t[..., None, None].unbind(2) for t in (a, b - a))
+    py, px = rows + 0.5 - ay, cols + 0.5 - ax
+    t = ((py * dy + px * dx) / (dy**2 + dx**2).clamp(min=1e-8)).clamp(0, 1)
+    return torch.hypot(py - t * dy, px - t * dx)
+
+
+def _free_form_scale(nominal):
+    """The scale of all lengths at which the mean coverage is nominal^2.
+
+    sqrt(coverage) / scale falls almost linearly with the scale, as strokes overlap and leave the image: A - B * scale,
+    fitted to 4,000 masks of 64 px at each of eleven scales.
+    """
+    return (FREE_FORM_A - math.sqrt(max(FREE_FORM_A**2 - 4 * FREE_FORM_B * nominal, 0))) / (2 * FREE_FORM_B)
+
+
+FREE_FORM_A, FREE_FORM_B = 0.6321, 0.0881
+FAMILIES = {"center": center, "square": square, "rectangles": rectangles, "free_form": free_form}
+N_VARIATES = {
+    "center": 1,
+    "square": 2,
+    "rectangles": 1 + 4 * N_RECTANGLES,
+    "free_form": 5 + N_STROKES * (2 + 3 + 2 * N_SEGMENTS),
+}
+
+
+def variates(family, batch, rng):
+    """The unit variates that place and shape `batch` holes: (batch, n) float32 in [0, 1), on the CPU."""
+    return torch.rand(batch, N_VARIATES[family], generator=rng)
+
+
+def generate(family, batch, width, size, rng, device="cpu"):
+    """`batch` masks (batch, 1, size, size) of one family, nominal width in pixels (1 .. size), reproducible from `rng`.
+
+    Raises ValueError for an unknown family or a width outside 1 .. size.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"unknown mask family {family!r}: choose one of {', '.join(FAMILIES)}")
+    if not 1 <= width <= size:
+        raise ValueError(f"mask width {width} is outside 1 .. {size} (the image size)")
+    return FAMILIES[family](variates(family, batch, rng).to(device), width, size)
+
+
+def frozen(family, count, width, size, seed):
+    """The test masks of images 0 .. count-1: (count, size, size) uint8. Image i has its own stream, shared by all widths."""
+    u = torch.cat([variates(family, 1, keyed(seed, "test masks", family, i)) for i in range(count)])
+    parts = [FAMILIES[family](chunk, width, size)[:, 0].to(torch.uint8) for chunk in u.split(256)]
+    return torch.cat(parts).numpy()

@@ -1,0 +1,68 @@
+"""L1, L2 and PSNR per image, in the regions the protocol names.
+
+Values are computed on images scaled to [0, 1]: L1 is the mean absolute difference, L2 the mean squared difference over the
+region's pixels and channels, PSNR = 10 log10(1 / L2) in dB per image, then averaged. An image without error has infinite
+PSNR: it is capped at PSNR_CAP and counted.
+
+Regions: `hole`; `whole_composite` (output in the hole, truth elsewhere, over the whole image); `whole_raw` (the network's
+output over the whole image). Inside the hole composite and output are the same.
+"""
+
+import numpy as np
+import torch
+
+from .losses import composite
+
+METRICS = ("l1", "l2", "psnr")
+REGIONS = ("hole", "whole_composite", "whole_raw")
+PSNR_CAP = 100.0  # dB
+
+
+def to_float(images, device="cpu"):
+    """(N,H,W,3) uint8 array or tensor -> (N,3,H,W) float32 in [-1, 1]."""
+    return torch.as_tensor(images).to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def to_uint8(images):
+    """(N,3,H,W) float in [-1, 1] -> (N,H,W,3) uint8 array."""
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def per_image(output, real, mask):
+    """All metrics of a batch: (B, len(REGIONS), len(METRICS)). Masks are (B,1,H,W), 1 = hole, never empty."""
+    whole = torch.ones_like(mask)
+    cases = {
+        "hole": (output, mask),
+        "whole_composite": (composite(output, real, mask), whole),
+        "whole_raw": (output, whole),
+    }
+    return torch.stack([_errors(image, real, region) for image, region in map(cases.get, REGIONS)], dim=1)
+
+
+def _errors(image, real, region):
+    error = (image.double() - real.double()) / 2 * region  # [-1, 1] -> [0, 1]
+    count = 3 * region.double().sum((1, 2, 3))
+    l1 = error.abs().sum((1, 2, 3)) / count
+    l2 = error.square().sum((1, 2, 3)) / count
+    psnr = (-10 * l2.log10()).clamp(max=PSNR_CAP)
+    return torch.stack([l1, l2, psnr], dim=1)
+
+
+@torch.inference_mode()
+def inpaint(generator, images, masks, device, batch_size):
+    """Yield batches `(output, real, mask)` of a generator at work, on the CPU, in eval mode and float32.
+
+    images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. The generator is left in the mode it was in.
+    """
+    was_training = generator.training
+    generator.eval()
+    for start in range(0, len(images), batch_size):
+        real = to_float(np.array(images[start : start + batch_size]), device)
+        mask = torch.from_numpy(np.array(masks[start : start + batch_size])).to(device).float()[:, None]
+        yield generator(real * (1 - mask), mask)[-1].cpu(), real.cpu(), mask.cpu()
+    generator.train(was_training)
+
+
+def evaluate(generator, images, masks, device, batch_size):
+    """`per_image` of all test images with their masks: (N, regions, metrics) float64."""
+    return torch.cat([per_image(*batch) for batch in inpaint(generator, images, masks, device, batch_size)])

@@ -1,0 +1,173 @@
+"""Where things lie, who may write them, and what they were made with.
+
+    runs/<profile>/<dataset>/data/                                  images and test masks, packed (data.py)
+    runs/<profile>/<dataset>/<architecture>/<setup>/seed<k>/        one training run (train.py)
+    reports/<profile>/                                              tables, figures, pages
+
+Both folders lie under the repository, or under $INPAINT_OUTPUT if that is set.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from filelock import FileLock
+
+from . import config as configuration
+
+
+@dataclass(frozen=True)
+class Study:
+    """A profile with its overrides applied, and the folders it writes to."""
+
+    profile: str
+    config: configuration.Config
+
+    @property
+    def folder(self):
+        return output_root() / "runs" / self.profile
+
+    @property
+    def report(self):
+        return output_root() / "reports" / self.profile
+
+    def data_folder(self, dataset):
+        return self.folder / dataset / "data"
+
+    def runs(self):
+        """Every training run of the grid, in the order of the configuration."""
+        c = self.config
+        return [Run(self, d, a, s, k) for d in c.datasets for a in c.architectures for s in c.setups for k in c.seeds]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment: an architecture trained by one setup on one data set with one seed."""
+
+    study: Study
+    dataset: str
+    architecture: str
+    setup: str
+    seed: int
+
+    @property
+    def folder(self):
+        return self.study.folder / self.dataset / self.architecture / self.setup / f"seed{self.seed}"
+
+    @property
+    def name(self):
+        return f"{self.dataset}/{self.architecture}/{self.setup}/seed{self.seed}"
+
+    @property
+    def model(self):
+        return self.study.config.models[self.architecture]
+
+
+def open_study(profile, overrides=None):
+    """Load and validate a profile. Raises config.ConfigError."""
+    return Study(Path(str(profile)).stem, configuration.load(profile, overrides))
+
+
+def output_root():
+    return Path(os.environ.get("INPAINT_OUTPUT") or configuration.ROOT).resolve()
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold `folder`'s lock, waiting for another process that writes there. The system frees it when its holder dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    with contextlib.suppress(TimeoutError):
+        lock.acquire(timeout=0.5)
+    if not lock.is_locked:
+        print(f"waiting for another process that works in {folder.name}/ ...", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and `path` is as it was."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def write_csv(path, frame):
+    """A table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
+    with replacing(path) as temporary:
+        gzip = {"method": "gzip", "mtime": 0} if str(path).endswith(".gz") else None
+        frame.to_csv(temporary, index=False, compression=gzip, float_format="%.9g", lineterminator="\n")
+
+
+def read_json(path):
+    """The file's value, or None where there is no such file or no whole JSON in it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def file_sha256(path):
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def code_digest(*names):
+    """A digest of what the named sources do: Python without comments and docstrings, the code cells of notebooks, other
+    files whole. Names are relative to the repository, with globs."""
+    digest = hashlib.sha256()
+    for path in sorted({p for name in names for p in configuration.ROOT.glob(name)}):
+        text = path.read_text()
+        if path.suffix == ".py":
+            text = _without_docstrings(text)
+        elif path.suffix == ".ipynb":
+            text = "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "code")
+        digest.update(f"{path.name}\n{text}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _without_docstrings(text):
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0].value = ast.Constant(None)
+    return ast.unparse(tree)
+
+
+def provenance():
+    """What a result was made with, beyond its configuration: commit, versions, machine."""
+
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], cwd=configuration.ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
+    return {
+        "commit": commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else ""),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "pandas")},
+    }

@@ -1,0 +1,398 @@
+"""One training loop for every architecture, setup and data set.
+
+`fit(run)` trains until the budget is spent, whatever was done before: a finished run is returned as it is, an interrupted one
+goes on from its checkpoint and ends with the same bytes as if it had never stopped (CPU, float32). It writes, in the run's
+folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.csv.gz, samples.npz, checkpoint.pt and, last
+of all, result.json: a run is finished if and only if result.json names the run's settings.
+"""
+
+import contextlib
+import io
+import json
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from . import data, losses, masks, metrics, models, rng, runs, setups
+from .config import run_settings, to_dict
+
+SOURCES = (
+    "inpaint_lib/layers.py",
+    "inpaint_lib/models/*.py",
+    "inpaint_lib/masks.py",
+    "inpaint_lib/losses.py",
+    "inpaint_lib/setups.py",
+    "inpaint_lib/rng.py",
+    "inpaint_lib/metrics.py",
+    "inpaint_lib/train.py",
+)
+CONTEXT = ("step", "stage", "mask_width", "reconstruction_weight", "adversarial_weight")
+
+
+class NonFiniteError(RuntimeError):
+    """Training stopped because a loss or a weight is NaN or infinite."""
+
+
+@dataclass
+class State:
+    """Everything training goes on from."""
+
+    G: torch.nn.Module
+    D: torch.nn.Module
+    opt_g: torch.optim.Optimizer
+    opt_d: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0  # of training, over all sittings
+    history: list = field(default_factory=list)  # one dict per log point
+    evaluations: list = field(default_factory=list)  # per finished stage: (widths, images, regions, metrics)
+
+    def state_dict(self):
+        networks = {name: getattr(self, name).state_dict() for name in ("G", "D", "opt_g", "opt_d")}
+        return networks | {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "evaluations": self.evaluations,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, saved):
+        for name in ("G", "D", "opt_g", "opt_d"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.history, self.evaluations = saved["history"], saved["evaluations"]
+        torch.set_rng_state(saved["rng"])
+
+
+def choose_device(wanted):
+    """'auto' -> cuda, else mps, else cpu. Raises ValueError for a device this machine lacks."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, there in here.items() if there))
+    if not here[wanted.split(":")[0]]:
+        raise ValueError(f"device: {wanted} is not available here; set device=auto or device=cpu")
+    return torch.device(wanted)
+
+
+def choose_precision(wanted, device):
+    """'auto' -> bfloat16 where the hardware has it, else float32."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    )
+    return torch.bfloat16 if native else torch.float32
+
+
+def settings_of(run, pack):
+    """The run's identity: its configuration, the data it sees and what the training code does."""
+    return run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed) | {
+        "data": {name: entry["sha256"] for name, entry in pack.manifest["files"].items()},
+        "code": runs.code_digest(*SOURCES),
+    }
+
+
+def finished(run, pack):
+    """The run's result.json as a dict if it is complete and was made with today's settings, else None."""
+    result = runs.read_json(run.folder / "result.json")
+    return result if result and result["settings"] == settings_of(run, pack) else None
+
+
+def fit(run, watch=None):
+    """Train one run to its end and return its result (the content of result.json).
+
+    `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
+    Raises NonFiniteError, naming the loss term; config errors are raised before anything is written.
+    """
+    pack = data.prepare(run.study, run.dataset)
+    with runs.locked(run.folder):
+        return finished(run, pack) or _fit(run, pack, settings_of(run, pack), watch)
+
+
+def _fit(run, pack, settings, watch):
+    config, folder = run.study.config, run.folder
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    objective = losses.OBJECTIVES[run.architecture]
+    perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
+    schedule = setups.Schedule(config.steps, config.mask_widths)
+    state = _start(run, device)
+    _resume(state, folder, settings)
+
+    # the whole training set lives on the device; on the CPU the memory map serves as it is
+    images = torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c")).to(device)
+    update = _make_update(run, state, objective, perceptual, device, precision)
+    bar = tqdm(
+        total=config.total_images,
+        initial=state.step * config.batch_size,
+        unit="image",
+        desc=run.name,
+        file=io.StringIO() if watch else None,
+        mininterval=1.0,
+    )
+    sums, since_log, started, last_save = None, 0, time.monotonic(), time.monotonic()
+    clock = state.seconds - started
+
+    while state.step < config.steps:
+        # --- next batch, holes, one update of D and of G
+        phase = setups.SETUPS[run.setup](schedule, state.step)
+        index = rng.batch_indices(run.seed, state.step, config.batch_size, len(images))
+        real = metrics.to_float(images[index.to(device)])
+        mask = masks.generate(
+            run.model.mask_family,
+            config.batch_size,
+            phase.mask_width,
+            config.image_size,
+            rng.keyed(run.seed, "masks", state.step),
+            device,
+        )
+        terms = update(real, mask, phase)
+        sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
+        state.step += 1
+        since_log += 1
+        boundary = state.step % schedule.steps_per_stage == 0
+
+        # --- log point: the only place where the host waits for the device
+        if state.step % config.log_every and not boundary:
+            continue
+        means = dict(zip(sums, (torch.stack(list(sums.values())).double() / since_log).tolist(), strict=True))
+        _check_losses(means, state.step, since_log)
+        now = time.monotonic()
+        rate = since_log * config.batch_size / (now - started)
+        state.history.append(
+            dict(
+                zip(
+                    CONTEXT,
+                    (state.step, phase.stage, phase.mask_width, phase.reconstruction, phase.adversarial),
+                    strict=True,
+                )
+            )
+            | means
+            | {"images_per_second": rate}
+        )
+        bar.update(since_log * config.batch_size)
+        sums, since_log = None, 0
+
+        # --- end of a stage: keep the weights, measure on the frozen masks of every width
+        if boundary:
+            _check_weights(state)
+            _save_stage(run, state, phase.stage, settings)
+            state.evaluations.append(_evaluate(run, pack, state, device))
+            _write_tables(run, pack, state)
+        if boundary or now - last_save > config.checkpoint_seconds:
+            _check_weights(state)
+            state.seconds = clock + time.monotonic()
+            _save(folder / "checkpoint.pt", {"settings": settings, "state": state.state_dict()})
+            last_save = time.monotonic()
+        if watch:
+            watch(run, state, bar)
+        started = time.monotonic()
+
+    bar.close()
+    return _finish(run, pack, state, settings, device, precision)
+
+
+def _start(run, device):
+    """Networks and optimisers at step 0; the initial weights depend on the seed alone."""
+    config, model = run.study.config, run.model
+    G, D = models.create(run.architecture, config.image_size, run.seed, **model.widths)
+    G, D = G.to(device), D.to(device)
+    fused = {"fused": True} if device.type in ("cpu", "cuda") else {}
+    return State(
+        G,
+        D,
+        torch.optim.Adam(G.parameters(), model.lr_g, model.betas, **fused),
+        torch.optim.Adam(D.parameters(), model.lr_d, model.betas, **fused),
+    )
+
+
+def _make_update(run, state, objective, perceptual, device, precision):
+    """The training step: (real, mask, phase) -> detached scalar tensors to log. It never waits for the device."""
+    G, D, opt_g, opt_d = state.G, state.D, state.opt_g, state.opt_d
+    weights = dict(run.model.loss_weights)
+    adversarial_weight = weights.pop("adversarial")
+    d_loss, g_loss = objective.adversarial
+    l1 = losses.L1_NORMALISATIONS[run.study.config.l1_normalisation]
+    autocast = (
+        (lambda: torch.autocast(device.type, precision)) if precision != torch.float32 else contextlib.nullcontext
+    )
+
+    def update(real, mask, phase):
+        with autocast():
+            stages = G(real * (1 - mask), mask)
+        stages = [stage.float() for stage in stages]
+
+        # D: every step, in every setup
+        with autocast():
+            real_scores = [s.float() for s in losses.scores(D(objective.seen(real, real, mask)))]
+            fake_scores = [s.float() for s in losses.scores(D(objective.seen(stages[-1].detach(), real, mask)))]
+        loss_d = d_loss(real_scores, fake_scores)
+        opt_d.zero_grad()
+        loss_d.backward()
+        opt_d.step()
+
+        # G: the setup scales the adversarial and the reconstruction weights, nothing else
+        D.requires_grad_(False)
+        with autocast():
+            scores_for_g = [s.float() for s in losses.scores(D(objective.seen(stages[-1], real, mask)))]
+            terms = objective.reconstruction(stages, real, mask, perceptual, l1)
+        adversarial_g = g_loss(scores_for_g)
+        reconstruction = sum(weights[name] * value for name, value in terms.items())
+        loss_g = phase.reconstruction * reconstruction + phase.adversarial * adversarial_weight * adversarial_g
+        opt_g.zero_grad()
+        loss_g.backward()
+        opt_g.step()
+        D.requires_grad_(True)
+
+        logged = terms | {
+            "adversarial_g": adversarial_g,
+            "adversarial_d": loss_d,
+            "total_g": loss_g,
+            "d_real": _mean(real_scores),
+            "d_fake": _mean(fake_scores),
+            "grad_norm_g": _grad_norm(G),
+            "grad_norm_d": _grad_norm(D),
+        }
+        return {name: value.detach() for name, value in logged.items()}
+
+    return update
+
+
+def _mean(score_maps):
+    """Mean score over scales and places."""
+    return torch.stack([s.mean() for s in score_maps]).mean()
+
+
+def _grad_norm(network):
+    return torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+
+
+def _check_losses(means, step, since):
+    for name, value in means.items():
+        if not np.isfinite(value):
+            raise NonFiniteError(
+                f"{name} became {value} between steps {step - since} and {step}; the last checkpoint is "
+                "from before. Lower the learning rates or that term's weight."
+            )
+
+
+def _check_weights(state):
+    for label, network in (("generator", state.G), ("discriminator", state.D)):
+        for name, p in network.named_parameters():
+            if not torch.isfinite(p).all():
+                raise NonFiniteError(f"weight {name} of the {label} is not finite at step {state.step}")
+
+
+def _evaluate(run, pack, state, device):
+    """Metrics with every width's frozen masks: (widths, images, regions, metrics)."""
+    config = run.study.config
+    return torch.stack(
+        [
+            metrics.evaluate(
+                state.G, pack.test, pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch
+            )
+            for width in config.mask_widths
+        ]
+    )
+
+
+# --- files
+
+
+def _save(path, value):
+    with runs.replacing(path) as temporary:
+        torch.save(value, temporary)
+
+
+def _resume(state, folder, settings):
+    """Load the folder's checkpoint into `state` if it was made with these settings; else clear what is stale."""
+    path = folder / "checkpoint.pt"
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    except Exception as error:  # a damaged file can fail in any layer of the reader
+        print(f"{path.name} cannot be read ({type(error).__name__}); training starts again", flush=True)
+        saved = None
+    (folder / "result.json").unlink(missing_ok=True)
+    if saved and saved["settings"] == settings:
+        state.load_state_dict(saved["state"])
+        return
+    if saved:
+        changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
+        print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
+    path.unlink(missing_ok=True)
+    for stale in (folder / "stages").glob("*.safetensors"):
+        stale.unlink()
+    runs.write_json(folder / "config.json", settings)
+
+
+def _save_stage(run, state, stage, settings):
+    """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
+    tensors = {k: v.cpu().contiguous() for k, v in state.G.state_dict().items()}
+    tensors |= {f"discriminator.{k}": v.cpu().contiguous() for k, v in state.D.state_dict().items()}
+    header = {"run": run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(settings)}
+    with runs.replacing(run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_generator(run, stage, device="cpu"):
+    """The generator as it was at the end of `stage` (1 .. number of stages), in eval mode."""
+    from safetensors.torch import load_file
+
+    G, _ = models.create(run.architecture, run.study.config.image_size, run.seed, **run.model.widths)
+    state = load_file(run.folder / "stages" / f"{stage}.safetensors")
+    G.load_state_dict({k: v for k, v in state.items() if not k.startswith("discriminator.")})
+    return G.to(device).eval()
+
+
+def _write_tables(run, pack, state):
+    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come."""
+    config, family = run.study.config, run.model.mask_family
+    runs.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
+    axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
+    index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
+    values = torch.stack(state.evaluations).reshape(-1, len(metrics.METRICS)).numpy()
+    frame = pd.DataFrame(values, index=index, columns=list(metrics.METRICS)).reset_index()
+    frame.insert(1, "mask_family", family)
+    runs.write_csv(run.folder / "per_image.csv.gz", frame)
+    keys = ["stage", "mask_family", "mask_width", "region"]
+    table = frame.groupby(keys, sort=False)[list(metrics.METRICS)].mean().reset_index()
+    table["n_images"] = len(pack.test)
+    table["n_psnr_capped"] = (
+        frame.assign(capped=frame.psnr >= metrics.PSNR_CAP).groupby(keys, sort=False).capped.sum().values
+    )
+    table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
+    table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
+    runs.write_csv(run.folder / "stages.csv", table)
+
+
+def _finish(run, pack, state, settings, device, precision):
+    """Write what a finished run leaves behind; result.json last."""
+    config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
+    masks_shown = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
+    outputs = []
+    for stage in range(1, len(config.mask_widths) + 1):
+        batches = metrics.inpaint(load_generator(run, stage, device), pack.test[:n], masks_shown, device, n)
+        outputs.append(np.concatenate([metrics.to_uint8(output) for output, _, _ in batches]))
+    with runs.replacing(run.folder / "samples.npz") as temporary:
+        np.savez_compressed(temporary, real=pack.test[:n], mask=masks_shown, output=np.stack(outputs))
+    result = {
+        "run": run.name,
+        "settings": settings,
+        "final": state.history[-1],
+        "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
+        "seconds": round(state.seconds, 2),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "precision": str(precision).removeprefix("torch."),
+        "provenance": runs.provenance(),
+        "config": to_dict(config),
+    }
+    runs.write_json(run.folder / "result.json", result)
+    return result
