@@ -129,7 +129,7 @@ DATASETS = {
 def prepare(study, dataset):
     """Return the data set's Pack, drawing it first unless one with the same settings lies there."""
     folder, config = study.data_folder(dataset), study.config
-    wanted = _settings(config, dataset)
+    wanted = settings_of(config, dataset)
     with runs.locked(folder):
         manifest = runs.read_json(folder / "manifest.json")
         if not manifest or manifest["settings"] != wanted or not _whole(folder, manifest):
@@ -139,7 +139,7 @@ def prepare(study, dataset):
     return Pack(folder, manifest, *(np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test")))
 
 
-def _settings(config, dataset):
+def settings_of(config, dataset):
     keys = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths")
     settings = {"dataset": dataset} | {key: getattr(config, key) for key in keys}
     settings["code"] = runs.code_digest(

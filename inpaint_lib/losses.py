@@ -35,9 +35,7 @@ def scores(discriminator_output):
 
 def lsgan_d(real_scores, fake_scores):
     """Least-squares GAN loss of D (Mao et al. 2017), real -> 1, fake -> 0, halved, summed over scales (pix2pixHD)."""
-    return sum(
-        0.5 * ((r - 1).square().mean() + f.square().mean()) for r, f in zip(real_scores, fake_scores, strict=True)
-    )
+    return sum(0.5 * ((r - 1).square().mean() + f.square().mean()) for r, f in zip(real_scores, fake_scores, strict=True))
 
 
 def lsgan_g(fake_scores):

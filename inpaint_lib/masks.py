@@ -86,9 +86,7 @@ def free_form(u, width, size):
     angle = torch.where(i % 2 == 0, 2 * math.pi - angle, angle) + 2 * math.pi * first_angle[..., None]
     diagonal = math.sqrt(2) * scale
     normal = math.sqrt(2) * torch.erfinv((2 * length - 1).clamp(-0.999999, 0.999999))
-    length = (
-        (diagonal / 8 + normal * diagonal / 16).clamp(min=0).minimum(torch.as_tensor(diagonal / 4, device=u.device))
-    )
+    length = (diagonal / 8 + normal * diagonal / 16).clamp(min=0).minimum(torch.as_tensor(diagonal / 4, device=u.device))
     used = i < 3 + torch.floor(vertices * 8)[..., None]  # segments of a stroke = its vertices - 1
     step = torch.stack([angle.sin(), angle.cos()], -1) * (length * used)[..., None]
     points = torch.cat([start, start + step.cumsum(2)], 2).clamp(0, size)  # (B, strokes, vertices, 2)

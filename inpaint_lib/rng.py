@@ -24,7 +24,6 @@ def batch_indices(seed, step, batch_size, n_images):
     first = step * batch_size
     wanted = torch.arange(first, first + batch_size)
     epochs = {
-        int(e): torch.randperm(n_images, generator=keyed(seed, "batches", int(e)))
-        for e in torch.unique(wanted // n_images)
+        int(e): torch.randperm(n_images, generator=keyed(seed, "batches", int(e))) for e in torch.unique(wanted // n_images)
     }
     return torch.stack([epochs[int(w) // n_images][int(w) % n_images] for w in wanted])

@@ -80,10 +80,10 @@ def output_root():
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder, name=".lock"):
     """Hold `folder`'s lock, waiting for another process that writes there. The system frees it when its holder dies."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / name)
     with contextlib.suppress(TimeoutError):
         lock.acquire(timeout=0.5)
     if not lock.is_locked:
@@ -133,6 +133,10 @@ def read_json(path):
 def file_sha256(path):
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def text_sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def code_digest(*names):

@@ -8,18 +8,15 @@ of all, result.json: a run is finished if and only if result.json names the run'
 
 import contextlib
 import io
-import json
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 from tqdm import tqdm
 
-from . import data, losses, masks, metrics, models, rng, runs, setups
-from .config import run_settings, to_dict
+from . import artifacts, data, losses, masks, metrics, models, rng, runs, setups
+from .config import run_settings
 
 SOURCES = (
     "inpaint_lib/layers.py",
@@ -30,6 +27,7 @@ SOURCES = (
     "inpaint_lib/rng.py",
     "inpaint_lib/metrics.py",
     "inpaint_lib/train.py",
+    "inpaint_lib/artifacts.py",
 )
 CONTEXT = ("step", "stage", "mask_width", "reconstruction_weight", "adversarial_weight")
 
@@ -125,7 +123,7 @@ def _fit(run, pack, settings, watch):
     perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
     schedule = setups.Schedule(config.steps, config.mask_widths)
     state = _start(run, device)
-    _resume(state, folder, settings)
+    artifacts.resume(state, folder, settings)
 
     # the whole training set lives on the device; on the CPU the memory map serves as it is
     images = torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c")).to(device)
@@ -144,16 +142,7 @@ def _fit(run, pack, settings, watch):
     while state.step < config.steps:
         # --- next batch, holes, one update of D and of G
         phase = setups.SETUPS[run.setup](schedule, state.step)
-        index = rng.batch_indices(run.seed, state.step, config.batch_size, len(images))
-        real = metrics.to_float(images[index.to(device)])
-        mask = masks.generate(
-            run.model.mask_family,
-            config.batch_size,
-            phase.mask_width,
-            config.image_size,
-            rng.keyed(run.seed, "masks", state.step),
-            device,
-        )
+        real, mask = batch(run, images, state.step, phase.mask_width)
         terms = update(real, mask, phase)
         sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
         state.step += 1
@@ -184,20 +173,33 @@ def _fit(run, pack, settings, watch):
         # --- end of a stage: keep the weights, measure on the frozen masks of every width
         if boundary:
             _check_weights(state)
-            _save_stage(run, state, phase.stage, settings)
+            artifacts.save_stage(run, state, phase.stage, settings)
             state.evaluations.append(_evaluate(run, pack, state, device))
-            _write_tables(run, pack, state)
+            artifacts.write_tables(run, pack, state)
         if boundary or now - last_save > config.checkpoint_seconds:
             _check_weights(state)
             state.seconds = clock + time.monotonic()
-            _save(folder / "checkpoint.pt", {"settings": settings, "state": state.state_dict()})
+            artifacts.save_checkpoint(folder / "checkpoint.pt", {"settings": settings, "state": state.state_dict()})
             last_save = time.monotonic()
         if watch:
             watch(run, state, bar)
         started = time.monotonic()
 
     bar.close()
-    return _finish(run, pack, state, settings, device, precision)
+    return artifacts.finish(run, pack, state, settings, device, precision)
+
+
+def batch(run, images, step, mask_width):
+    """The images and holes of one step, `(real, mask)` on the device of `images` (N,H,W,3) uint8.
+
+    Both are keyed by the run's seed and the step, so runs that differ in their setup see the same images, and holes that
+    differ in size alone.
+    """
+    config, device = run.study.config, images.device
+    index = rng.batch_indices(run.seed, step, config.batch_size, len(images))
+    mask_rng = rng.keyed(run.seed, "masks", step)
+    mask = masks.generate(run.model.mask_family, config.batch_size, mask_width, config.image_size, mask_rng, device)
+    return metrics.to_float(images[index.to(device)]), mask
 
 
 def _start(run, device):
@@ -221,9 +223,7 @@ def _make_update(run, state, objective, perceptual, device, precision):
     adversarial_weight = weights.pop("adversarial")
     d_loss, g_loss = objective.adversarial
     l1 = losses.L1_NORMALISATIONS[run.study.config.l1_normalisation]
-    autocast = (
-        (lambda: torch.autocast(device.type, precision)) if precision != torch.float32 else contextlib.nullcontext
-    )
+    autocast = (lambda: torch.autocast(device.type, precision)) if precision != torch.float32 else contextlib.nullcontext
 
     def update(real, mask, phase):
         with autocast():
@@ -296,103 +296,7 @@ def _evaluate(run, pack, state, device):
     config = run.study.config
     return torch.stack(
         [
-            metrics.evaluate(
-                state.G, pack.test, pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch
-            )
+            metrics.evaluate(state.G, pack.test, pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch)
             for width in config.mask_widths
         ]
     )
-
-
-# --- files
-
-
-def _save(path, value):
-    with runs.replacing(path) as temporary:
-        torch.save(value, temporary)
-
-
-def _resume(state, folder, settings):
-    """Load the folder's checkpoint into `state` if it was made with these settings; else clear what is stale."""
-    path = folder / "checkpoint.pt"
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-    except Exception as error:  # a damaged file can fail in any layer of the reader
-        print(f"{path.name} cannot be read ({type(error).__name__}); training starts again", flush=True)
-        saved = None
-    (folder / "result.json").unlink(missing_ok=True)
-    if saved and saved["settings"] == settings:
-        state.load_state_dict(saved["state"])
-        return
-    if saved:
-        changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
-        print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
-    path.unlink(missing_ok=True)
-    for stale in (folder / "stages").glob("*.safetensors"):
-        stale.unlink()
-    runs.write_json(folder / "config.json", settings)
-
-
-def _save_stage(run, state, stage, settings):
-    """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
-    tensors = {k: v.cpu().contiguous() for k, v in state.G.state_dict().items()}
-    tensors |= {f"discriminator.{k}": v.cpu().contiguous() for k, v in state.D.state_dict().items()}
-    header = {"run": run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(settings)}
-    with runs.replacing(run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
-        save_file(tensors, temporary, metadata=header)
-
-
-def load_generator(run, stage, device="cpu"):
-    """The generator as it was at the end of `stage` (1 .. number of stages), in eval mode."""
-    from safetensors.torch import load_file
-
-    G, _ = models.create(run.architecture, run.study.config.image_size, run.seed, **run.model.widths)
-    state = load_file(run.folder / "stages" / f"{stage}.safetensors")
-    G.load_state_dict({k: v for k, v in state.items() if not k.startswith("discriminator.")})
-    return G.to(device).eval()
-
-
-def _write_tables(run, pack, state):
-    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come."""
-    config, family = run.study.config, run.model.mask_family
-    runs.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
-    axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
-    index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
-    values = torch.stack(state.evaluations).reshape(-1, len(metrics.METRICS)).numpy()
-    frame = pd.DataFrame(values, index=index, columns=list(metrics.METRICS)).reset_index()
-    frame.insert(1, "mask_family", family)
-    runs.write_csv(run.folder / "per_image.csv.gz", frame)
-    keys = ["stage", "mask_family", "mask_width", "region"]
-    table = frame.groupby(keys, sort=False)[list(metrics.METRICS)].mean().reset_index()
-    table["n_images"] = len(pack.test)
-    table["n_psnr_capped"] = (
-        frame.assign(capped=frame.psnr >= metrics.PSNR_CAP).groupby(keys, sort=False).capped.sum().values
-    )
-    table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
-    table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
-    runs.write_csv(run.folder / "stages.csv", table)
-
-
-def _finish(run, pack, state, settings, device, precision):
-    """Write what a finished run leaves behind; result.json last."""
-    config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
-    masks_shown = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
-    outputs = []
-    for stage in range(1, len(config.mask_widths) + 1):
-        batches = metrics.inpaint(load_generator(run, stage, device), pack.test[:n], masks_shown, device, n)
-        outputs.append(np.concatenate([metrics.to_uint8(output) for output, _, _ in batches]))
-    with runs.replacing(run.folder / "samples.npz") as temporary:
-        np.savez_compressed(temporary, real=pack.test[:n], mask=masks_shown, output=np.stack(outputs))
-    result = {
-        "run": run.name,
-        "settings": settings,
-        "final": state.history[-1],
-        "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
-        "seconds": round(state.seconds, 2),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "precision": str(precision).removeprefix("torch."),
-        "provenance": runs.provenance(),
-        "config": to_dict(config),
-    }
-    runs.write_json(run.folder / "result.json", result)
-    return result

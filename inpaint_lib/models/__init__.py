@@ -2,6 +2,7 @@
 
 import inspect
 
+import pandas as pd
 import torch
 
 from ..rng import seed_of
@@ -22,9 +23,7 @@ def create(architecture, image_size=128, seed=0, **widths):
     if unknown := set(widths) - set(width_names(architecture)):
         raise ValueError(f"{architecture} has no width {sorted(unknown)[0]!r}: it takes {width_names(architecture)}")
     if not 32 <= image_size <= 256 or image_size % module.STRIDE:
-        raise ValueError(
-            f"{architecture} takes image sizes 32 to 256 in multiples of {module.STRIDE}, not {image_size}"
-        )
+        raise ValueError(f"{architecture} takes image sizes 32 to 256 in multiples of {module.STRIDE}, not {image_size}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights"))
         return module.create(image_size=image_size, **widths)
@@ -38,3 +37,47 @@ def width_names(architecture):
 def n_parameters(module):
     """Number of trainable scalars."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def layer_table(network, image_size):
+    """What each layer of a network puts out for one image: a DataFrame with layer, kernel, stride, output shape, parameters.
+
+    Layers are the children of the network's containers, down to the first module that is no container.
+    """
+    rows = []
+
+    def record(name, module):
+        def hook(module, inputs, output):
+            convs = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+            rows.append(
+                {
+                    "layer": name,
+                    "kind": type(module).__name__ if not isinstance(module, torch.nn.Sequential) else "Conv2d, norm, act.",
+                    "kernel": f"{convs[0].kernel_size[0]}x{convs[0].kernel_size[1]}",
+                    "stride": convs[0].stride[0],
+                    "output": " x ".join(map(str, output.shape[1:])),
+                    "parameters": n_parameters(module),
+                }
+            )
+
+        return module.register_forward_hook(hook)
+
+    hooks = [record(name, module) for name, module in _layers(network)]
+    image, mask = torch.zeros(1, 3, image_size, image_size), torch.ones(1, 1, image_size, image_size)
+    with torch.inference_mode():
+        network(image, mask) if "mask" in inspect.signature(network.forward).parameters else network(image)
+    for hook in hooks:
+        hook.remove()
+    return pd.DataFrame(rows)
+
+
+def _layers(network, prefix=""):
+    for name, module in network.named_children():
+        path = f"{prefix}{name}"
+        children = list(module.children())
+        if isinstance(module, torch.nn.ModuleList) or (
+            children and len(prefix) == 0 and isinstance(module, torch.nn.Sequential)
+        ):
+            yield from _layers(module, f"{path}.")
+        else:
+            yield path, module

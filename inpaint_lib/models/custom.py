@@ -67,9 +67,7 @@ class Discriminator(nn.Module):
         layers = []
         for i, stride in enumerate([2, 2, 2, 1, 1]):
             norm = [nn.InstanceNorm2d(filters[i + 1])] if i else []
-            layers.append(
-                nn.Sequential(nn.Conv2d(filters[i], filters[i + 1], 4, stride, padding=2), *norm, nn.LeakyReLU(0.2))
-            )
+            layers.append(nn.Sequential(nn.Conv2d(filters[i], filters[i + 1], 4, stride, padding=2), *norm, nn.LeakyReLU(0.2)))
         return nn.ModuleList([*layers, nn.Conv2d(8 * w, 1, 1)])
 
     def forward(self, x):

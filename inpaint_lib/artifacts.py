@@ -1,0 +1,101 @@
+"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, samples, result.
+
+All files appear whole or not at all. result.json is written last: it marks the run as finished.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from . import metrics, models, runs
+from .config import to_dict
+
+
+def save_checkpoint(path, value):
+    with runs.replacing(path) as temporary:
+        torch.save(value, temporary)
+
+
+def resume(state, folder, settings):
+    """Load the folder's checkpoint into `state` if it was made with these settings; else clear what is stale."""
+    path = folder / "checkpoint.pt"
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    except Exception as error:  # a damaged file can fail in any layer of the reader
+        print(f"{path.name} cannot be read ({type(error).__name__}); training starts again", flush=True)
+        saved = None
+    (folder / "result.json").unlink(missing_ok=True)
+    if saved and saved["settings"] == settings:
+        state.load_state_dict(saved["state"])
+        return
+    if saved:
+        changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
+        print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
+    path.unlink(missing_ok=True)
+    for stale in (folder / "stages").glob("*.safetensors"):
+        stale.unlink()
+    runs.write_json(folder / "config.json", settings)
+
+
+def save_stage(run, state, stage, settings):
+    """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
+    tensors = {k: v.cpu().contiguous() for k, v in state.G.state_dict().items()}
+    tensors |= {f"discriminator.{k}": v.cpu().contiguous() for k, v in state.D.state_dict().items()}
+    header = {"run": run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(settings)}
+    with runs.replacing(run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_generator(run, stage, device="cpu"):
+    """The generator as it was at the end of `stage` (1 .. number of stages), in eval mode."""
+    G, _ = models.create(run.architecture, run.study.config.image_size, run.seed, **run.model.widths)
+    state = load_file(run.folder / "stages" / f"{stage}.safetensors")
+    G.load_state_dict({k: v for k, v in state.items() if not k.startswith("discriminator.")})
+    return G.to(device).eval()
+
+
+def write_tables(run, pack, state):
+    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come."""
+    config, family = run.study.config, run.model.mask_family
+    runs.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
+    axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
+    index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
+    values = torch.stack(state.evaluations).reshape(-1, len(metrics.METRICS)).numpy()
+    frame = pd.DataFrame(values, index=index, columns=list(metrics.METRICS)).reset_index()
+    frame.insert(1, "mask_family", family)
+    runs.write_csv(run.folder / "per_image.csv.gz", frame)
+    keys = ["stage", "mask_family", "mask_width", "region"]
+    table = frame.groupby(keys, sort=False)[list(metrics.METRICS)].mean().reset_index()
+    table["n_images"] = len(pack.test)
+    table["n_psnr_capped"] = frame.assign(capped=frame.psnr >= metrics.PSNR_CAP).groupby(keys, sort=False).capped.sum().values
+    table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
+    table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
+    runs.write_csv(run.folder / "stages.csv", table)
+
+
+def finish(run, pack, state, settings, device, precision):
+    """Write what a finished run leaves behind; result.json last."""
+    config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
+    masks_shown = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
+    outputs = []
+    for stage in range(1, len(config.mask_widths) + 1):
+        batches = metrics.inpaint(load_generator(run, stage, device), pack.test[:n], masks_shown, device, n)
+        outputs.append(np.concatenate([metrics.to_uint8(output) for output, _, _ in batches]))
+    with runs.replacing(run.folder / "samples.npz") as temporary:
+        np.savez_compressed(temporary, real=pack.test[:n], mask=masks_shown, output=np.stack(outputs))
+    result = {
+        "run": run.name,
+        "settings": settings,
+        "final": state.history[-1],
+        "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
+        "seconds": round(state.seconds, 2),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "precision": str(precision).removeprefix("torch."),
+        "provenance": runs.provenance(),
+        "config": to_dict(config),
+    }
+    runs.write_json(run.folder / "result.json", result)
+    return result

@@ -1,0 +1,213 @@
+"""Every figure of notebooks and report. Functions take data, return a matplotlib figure and save nothing.
+
+A setup has one colour everywhere (Okabe & Ito 2008, colour-blind safe).
+"""
+
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import display
+
+from . import masks, metrics, setups, train
+
+SETUP_COLOURS = {"fixed": "#0072B2", "progressive": "#D55E00"}
+METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
+TERM_LABELS = {
+    "l1_hole": "L1 in the hole",
+    "l1_valid": "L1 outside",
+    "perceptual": "perceptual",
+    "adversarial_g": "adversarial, G",
+    "adversarial_d": "adversarial, D",
+    "d_real": "D's mean score, real",
+    "d_fake": "D's mean score, output",
+    "grad_norm_g": "gradient norm of G",
+    "grad_norm_d": "gradient norm of D",
+}
+HOLE = np.array([255, 0, 144], np.uint8)  # a colour no photograph has
+
+
+def figure(*args, **kwargs):
+    """plt.subplots with the suite's style; the figure is not registered with pyplot's own display."""
+    plt.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+                         "grid.alpha": 0.25, "font.size": 9, "axes.titlesize": 9, "legend.frameon": False})  # fmt: skip
+    fig, axes = plt.subplots(*args, **kwargs)
+    plt.close(fig)
+    return fig, axes
+
+
+def show_hole(images, masks):
+    """Paint the hole over images: (N,H,W,3) uint8, (N,H,W) -> (N,H,W,3) uint8."""
+    return np.where(np.asarray(masks)[..., None] > 0, HOLE, images)
+
+
+def composite(outputs, images, masks):
+    """Outputs in the hole, images elsewhere, as uint8 arrays."""
+    return np.where(np.asarray(masks)[..., None] > 0, outputs, images)
+
+
+def grid(columns, title=None, zoom=1.0):
+    """Images side by side: `columns` is {heading: (N,H,W,3) or (N,H,W)}; a row per image, pixels enlarged unblurred."""
+    n = max(len(images) for images in columns.values())
+    fig, axes = figure(n, len(columns), figsize=(1.35 * zoom * len(columns), 1.35 * zoom * n + 0.35), squeeze=False)
+    for j, (heading, images) in enumerate(columns.items()):
+        for i in range(n):
+            axes[i, j].axis("off")
+            if i < len(images):
+                axes[i, j].imshow(images[i], cmap="gray", interpolation="nearest", vmin=0, vmax=255 if images.ndim == 4 else 1)
+        axes[0, j].set_title(heading)
+    fig.suptitle(title, fontsize=10) if title else None
+    fig.subplots_adjust(0.01, 0.01, 0.99, 1 - (0.5 if title else 0.25) / fig.get_figheight(), 0.03, 0.03)
+    return fig
+
+
+def sheet(images, columns=12):
+    """A contact sheet of (N,H,W,3) uint8."""
+    rows = -(-len(images) // columns)
+    fig, axes = figure(rows, columns, figsize=(0.85 * columns, 0.85 * rows), squeeze=False)
+    for k, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if k < len(images):
+            axis.imshow(images[k], interpolation="nearest")
+    fig.subplots_adjust(0.005, 0.005, 0.995, 0.995, 0.04, 0.04)
+    return fig
+
+
+def growing_masks(images, masks_by_width):
+    """Figure 2 of the paper: the same images with the hole of every stage. `masks_by_width` is {width: (N,H,W)}."""
+    shown = {f"stage {k}: {w} px": show_hole(images, m) for k, (w, m) in enumerate(masks_by_width.items(), 1)}
+    return grid({"image": images} | shown)
+
+
+def families(images, width):
+    """The four mask families at one nominal width, painted on images."""
+    size = images.shape[1]
+    frozen = {name: masks.frozen(name, len(images), width, size, seed=0) for name in masks.FAMILIES}
+    return grid({name: show_hole(images, mask) for name, mask in frozen.items()}, f"{width} px of {size}")
+
+
+def training_batch(run, pack, step):
+    """The images of one training step with their holes painted: (B,H,W,3) uint8, exactly what `train.fit` sees."""
+    config = run.study.config
+    phase = setups.SETUPS[run.setup](setups.Schedule(config.steps, config.mask_widths), step)
+    real, mask = train.batch(run, torch.from_numpy(np.asarray(pack.train)), step, phase.mask_width)
+    return show_hole(metrics.to_uint8(real), mask[:, 0])
+
+
+def comparison(study, dataset, architecture, rows=8):
+    """Input, the composite of every setup after its last stage (first seed), truth, for the first test images."""
+    columns = {}
+    for run in study.runs():
+        if (run.dataset, run.architecture, run.seed) == (dataset, architecture, study.config.seeds[0]):
+            with np.load(run.folder / "samples.npz") as samples:
+                real, mask, output = samples["real"][:rows], samples["mask"][:rows], samples["output"][-1][:rows]
+            columns[run.setup] = composite(output, real, mask)
+    return grid({"input": show_hole(real, mask)} | columns | {"truth": real})
+
+
+def coverage(fractions):
+    """Histograms of the realised hole fraction, {family: {width: (N,) fractions}}; dashed: the nominal fraction."""
+    fig, axes = figure(1, len(fractions), figsize=(2.6 * len(fractions), 2.3), sharey=True, squeeze=False)
+    for axis, (family, by_width) in zip(axes[0], fractions.items(), strict=True):
+        for k, (width, (values, nominal)) in enumerate(by_width.items()):
+            colour = plt.cm.viridis(k / len(by_width))
+            axis.hist(values, bins=np.linspace(0, 0.5, 51), color=colour, alpha=0.7, label=f"{width} px")
+            axis.axvline(nominal, color=colour, ls="--", lw=1)
+        axis.set(title=family, xlabel="hole fraction", yscale="log")
+    axes[0, 0].set_ylabel("test images")
+    axes[0, -1].legend(fontsize=7)
+    fig.tight_layout()
+    return fig
+
+
+def schedules(setups, schedule):
+    """Mask width and loss weights over the iterations, one row per quantity. `setups` is {name: phase function}."""
+    steps = np.unique(np.linspace(0, schedule.steps - 1, 400).astype(int))
+    fig, axes = figure(3, 1, figsize=(7, 4.2), sharex=True)
+    rows = {"mask_width": "mask width (px)", "reconstruction": "reconstruction weight", "adversarial": "adversarial weight"}
+    for axis, (name, label) in zip(axes, rows.items(), strict=True):
+        for k, (setup, phase) in enumerate(setups.items()):
+            values = [getattr(phase(schedule, int(s)), name) for s in steps]
+            axis.step(steps, values, where="post", color=SETUP_COLOURS[setup], label=setup, lw=2.2 - 0.5 * k)
+        axis.set_ylabel(label, fontsize=8)
+        axis.set_ylim(0, None)
+    axes[0].legend()
+    axes[-1].set_xlabel("iteration")
+    fig.tight_layout()
+    return fig
+
+
+def training_curves(histories, terms=tuple(TERM_LABELS)):
+    """Logged quantities over the iterations. `histories` is {(setup, seed): DataFrame of history.csv}; stages shaded."""
+    terms = [t for t in terms if any(t in h for h in histories.values())]
+    rows = -(-len(terms) // 3)
+    fig, axes = figure(rows, 3, figsize=(10, 2.1 * rows), sharex=True, squeeze=False)
+    for axis, term in zip(axes.flat, terms, strict=False):
+        _shade_stages(axis, next(iter(histories.values())))
+        labelled = set()
+        for (setup, _), history in histories.items():
+            label = None if setup in labelled else setup
+            axis.plot(history.step, history[term], color=SETUP_COLOURS[setup], lw=1.2, label=label)
+            labelled.add(setup)
+        axis.set_title(TERM_LABELS.get(term, term))
+    for axis in axes.flat[len(terms) :]:
+        axis.axis("off")
+    for axis in axes[-1]:
+        axis.set_xlabel("iteration")
+    axes[0, 0].legend(fontsize=7)
+    fig.tight_layout()
+    return fig
+
+
+def _shade_stages(axis, history):
+    edges = [0, *history.groupby("stage").step.max()]
+    for k, (left, right) in enumerate(zip(edges, edges[1:], strict=False)):
+        if k % 2:
+            axis.axvspan(left, right, color="0.93", zorder=0)
+
+
+def per_stage(stages, region="hole"):
+    """Metrics after every stage (rows: metric) for every mask width (columns). `stages` holds setup, seed and the columns
+    of stages.csv; lines are means over seeds."""
+    metrics, widths = list(METRIC_LABELS), sorted(stages.mask_width.unique())
+    fig, axes = figure(
+        len(metrics), len(widths), figsize=(1 + 2.1 * len(widths), 5.6), sharex=True, sharey="row", squeeze=False
+    )
+    for i, metric in enumerate(metrics):
+        for j, width in enumerate(widths):
+            part = stages[(stages.mask_width == width) & (stages.region == region)]
+            for setup, group in part.groupby("setup", sort=False):
+                mean = group.groupby("stage")[metric].mean()
+                axes[i, j].plot(mean.index, mean, "o-", ms=3, color=SETUP_COLOURS[setup], label=setup)
+            axes[0, j].set_title(f"{width} px hole")
+        axes[i, 0].set_ylabel(METRIC_LABELS[metric])
+    for axis in axes[-1]:
+        axis.set_xlabel("after stage")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].legend(fontsize=7)
+    fig.tight_layout()
+    return fig
+
+
+class Live:
+    """A picture of the training that redraws itself in a notebook: pass it to `train.fit(run, watch=Live())`."""
+
+    def __init__(self, seconds=1.0):
+        self.seconds, self.last, self.handle = seconds, 0.0, None
+
+    def __call__(self, run, state, bar):
+        finished = state.step >= run.study.config.steps
+        if time.monotonic() - self.last < self.seconds and not finished:
+            return
+        history = pd.DataFrame(state.history)
+        fig = training_curves({(run.setup, run.seed): history}, ("l1_hole", "perceptual", "adversarial_g", "adversarial_d",
+                                                                 "d_real", "d_fake"))  # fmt: skip
+        fig.suptitle(f"{run.name}: trained" if finished else str(bar), fontsize=8, family="monospace")
+        fig.tight_layout()
+        if self.handle is None:
+            self.handle = display(fig, display_id=True)
+        else:
+            self.handle.update(fig)
+        self.last = time.monotonic()

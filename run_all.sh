@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test [pytest arguments] | lab. See --help.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export SNAKEMAKE_OUTPUT_CACHE='' XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" PYDEVD_DISABLE_FILE_VALIDATION=1
+
+die() { echo "run_all.sh: $*" >&2; exit 2; }
+
+find_python() {  # a Python that can make the environment
+    local candidate
+    for candidate in "${INPAINT_PYTHON:-python3}" python3.13 python3.12 python3.11 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "Python 3.11 or newer is needed; install it, or name one: INPAINT_PYTHON=/path/to/python ./run_all.sh"
+}
+
+install() {  # make .venv from requirements.lock; the stamp is written last, so a broken installation is done again
+    local stamp=$root/.venv/.installed want python
+    want=$(cksum <"$root/requirements.lock")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then return; fi
+    command -v flock >/dev/null && { exec 9>"$root/.venv.lock"; flock 9; }  # two first runs at once: one installs
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then return; fi
+    echo "installing the environment into .venv (about 6 GB; a few minutes, once)"
+    python=$(find_python)
+    [ -x "$root/.venv/bin/python" ] && "$root/.venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$root/.venv"
+    # uv itself comes from the lock, with its hashes
+    awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$root/requirements.lock" >"$root/.venv/uv.txt"
+    "$root/.venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/.venv/uv.txt"
+    "$root/.venv/bin/uv" pip install -q --python "$root/.venv/bin/python" --compile-bytecode --require-hashes \
+        -r "$root/requirements.lock" || die "the installation failed; with a network, the same command goes on from here"
+    echo "$want" >"$stamp"
+    exec 9>&- 2>/dev/null || true
+}
+
+if [ "${INPAINT_ENV:-}" = current ] || [ "${CONDA_DEFAULT_ENV:-}" = inpaint ]; then
+    python=$(command -v python || command -v python3) || die "INPAINT_ENV=current: there is no python on the PATH"
+    "$python" -c 'import torch, snakemake, papermill' 2>/dev/null ||
+        die "the active environment lacks packages: pip install -r requirements.lock, or unset INPAINT_ENV"
+else
+    install
+    python=$root/.venv/bin/python
+    export PATH="$root/.venv/bin:$PATH"
+fi
+
+case "${1:-}" in
+    test) shift; cd "$root"; exec "$python" -m pytest "$@" ;;
+    lab) shift; cd "$root"; exec "$python" -m jupyterlab --ip=127.0.0.1 "$@" notebooks ;;
+    *) exec "$python" "$root/workflow/study.py" "$@" ;;
+esac

@@ -1,0 +1,75 @@
+"""Execute one notebook with parameters: run_notebook.py NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON
+
+The job counts as done only if the notebook's last cell wrote ARTEFACT: after a dead kernel papermill marks the cells that never
+ran as completed. EXECUTED.ipynb appears in one step; what a failed execution got to is kept as EXECUTED.failed.ipynb.
+Exit code: 0 done, 1 the notebook failed, 2 wrong arguments, 130 interrupted.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from processes import die_with_parent, interrupt_on_terminate
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def main(name, executed, artefact, parameters):
+    import papermill
+
+    from inpaint_lib import runs
+
+    notebook, executed, artefact = NOTEBOOKS / f"{name}.ipynb", Path(executed).resolve(), Path(artefact).resolve()
+    parameters = json.loads(parameters)
+    if not notebook.is_file():
+        return fail(2, f"there is no notebook {name}")
+    known = papermill.inspect_notebook(str(notebook))
+    if unknown := sorted(set(parameters) - set(known)):
+        return fail(2, f"{name}: no parameter {unknown[0]!r} in its parameters cell, which has {', '.join(known)}")
+
+    label = f"{name} {describe(parameters)}".strip()
+    begun = time.monotonic()
+    print(f"  start   {label}", flush=True)
+    failed = executed.with_suffix(".failed.ipynb")
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    with runs.locked(executed.parent, f".{executed.stem}.lock"):
+        artefact.unlink(missing_ok=True)
+        temporary = executed.with_name(f".{executed.name}.{os.getpid()}.tmp.ipynb")
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(temporary), parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False
+            )
+        except papermill.PapermillExecutionError as error:
+            os.replace(temporary, failed)
+            return fail(1, f"{label}: {error.ename}: {error.evalue} (cell {error.exec_count}; see {failed})")
+        finally:
+            if artefact.is_file() and temporary.is_file():
+                os.replace(temporary, executed)
+                failed.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+    if not artefact.is_file():
+        return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
+    print(f"  done    {label}  {time.monotonic() - begun:.0f} s", flush=True)
+    return 0
+
+
+def describe(parameters):
+    return " ".join(str(parameters[key]) for key in ("dataset", "setup", "seed") if key in parameters)
+
+
+def fail(code, message):
+    print(f"  FAILED  {message}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(fail(2, __doc__.splitlines()[0]))
+    die_with_parent()
+    interrupt_on_terminate()
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

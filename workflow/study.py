@@ -1,0 +1,163 @@
+"""Run a whole study: read the profile, hand the graph of notebooks to Snakemake, print the table. Called by run_all.sh."""
+
+import argparse
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from processes import die_with_parent, interrupt_on_terminate
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINING_NOTEBOOKS = {"custom": "10_train_custom"}
+GRID = ("datasets", "architectures", "setups", "seeds")
+
+
+def arguments(argv):
+    profiles = ", ".join(sorted(p.stem for p in (ROOT / "config").glob("*.yaml")))
+    parser = argparse.ArgumentParser(
+        prog="run_all.sh",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Prepare data, train, measure, draw and write reports/PROFILE/index.html. What is already done and\n"
+        "still valid is not done again.",
+        epilog="other commands:\n"
+        "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
+        "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n\n"
+        "environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_OUTPUT=DIR writes runs/ and\n"
+        "reports/ there instead of here.",
+    )
+    parser.add_argument("profile", nargs="?", default="tiny", help=f"one of {profiles} (default: tiny)")
+    for name, what in (("datasets", "data sets"), ("architectures", "architectures"), ("setups", "training setups")):
+        parser.add_argument(f"--{name}", metavar="A,B", help=f"only these {what} (default: the profile's)")
+    parser.add_argument("--seeds", metavar="0,1", help="training seeds (default: the profile's)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+                        help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do nothing")
+    return parser.parse_args(argv)
+
+
+def overrides_of(args):
+    """The configuration keys the command line sets. Raises ValueError."""
+    import yaml
+
+    overrides = {}
+    for item in args.settings:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set {item}: write it as KEY=VALUE")
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {item}: {value!r} is no YAML value") from None
+    for name in GRID[:3]:
+        if getattr(args, name) is not None:
+            overrides[name] = getattr(args, name).split(",")
+    if args.seeds is not None:
+        try:
+            overrides["seeds"] = [int(seed) for seed in args.seeds.split(",")]
+        except ValueError:
+            raise ValueError(f"--seeds {args.seeds}: give whole numbers separated by commas") from None
+    if args.jobs is not None:
+        overrides["jobs"] = args.jobs
+    return overrides
+
+
+def graph(study, overrides):
+    """Everything the Snakefile needs to know: plain values, no import of the library there."""
+    from inpaint_lib import config, data, runs, train
+
+    def digest(notebook, *sources):
+        return runs.code_digest(f"notebooks/{notebook}.ipynb", *sources)
+
+    def without(keys):
+        return {k: v for k, v in overrides.items() if k not in keys}
+
+    everything = "inpaint_lib/**/*.py"
+    settings = config.to_dict(study.config)
+    machine = ("device", "jobs", "log_every", "checkpoint_seconds", "evaluation_batch")
+    identity = {k: v for k, v in settings.items() if k not in (*machine, *GRID, "models")}
+    return {
+        "python": sys.executable,
+        "runner": str(ROOT / "workflow" / "run_notebook.py"),
+        "report": str(study.report),
+        "datasets": list(study.config.datasets),
+        "runs": [str(run.folder.relative_to(study.folder)) for run in study.runs()],
+        "notebooks": TRAINING_NOTEBOOKS,
+        "parameters": {  # a run does not depend on what else is in the grid
+            "run": {"profile": study.profile, "overrides": without(GRID + ("jobs",))},
+            "grid": {"profile": study.profile, "overrides": without(("jobs",))},
+        },
+        "settings": {
+            "prepare": {
+                d: data.settings_of(study.config, d) | {"notebook": digest("00_data_prep")} for d in study.config.datasets
+            },
+            "train": {
+                a: identity | {"model": settings["models"][a], "code": digest(TRAINING_NOTEBOOKS[a], *train.SOURCES)}
+                for a in study.config.architectures
+            },  # fmt: skip
+            "tables": digest("20_metrics", everything),
+            "figures": digest("30_figures", everything),
+            "report": digest("none", everything, "inpaint_lib/*.j2"),
+        },
+    }
+
+
+def run_snakemake(study, settings, args):
+    """Start Snakemake in runs/<profile>, pass signals on, and return its exit code."""
+    from inpaint_lib import runs
+
+    runs.write_json(study.folder / "study.json", settings)
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"),
+        "--directory", str(study.folder), "--configfile", str(study.folder / "study.json"),
+        "--cores", str(study.config.jobs), "--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete",
+        "--keep-going", "--nolock", "--latency-wait", "5",
+        *(["--dry-run", "--quiet", "rules"] if args.dry_run else ["--quiet", "all"]),
+    ]  # fmt: skip
+    child = subprocess.Popen(command, preexec_fn=die_with_parent, start_new_session=True)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        print("stopping; finished work is kept, the same command goes on from here", flush=True)
+        os.killpg(child.pid, signal.SIGTERM)  # Snakemake alone would wait for its jobs to end
+        child.wait()
+        return 130
+
+
+def main(argv):
+    args = arguments(argv)
+    try:
+        overrides = overrides_of(args)
+        from inpaint_lib import runs
+
+        study = runs.open_study(args.profile, overrides)
+    except ValueError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with open(study.folder / ".study.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"run_all.sh: another run_all.sh works on profile {study.profile}; wait for it or stop it", file=sys.stderr)
+            return 2
+        begun = time.monotonic()
+        print(f"profile {study.profile}: {len(study.runs())} training runs, {study.config.jobs} at a time", flush=True)
+        code = run_snakemake(study, graph(study, overrides), args)
+    if code or args.dry_run:
+        return code if code in (0, 130) else 1
+    table = (study.report / "tables" / "table.md").read_text()
+    print(f"\n{table}\n{time.monotonic() - begun:.0f} s\n{os.path.relpath(study.report / 'index.html')}")
+    return 0
+
+
+if __name__ == "__main__":
+    interrupt_on_terminate()
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
