@@ -6,6 +6,7 @@ download. Eight photographs do not teach a network to generalise to a ninth; tes
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -47,11 +48,10 @@ def _faces(config, split):
 
 def photographs():
     """The colour photographs inside the wheels, as {name: path}; one view of the stereo pair only."""
-    import skimage
-    import sklearn
-
-    skimage_data = Path(skimage.__file__).parent / "data"
-    sklearn_data = Path(sklearn.__file__).parent / "datasets" / "images"
+    skimage_data, sklearn_data = (
+        Path(importlib.util.find_spec(package).origin).parent / folder  # located, not imported: that takes seconds
+        for package, folder in (("skimage", "data"), ("sklearn", "datasets/images"))
+    )
     names = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg"]
     paths = [skimage_data / name for name in names] + [sklearn_data / "china.jpg", sklearn_data / "flower.jpg"]
     return {path.stem: path for path in paths}

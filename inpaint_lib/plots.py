@@ -192,22 +192,26 @@ def per_stage(stages, region="hole"):
 
 
 class Live:
-    """A picture of the training that redraws itself in a notebook: pass it to `train.fit(run, watch=Live())`."""
+    """A picture of the training that redraws itself in a notebook: pass it to `train.fit(run, watch=Live())`.
 
-    def __init__(self, seconds=1.0):
-        self.seconds, self.last, self.handle = seconds, 0.0, None
+    Drawing takes at most a twentieth of the time.
+    """
+
+    def __init__(self):
+        self.handle, self.next_drawing = None, 0.0
 
     def __call__(self, run, state, bar):
         finished = state.step >= run.study.config.steps
-        if time.monotonic() - self.last < self.seconds and not finished:
+        begun = time.monotonic()
+        if begun < self.next_drawing and not finished:
             return
-        history = pd.DataFrame(state.history)
-        fig = training_curves({(run.setup, run.seed): history}, ("l1_hole", "perceptual", "adversarial_g", "adversarial_d",
-                                                                 "d_real", "d_fake"))  # fmt: skip
+        terms = ("l1_hole", "adversarial_g", "adversarial_d")
+        fig = training_curves({(run.setup, run.seed): pd.DataFrame(state.history)}, terms)
         fig.suptitle(f"{run.name}: trained" if finished else str(bar), fontsize=8, family="monospace")
         fig.tight_layout()
         if self.handle is None:
             self.handle = display(fig, display_id=True)
         else:
             self.handle.update(fig)
-        self.last = time.monotonic()
+        now = time.monotonic()
+        self.next_drawing = now + max(1.0, 20 * (now - begun))

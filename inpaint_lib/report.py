@@ -6,10 +6,7 @@ import sys
 from pathlib import Path
 
 import jinja2
-import nbconvert
-import nbformat
 import pandas as pd
-from traitlets.config import Config as TraitletsConfig
 
 from . import config as configuration
 from . import data, runs, tables
@@ -29,52 +26,57 @@ def save_figures(study, figures):
 
 def notes(study):
     """What a reader must know before believing a number: one sentence each."""
-    config, found = study.config, []
-    for dataset in config.datasets:
-        source = data.DATASETS[dataset]
-        if source.stands_in_for:
-            found.append(f"Data set {dataset} is a stand-in for {source.stands_in_for}: {source.about}.")
+    config = study.config
+    sources = {name: data.DATASETS[name] for name in config.datasets}
+    found = [f"Data set {n} is a stand-in for {s.stands_in_for}: {s.about}." for n, s in sources.items() if s.stands_in_for]
     if "scenes" in config.datasets:
-        found.append("Eight photographs do not teach a network to generalise to a ninth: test crops of scenes show unseen parts "
-                     "of the photographs that were trained on.")  # fmt: skip
+        found.append(
+            "Eight photographs do not teach a network to generalise to a ninth: test crops of scenes show unseen parts of "
+            "the photographs that were trained on."
+        )
     if config.perceptual_weights == "random":
         found.append(
             "The perceptual loss uses random weights: it is part of the machinery here, no measure of what people perceive."
         )
-    if len(config.seeds) < 3:
-        found.append(f"Trained with {len(config.seeds)} seed{'s' * (len(config.seeds) > 1)} per cell: no difference between "
-                     "setups can be told from chance, whatever the table shows. The protocol asks for five.")  # fmt: skip
+    if (n := len(config.seeds)) < 3:
+        found.append(
+            f"Trained with {n} seed{'s' * (n > 1)} per cell: no difference between setups can be told from chance, "
+            "whatever the table shows. The protocol asks for five."
+        )
     return found
 
 
 def choices(config):
     """The choices the paper leaves open, as configured: (what, value) pairs."""
-    steps = config.steps
-    rows = [
-        ("image size", f"{config.image_size} px"),
-        ("hole widths, one stage each", ", ".join(map(str, config.mask_widths)) + " px"),
-        ("budget", f"{config.total_images:,} images = {steps:,} steps of {config.batch_size}; K = {steps // len(config.mask_widths):,} steps"),
-        ("L1 normalisation", config.l1_normalisation),
-        ("perceptual loss", f"VGG-16 pool1-3, weights: {Path(config.perceptual_weights).name}, {config.perceptual_width} filters first"),
-        ("precision, threads", f"{config.precision}, {config.threads}"),
-        ("test masks", f"drawn once, seed {config.mask_seed}, SHA-256 below"),
-    ]  # fmt: skip
+    stage = config.steps // len(config.mask_widths)
+    budget = f"{config.total_images:,} images = {config.steps:,} steps of {config.batch_size}; K = {stage:,} steps"
+    vgg = f"weights: {Path(config.perceptual_weights).name}, {config.perceptual_width} filters first"
+    rows = {
+        "image size": f"{config.image_size} px",
+        "hole widths, one stage each": ", ".join(map(str, config.mask_widths)) + " px",
+        "budget": budget,
+        "L1 normalisation": config.l1_normalisation,
+        "perceptual loss": f"VGG-16 pool1-3, {vgg}",
+        "precision, threads": f"{config.precision}, {config.threads}",
+        "test masks": f"drawn once, seed {config.mask_seed}, SHA-256 below",
+    }
     for name in config.architectures:
         m = config.models[name]
-        weights = ", ".join(f"{k} {v:g}" for k, v in m.loss_weights.items())
         widths = ", ".join(f"{k} {v}" for k, v in m.widths.items())
-        rows.append(
-            (
-                name,
-                f"{widths}; holes: {m.mask_family}; Adam {m.lr_g:g} (G), {m.lr_d:g} (D), betas {m.betas}; loss weights: {weights}",
-            )
+        weights = ", ".join(f"{k} {v:g}" for k, v in m.loss_weights.items())
+        rows[name] = (
+            f"{widths}; holes: {m.mask_family}; Adam {m.lr_g:g} (G), {m.lr_d:g} (D), betas {m.betas}; loss weights: {weights}"
         )
-    return rows
+    return rows.items()
 
 
 def convert(notebook, page, home):
     """An executed notebook as a self-contained HTML page with a link back to `home`."""
-    c = TraitletsConfig()
+    import nbconvert  # here, because it takes seconds that a notebook need not spend
+    import nbformat
+    from traitlets.config import Config
+
+    c = Config()
     for name in (
         "mathjax_url",
         "require_js_url",

@@ -90,15 +90,16 @@ def exposure(study):
 def footnote(study, results):
     """What every table must say about itself."""
     rows, config = final(results), study.config
-    families = ", ".join(f"{a}: {config.models[a].mask_family}" for a in config.architectures)
+    families = ", ".join(f"{name}: {config.models[name].mask_family}" for name in config.architectures)
     nominal = (config.mask_widths[-1] / config.image_size) ** 2
+    n_seeds = len(config.seeds)
+    seeds = f"mean ± standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     return (
-        f"{rows.n_images.iloc[0]} test images per data set, {config.image_size} px; frozen masks of the training family ({families}), "
-        f"{config.mask_widths[-1]} px wide (nominal hole fraction {nominal:.2f}); per image, then averaged"
-        + (f"; mean ± standard deviation over {len(config.seeds)} seeds" if len(config.seeds) > 1 else "; one seed")
-        + ". Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) in dB per "
-        f"image, capped at {metrics.PSNR_CAP:.0f}. hole: pixels of the hole alone; whole: the composite (output in the hole, truth elsewhere) "
-        "over the whole image. No post-processing."
+        f"{rows.n_images.iloc[0]} test images per data set, {config.image_size} px; frozen masks of the training family "
+        f"({families}), {config.mask_widths[-1]} px wide (nominal hole fraction {nominal:.2f}); per image, then averaged; "
+        f"{seeds}. Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) "
+        f"in dB per image, capped at {metrics.PSNR_CAP:.0f}. hole: pixels of the hole alone; whole: the composite (output "
+        "in the hole, truth elsewhere) over the whole image. No post-processing."
     )
 
 

@@ -18,6 +18,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 def main(name, executed, artefact, parameters):
     import papermill
+    from traitlets.config import Config
 
     from inpaint_lib import runs
 
@@ -39,7 +40,13 @@ def main(name, executed, artefact, parameters):
         temporary = executed.with_name(f".{executed.name}.{os.getpid()}.tmp.ipynb")
         try:
             papermill.execute_notebook(
-                str(notebook), str(temporary), parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False
+                str(notebook),
+                str(temporary),
+                parameters,
+                kernel_name="python3",
+                cwd=str(NOTEBOOKS),
+                progress_bar=False,
+                config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports, so no race for them
             )
         except papermill.PapermillExecutionError as error:
             os.replace(temporary, failed)
