@@ -92,7 +92,7 @@ def training_batch(run, pack, step):
     """The images of one training step with their holes painted: (B,H,W,3) uint8, exactly what `train.fit` sees."""
     config = run.study.config
     phase = setups.SETUPS[run.setup](setups.Schedule(config.steps, config.mask_widths), step)
-    real, mask = train.batch(run, torch.from_numpy(np.asarray(pack.train)), step, phase.mask_width)
+    real, mask = train.batch(run, torch.from_numpy(np.array(pack.train)), step, phase.mask_width)
     return show_hole(metrics.to_uint8(real), mask[:, 0])
 
 

@@ -1,0 +1,84 @@
+import pytest
+import yaml
+
+from inpaint_lib import config
+
+
+@pytest.mark.parametrize("profile", config.profiles())
+def test_every_profile_loads(profile):
+    assert config.load(profile).steps > 0
+
+
+@pytest.mark.parametrize("profile", config.profiles())
+def test_every_key_of_a_profile_is_commented_or_plain(profile):
+    text = (config.ROOT / "config" / f"{profile}.yaml").read_text()
+    assert text.startswith(f"# {profile}:")
+    assert set(yaml.safe_load(text)) == set(config.Config.__dataclass_fields__)
+
+
+def test_an_unknown_profile_names_the_known_ones():
+    with pytest.raises(config.ConfigError, match="no profile 'tny': choose one of .*tiny"):
+        config.load("tny")
+
+
+def test_unknown_and_missing_keys_fail_by_name(tmp_path):
+    data = yaml.safe_load((config.ROOT / "config" / "smoke.yaml").read_text())
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(data | {"batchsize": 8}))
+    with pytest.raises(config.ConfigError, match="own.yaml: unknown key 'batchsize'"):
+        config.load(path)
+    del data["batch_size"]
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(config.ConfigError, match="own.yaml: key 'batch_size' is missing"):
+        config.load(path)
+    path.write_text("a: [")
+    with pytest.raises(config.ConfigError, match="own.yaml: not valid YAML"):
+        config.load(path)
+    path.write_text("- 1")
+    with pytest.raises(config.ConfigError, match="own.yaml: expected keys and values"):
+        config.load(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"nonsense": 1}, "there is no such key"),
+        ({"models.custom.nonsense": 1}, "models.custom.nonsense"),
+        ({"batch_size": "many"}, "batch_size: expected int"),
+        ({"batch_size": True}, "batch_size: expected int"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 7}, "total_images: not a multiple of batch_size"),
+        ({"mask_widths": [4, 8, 16]}, "do not divide into 3 stages"),
+        ({"mask_widths": [16, 8]}, "must grow"),
+        ({"mask_widths": [8, 64]}, r"1 \.\. image_size"),
+        ({"mask_widths": []}, "stages"),
+        ({"setups": ["fixd"]}, "setups: no 'fixd'; there are: fixed, progressive"),
+        ({"setups": []}, "setups: give at least one"),
+        ({"datasets": ["celeba", "celeba"]}, "each once"),
+        ({"models.custom.betas": [0.5]}, "expected two values"),
+        ({"models.custom.mask_family": "circle"}, "mask_family: no 'circle'"),
+        ({"models.custom.loss_weights": {"l1_hole": 1}}, "give exactly"),
+        ({"models.custom.widths": {"depth": 3}}, "widths: no 'depth'"),
+        ({"image_size": 34, "mask_widths": [8, 16]}, "multiples of 4"),
+        ({"device": "tpu"}, "device: no 'tpu'"),
+        ({"precision": "float16"}, "precision"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_a_wrong_setting_is_named(overrides, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.load("smoke", overrides)
+
+
+def test_an_override_reaches_its_key():
+    loaded = config.load("smoke", {"models.custom.lr_g": "1e-4", "mask_widths": [16]})
+    assert loaded.models["custom"].lr_g == 1e-4 and loaded.mask_widths == (16,)
+
+
+def test_identity_ignores_what_cannot_change_a_result():
+    def settings(**overrides):
+        return config.run_settings(config.load("smoke", overrides), "faces", "custom", "fixed", 0)
+
+    assert settings(jobs=7, log_every=3, checkpoint_seconds=1, device="cpu") == settings()
+    for change in ({"threads": 2}, {"precision": "bfloat16"}, {"models.custom.lr_g": 1e-3}, {"mask_widths": [16]}):
+        assert settings(**change) != settings()

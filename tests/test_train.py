@@ -1,0 +1,246 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from inpaint_lib import artifacts, data, runs, setups, train
+
+CHECKPOINT_ALWAYS = {"checkpoint_seconds": 0}
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step):
+    def watch(run, state, bar):
+        if state.step >= step:
+            raise Stop
+
+    return watch
+
+
+def quiet(*_):
+    pass
+
+
+def contents(folder):
+    """What a run computed, without what depends on the clock."""
+    tables = {
+        "history": pd.read_csv(folder / "history.csv").drop(columns="images_per_second").to_csv(),
+        "per_image": (folder / "per_image.csv.gz").read_bytes(),
+        "stages": (folder / "stages.csv").read_bytes(),
+    }
+    weights = {p.name: {k: v.numpy().tobytes() for k, v in load_file(p).items()} for p in (folder / "stages").iterdir()}
+    with np.load(folder / "samples.npz") as samples:
+        return tables, weights, {k: samples[k].tobytes() for k in samples}
+
+
+@pytest.fixture
+def reference(micro, run_of):
+    run = run_of(micro())
+    train.fit(run, quiet)
+    found = contents(run.folder)
+    for path in run.folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    return found
+
+
+@pytest.mark.parametrize("step", [3, 8, 15, 16])
+def test_a_resumed_run_equals_an_uninterrupted_one(reference, micro, run_of, step):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(step))
+    assert (run.folder / "checkpoint.pt").exists() and not (run.folder / "result.json").exists()
+    train.fit(run, quiet)
+    assert contents(run.folder) == reference
+
+
+def test_a_killed_run_equals_an_uninterrupted_one(reference, micro, run_of):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    code = (
+        "from conftest import MICRO; from inpaint_lib import runs, train;"
+        "study = runs.open_study('smoke', MICRO | {'checkpoint_seconds': 0});"
+        "train.fit(next(r for r in study.runs() if r.setup == 'progressive'))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    while not (run.folder / "checkpoint.pt").exists():
+        assert child.poll() is None, "the child ended before its first checkpoint"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    train.fit(run, quiet)
+    assert contents(run.folder) == reference
+
+
+def test_setups_share_weights_batches_and_the_place_of_holes(micro, run_of):
+    study = micro()
+    pack = data.prepare(study, "scenes")
+    fixed, progressive = run_of(study, "fixed"), run_of(study, "progressive")
+    images = torch.from_numpy(np.array(pack.train))
+    a, b = (train._start(run, torch.device("cpu")) for run in (fixed, progressive))
+    for x, y in zip((*a.G.parameters(), *a.D.parameters()), (*b.G.parameters(), *b.D.parameters()), strict=True):
+        assert torch.equal(x, y)
+    for step in range(16):
+        (real_a, mask_a), (real_b, mask_b) = train.batch(fixed, images, step, 16), train.batch(progressive, images, step, 8)
+        assert torch.equal(real_a, real_b)
+        assert (mask_a.sum((1, 2, 3)) == 256).all() and (mask_b.sum((1, 2, 3)) == 64).all()
+        # the same unit draw places both: the top left corners keep their share of the room
+        for m, n in zip(mask_a[:, 0], mask_b[:, 0], strict=True):
+            (y, x), (v, u) = (k.nonzero().amin(0).tolist() for k in (m, n))
+            assert abs(y / 17 - v / 25) <= 1 / 17 and abs(x / 17 - u / 25) <= 1 / 17
+
+
+def test_setups_differ_by_the_setup_alone(micro, run_of):
+    """A progressive run whose only stage is the full-size hole is the fixed run, byte for byte."""
+    study = micro(mask_widths=[16])
+    found = []
+    for setup in ("fixed", "progressive"):
+        run = run_of(study, setup)
+        train.fit(run, quiet)
+        found.append(contents(run.folder))
+    assert found[0] == found[1]
+
+
+def test_the_setup_reaches_the_mask_and_the_weights_of_the_step(micro, run_of, monkeypatch):
+    run = run_of(micro(), "progressive")
+    train.fit(run, quiet)
+    history = pd.read_csv(run.folder / "history.csv")
+    assert list(history.step) == [3, 6, 8, 9, 12, 15, 16]
+    assert list(history.mask_width) == [8, 8, 8, 16, 16, 16, 16]
+    monkeypatch.setitem(setups.SETUPS, "fixed", lambda s, step: setups.Phase(s.stage(step), 16, 1.0, 0.0))
+    silent = run_of(micro(), "fixed")
+    train.fit(silent, quiet)
+    history = pd.read_csv(silent.folder / "history.csv")
+    weights = silent.model.loss_weights
+    expected = sum(weights[t] * history[t] for t in ("l1_valid", "l1_hole", "perceptual"))
+    assert np.allclose(history.total_g, expected, rtol=1e-5)  # no adversarial term in G's loss ...
+    assert history.adversarial_d.iloc[-1] != history.adversarial_d.iloc[0]  # ... and D is trained all the same
+
+
+def test_a_finished_run_is_returned_as_it_is(micro, run_of):
+    run = run_of(micro())
+    first = train.fit(run, quiet)
+    stamp = (run.folder / "result.json").stat().st_mtime_ns
+    assert train.fit(run, stop_at(0)) == first
+    assert (run.folder / "result.json").stat().st_mtime_ns == stamp
+
+
+def test_changed_settings_start_again_and_say_what_changed(micro, run_of, capsys):
+    train.fit(run_of(micro()), quiet)
+    run = run_of(micro(**{"models.custom.lr_g": 1e-3}))
+    result = train.fit(run, quiet)
+    assert "settings changed since the last checkpoint (lr_g)" in capsys.readouterr().out
+    assert result["settings"]["lr_g"] == 1e-3
+
+
+def test_a_damaged_checkpoint_is_said_and_training_starts_again(reference, micro, run_of, capsys):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(9))
+    path = run.folder / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:5000])
+    train.fit(run, quiet)
+    assert "checkpoint.pt cannot be read" in capsys.readouterr().out
+    assert contents(run.folder) == reference
+
+
+@pytest.mark.parametrize("term", ["l1_hole", "adversarial_d"])
+def test_a_non_finite_loss_stops_with_the_term_named(micro, run_of, monkeypatch, term):
+    run = run_of(micro())
+    original = train._make_update
+
+    def poisoned(*arguments):
+        update = original(*arguments)
+        return lambda *step: {k: v * float("nan") if k == term else v for k, v in update(*step).items()}
+
+    monkeypatch.setattr(train, "_make_update", poisoned)
+    with pytest.raises(train.NonFiniteError, match=f"{term} became nan between steps 0 and 3"):
+        train.fit(run, quiet)
+    assert not (run.folder / "checkpoint.pt").exists()
+
+
+def test_a_non_finite_weight_is_never_saved(micro, run_of):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+
+    def poison(run, state, bar):
+        if state.step == 3:
+            next(state.D.parameters()).data[0] = float("inf")
+
+    with pytest.raises(train.NonFiniteError):
+        train.fit(run, poison)
+    saved = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]
+    assert saved["step"] == 3 and all(v.isfinite().all() for v in saved["D"].values())
+
+
+def test_stage_weights_hold_both_networks_and_say_what_they_are(micro, run_of):
+    run = run_of(micro())
+    train.fit(run, quiet)
+    with safe_open(run.folder / "stages" / "2.safetensors", "pt") as stored:
+        assert stored.metadata()["step"] == "16" and stored.metadata()["run"] == run.name
+        assert any(k.startswith("discriminator.") for k in stored.keys())
+    G = artifacts.load_generator(run, 2)
+    final = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["G"]
+    assert all(torch.equal(v, final[k]) for k, v in G.state_dict().items())
+
+
+def test_a_few_images_are_learnt(micro, run_of):
+    """Training on eight images brings the hole's error well below that of the untrained network and of a grey fill."""
+    study = micro(train_images=8, test_images=8, total_images=1600, batch_size=8, mask_widths=[8], log_every=50)
+    run = run_of(study, "fixed")
+    train.fit(run, quiet)
+    history = pd.read_csv(run.folder / "history.csv")
+    assert history.l1_hole.iloc[-1] < 0.5 * history.l1_hole.iloc[0]
+
+
+def test_bfloat16_trains_and_ends_near_float32(micro, run_of):
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        run = run_of(micro(precision=precision))
+        result = train.fit(run, quiet)
+        found[precision] = result["final"]["l1_hole"]
+        assert result["precision"] == precision
+    assert np.isclose(found["float32"], found["bfloat16"], rtol=0.1)
+
+
+def test_a_device_that_is_not_there_is_named():
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device: cuda is not available here"):
+            train.choose_device("cuda")
+    assert train.choose_device("cpu") == torch.device("cpu")
+
+
+def test_two_processes_do_not_train_one_run_at_once(micro, run_of):
+    run = run_of(micro())
+    data.prepare(run.study, run.dataset)
+    code = "import sys; from inpaint_lib import runs; from pathlib import Path\nwith runs.locked(Path(sys.argv[1])): input()"
+    command, environment = [sys.executable, "-c", code, run.folder], os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    while not (run.folder / ".lock").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert "waiting for another process" in waiting.stdout.readline()
+    holder.kill()  # the system frees a dead holder's lock
+    waiting.communicate("\n", timeout=20)
+    assert waiting.returncode == 0
+    holder.wait()
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(Stop), runs.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise Stop
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

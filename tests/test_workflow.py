@@ -1,0 +1,195 @@
+"""The study end to end through run_all.sh, on the smallest grid: whole, killed and gone on with, and asked wrongly."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from conftest import MICRO, repository
+
+ROOT = Path(repository())
+SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in MICRO.items()]
+
+
+def start(output, *arguments):
+    environment = os.environ | {"INPAINT_ENV": "current", "INPAINT_OUTPUT": str(output)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.Popen(
+        [ROOT / "run_all.sh", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(output, *arguments):
+    process = start(output, *arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def tables(output):
+    return {p.name: p.read_bytes() for p in (output / "reports" / "smoke" / "tables").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The micro study, run once."""
+    output = tmp_path_factory.mktemp("study")
+    code, out, err = run(output, "smoke", *SETTINGS)
+    assert code == 0, out + err
+    return output, out
+
+
+def test_the_study_ends_with_the_table_and_the_report(study):
+    output, out = study
+    assert "| scenes | custom | fixed |" in out and "| scenes | custom | progressive |" in out
+    assert out.strip().splitlines()[-1].endswith("reports/smoke/index.html")
+    results = pd.read_csv(output / "reports" / "smoke" / "tables" / "results.csv")
+    identity = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mask_width", "region"]
+    assert list(results.columns) == [*identity, "metric", "value", "n_images"]
+    assert results.value.notna().all() and set(results.setup) == {"fixed", "progressive"}
+
+
+def test_a_run_folder_holds_what_the_readme_says(study):
+    folder = study[0] / "runs/smoke/scenes/custom/progressive/seed0"
+    assert {p.name for p in folder.iterdir() if not p.name.startswith(".")} == {
+        "config.json", "history.csv", "stages.csv", "per_image.csv.gz", "samples.npz", "checkpoint.pt", "stages",
+        "result.json", "notebook.ipynb",
+    }  # fmt: skip
+
+
+def test_pages_load_nothing_from_outside_and_every_link_leads_somewhere(study):
+    report = study[0] / "reports" / "smoke"
+    pages = sorted(report.rglob("*.html"))
+    assert len(pages) == 1 + 1 + 2 + 2
+    for page in pages:
+        text = page.read_text()
+        loading = re.findall(
+            r"<(?:script|img|link|iframe|source|video|audio|embed|object)\b[^>]*?(?:src|href|data)=[\"']?([^\"'\s>]+)", text
+        )
+        assert not [a for a in loading if re.match(r"(https?:)?//", a)], page.name
+        assert not re.search(r"@import\s|url\(\s*[\"']?(https?:)?//|import\s*\(?\s*[\"']https?:|fetch\(\s*[\"']http", text), (
+            page.name
+        )
+        for link in re.findall(r"<a [^>]*href=\"([^\"#][^\"]*)\"", text) + re.findall(r"<img [^>]*src=\"([^\"]+)\"", text):
+            if not re.match(r"https?:|data:|#|mailto:", link):
+                assert (page.parent / link.split("#")[0]).exists(), f"{page.name}: {link}"
+
+
+def test_no_page_shows_a_machine_path(study):
+    for page in (study[0] / "reports").rglob("*.html"):
+        text = page.read_text()
+        assert str(study[0]) not in text and str(ROOT) not in text, page.name
+
+
+def test_the_index_warns_of_what_is_a_stand_in(study):
+    text = (study[0] / "reports" / "smoke" / "index.html").read_text()
+    for words in ("stand-in for MSCOCO", "random weights", "one seed", "to a ninth"):
+        assert words in text
+    assert text.index("<table") < text.index("<figure")
+
+
+def test_a_second_run_does_nothing_and_a_part_that_is_missing_is_done_again(study):
+    output, _ = study
+    before = tables(output)
+    code, out, _ = run(output, "smoke", *SETTINGS)
+    assert code == 0 and "start" not in out
+    (output / "reports/smoke/figures/captions.json").unlink()
+    code, out, _ = run(output, "smoke", *SETTINGS)
+    assert code == 0 and re.findall(r"start +(\S+)", out) == ["30_figures"]
+    assert tables(output) == before
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_tables(study, tmp_path):
+    """SIGKILL, SIGTERM and Ctrl-C at various moments; afterwards the same command completes with the same tables."""
+    deadline = [(signal.SIGKILL, 9), (signal.SIGINT, 14), (signal.SIGTERM, 19), (signal.SIGKILL, 24)]
+    for sig, seconds in deadline:
+        process = start(tmp_path, "smoke", *SETTINGS)
+        time.sleep(seconds)
+        process.send_signal(sig)
+        process.communicate(timeout=60)
+    code, out, err = run(tmp_path, "smoke", *SETTINGS)
+    assert code == 0, out + err
+    assert tables(tmp_path) == tables(study[0])
+    assert not [p for p in tmp_path.rglob("*.tmp*")], "a temporary file was left behind"
+
+
+def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path):
+    code, out, err = run(tmp_path, "smoke", "--dry-run", *SETTINGS)
+    assert code == 0 and "train" in out + err
+    assert not list(tmp_path.rglob("*.npy")) and not (tmp_path / "reports").exists()
+
+
+def test_help_lists_profiles_and_options(tmp_path):
+    code, out, _ = run(tmp_path, "--help")
+    assert code == 0
+    for word in (
+        "paper, small, smoke, tiny",
+        "--datasets",
+        "--architectures",
+        "--setups",
+        "--seeds",
+        "--jobs",
+        "--set",
+        "--dry-run",
+    ):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tyni"], "no profile 'tyni'"),
+        (["smoke", "--set", "bach_size=3"], "--set bach_size: there is no such key"),
+        (["smoke", "--set", "batch_size"], "write it as KEY=VALUE"),
+        (["smoke", "--setups", "fixed,fixd"], "setups: no 'fixd'"),
+        (["smoke", "--seeds", "a"], "--seeds a: give whole numbers"),
+        (["smoke", "--jobs", "0"], "jobs: must be 1 or more"),
+    ],
+)
+def test_a_wrong_request_gets_one_line_and_leaves_no_trace(tmp_path, arguments, message):
+    code, out, err = run(tmp_path, *arguments)
+    assert code == 2 and message in err and len(err.strip().splitlines()) == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+# --- the runner
+
+
+def execute(output, name, artefact, parameters):
+    environment = os.environ | {"INPAINT_OUTPUT": str(output), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, ROOT / "workflow/run_notebook.py", name, output / "executed.ipynb", artefact, json.dumps(parameters)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_runner_refuses_parameters_the_notebook_does_not_have(tmp_path):
+    done = execute(tmp_path, "20_metrics", tmp_path / "x", {"profle": "smoke"})
+    assert done.returncode == 2 and "no parameter 'profle'" in done.stderr and not (tmp_path / "executed.ipynb").exists()
+
+
+def test_an_error_in_a_notebook_is_named_and_what_was_executed_is_kept(tmp_path):
+    done = execute(tmp_path, "00_data_prep", tmp_path / "x", {"dataset": "celeba"})
+    assert done.returncode == 1 and "KeyError" in done.stderr
+    assert not (tmp_path / "executed.ipynb").exists() and (tmp_path / "executed.failed.ipynb").exists()
+
+
+def test_a_dead_kernel_is_a_failure(tmp_path, monkeypatch):
+    """papermill calls the cells after a kernel's death completed; the missing artefact tells."""
+    sys.path.insert(0, str(ROOT / "workflow"))
+    import run_notebook
+
+    monkeypatch.setattr(run_notebook, "NOTEBOOKS", tmp_path)
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    kill = nbformat.v4.new_code_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    write = nbformat.v4.new_code_cell("open('artefact', 'w').write('done')")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[kill, write], metadata=kernel), tmp_path / "dies.ipynb")
+    assert run_notebook.main("dies", tmp_path / "executed.ipynb", tmp_path / "artefact", "{}") == 1
+    assert not (tmp_path / "executed.ipynb").exists()
