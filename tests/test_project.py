@@ -22,7 +22,7 @@ USED_AS = {
     "scikit-learn": "sklearn",
     "ipykernel": "python3",  # the kernel papermill starts
     "nbval": "--nbval-lax",
-    "pre-commit": "pre-commit",
+    "pre-commit": "repos",  # the head of its configuration
 }
 
 
@@ -84,3 +84,8 @@ def test_imports_point_one_way():
     ):
         text = (ROOT / "inpaint_lib" / f"{module}.py").read_text()
         assert not re.search(r"import .*\b(train|report|plots|tables)\b", text), module
+
+
+def test_the_pre_commit_configuration_is_valid():
+    command = [sys.executable, "-m", "pre_commit", "validate-config", ".pre-commit-config.yaml"]
+    subprocess.run(command, cwd=ROOT, check=True)
