@@ -38,7 +38,7 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
 
 if [ "${INPAINT_ENV:-}" = current ] || [ "${CONDA_DEFAULT_ENV:-}" = inpaint ]; then
     python=$(command -v python || command -v python3) || die "INPAINT_ENV=current: there is no python on the PATH"
-    "$python" -c 'import torch, snakemake, papermill' 2>/dev/null ||
+    "$python" -c 'from importlib.util import find_spec as f; import sys; sys.exit(not all(map(f, ("torch", "snakemake", "papermill"))))' ||
         die "the active environment lacks packages: pip install -r requirements.lock, or unset INPAINT_ENV"
 else
     install

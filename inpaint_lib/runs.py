@@ -99,8 +99,7 @@ def locked(folder, name=".lock"):
 def replacing(path):
     """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and `path` is as it was."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_for(path)
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -108,6 +107,14 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_for(path):
+    """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
+        left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
 
 
 def write_json(path, value):

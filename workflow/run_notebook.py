@@ -8,6 +8,7 @@ Exit code: 0 done, 1 the notebook failed, 2 wrong arguments, 130 interrupted.
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def main(name, executed, artefact, parameters):
     executed.parent.mkdir(parents=True, exist_ok=True)
     with runs.locked(executed.parent, f".{executed.stem}.lock"):
         artefact.unlink(missing_ok=True)
-        temporary = executed.with_name(f".{executed.name}.{os.getpid()}.tmp.ipynb")
+        temporary = runs.temporary_for(executed)
+        sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # sockets of its own: no ports, so no race for them
         try:
             papermill.execute_notebook(
                 str(notebook),
@@ -46,16 +48,19 @@ def main(name, executed, artefact, parameters):
                 kernel_name="python3",
                 cwd=str(NOTEBOOKS),
                 progress_bar=False,
-                config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports, so no race for them
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
             )
         except papermill.PapermillExecutionError as error:
             os.replace(temporary, failed)
             return fail(1, f"{label}: {error.ename}: {error.evalue} (cell {error.exec_count}; see {failed})")
+        except Exception as error:  # a dead kernel, a kernel that does not start: nbclient has no common class for them
+            return fail(1, f"{label}: {type(error).__name__}: {' '.join(str(error).split())}")
         finally:
             if artefact.is_file() and temporary.is_file():
                 os.replace(temporary, executed)
                 failed.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
+            sockets.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
     print(f"  done    {label}  {time.monotonic() - begun:.0f} s", flush=True)
