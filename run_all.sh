@@ -26,19 +26,23 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then return; fi
     echo "installing the environment into .venv (about 6 GB; a few minutes, once)"
     python=$(find_python)
-    [ -x "$root/.venv/bin/python" ] && "$root/.venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$root/.venv"
+    "$python" -m venv --clear "$root/.venv" # from scratch: what a killed installation left may look whole
     # uv itself comes from the lock, with its hashes
     awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$root/requirements.lock" >"$root/.venv/uv.txt"
     "$root/.venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/.venv/uv.txt"
     "$root/.venv/bin/uv" pip install -q --python "$root/.venv/bin/python" --compile-bytecode --require-hashes \
         -r "$root/requirements.lock" || die "the installation failed; with a network, the same command goes on from here"
     echo "$want" >"$stamp"
-    exec 9>&- 2>/dev/null || true
+    { exec 9>&-; } 2>/dev/null || true
 }
 
-if [ "${INPAINT_ENV:-}" = current ] || [ "${CONDA_DEFAULT_ENV:-}" = inpaint ]; then
+has_packages() { "$1" -c 'from importlib.util import find_spec as f; raise SystemExit(not all(map(f, ("torch", "snakemake", "papermill"))))'; }
+
+case "${1:-}" in -h | --help) exec "$(find_python)" "$root/workflow/study.py" --help ;; esac
+
+if [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && has_packages "$CONDA_PREFIX/bin/python" 2>/dev/null; }; then
     python=$(command -v python || command -v python3) || die "INPAINT_ENV=current: there is no python on the PATH"
-    "$python" -c 'from importlib.util import find_spec as f; import sys; sys.exit(not all(map(f, ("torch", "snakemake", "papermill"))))' ||
+    has_packages "$python" ||
         die "the active environment lacks packages: pip install -r requirements.lock, or unset INPAINT_ENV"
 else
     install

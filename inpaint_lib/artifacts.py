@@ -19,8 +19,15 @@ def save_checkpoint(path, value):
         torch.save(value, temporary)
 
 
-def resume(state, folder, settings):
-    """Load the folder's checkpoint into `state` if it was made with these settings; else clear what is stale."""
+def files(config):
+    """What a finished run's folder holds, relative to it."""
+    stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
+    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "samples.npz", "checkpoint.pt", *stages]
+
+
+def resume(state, run, settings):
+    """Load the run's checkpoint into `state` if it was made with these settings; else clear what is stale."""
+    folder = run.folder
     path = folder / "checkpoint.pt"
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
@@ -29,9 +36,13 @@ def resume(state, folder, settings):
         saved = None
     (folder / "result.json").unlink(missing_ok=True)
     if saved and saved["settings"] == settings:
-        state.load_state_dict(saved["state"])
-        return
-    if saved:
+        done = len(saved["state"]["evaluations"])
+        if all((folder / "stages" / f"{k}.safetensors").is_file() for k in range(1, done + 1)):
+            state.load_state_dict(saved["state"])
+            runs.write_json(folder / "config.json", settings)
+            return
+        print("weights of a finished stage are missing; training starts again", flush=True)
+    elif saved:
         changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
         print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
     path.unlink(missing_ok=True)
@@ -76,25 +87,33 @@ def write_tables(run, pack, state):
     runs.write_csv(run.folder / "stages.csv", table)
 
 
-def finish(run, pack, state, settings, device, precision):
+def finish(run, pack, state, settings, device):
     """Write what a finished run leaves behind; result.json last."""
+    write_tables(run, pack, state)
     config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
-    masks_shown = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
-    outputs = []
-    for stage in range(1, len(config.mask_widths) + 1):
-        batches = metrics.inpaint(load_generator(run, stage, device), pack.test[:n], masks_shown, device, n)
-        outputs.append(np.concatenate([metrics.to_uint8(output) for output, _, _ in batches]))
+
+    def outputs(stage, masks):
+        batches = metrics.inpaint(load_generator(run, stage, device), pack.test[:n], masks, device, n)
+        return np.concatenate([metrics.to_uint8(output) for output, _, _ in batches])
+
+    width, stages = config.mask_widths[-1], range(1, len(config.mask_widths) + 1)
+    trained_with = pack.test_masks(run.model.mask_family, width)[:n]
+    samples = {"real": pack.test[:n], "mask": trained_with, "output": np.stack([outputs(k, trained_with) for k in stages])}
+    for family in models.ARCHITECTURES[run.architecture].MASK_FAMILIES:  # after the last stage, for comparisons
+        samples[f"mask_{family}"] = pack.test_masks(family, width)[:n]
+        samples[f"output_{family}"] = outputs(stages[-1], samples[f"mask_{family}"])
     with runs.replacing(run.folder / "samples.npz") as temporary:
-        np.savez_compressed(temporary, real=pack.test[:n], mask=masks_shown, output=np.stack(outputs))
+        np.savez_compressed(temporary, **samples)
     result = {
         "run": run.name,
         "settings": settings,
         "final": state.history[-1],
         "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
         "seconds": round(state.seconds, 2),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "precision": str(precision).removeprefix("torch."),
-        "provenance": runs.provenance(),
+        "device": state.sittings[-1]["device"],
+        "precision": state.sittings[-1]["precision"],
+        "provenance": state.sittings[-1]["provenance"],
+        "sittings": state.sittings,
         "config": to_dict(config),
     }
     runs.write_json(run.folder / "result.json", result)

@@ -1,8 +1,11 @@
 """One profile in, one frozen configuration out; unknown, missing and ill-typed keys fail by name."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import typing
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +23,8 @@ class Model:
     lr_g: float
     lr_d: float
     betas: tuple[float, float]  # Adam
-    loss_weights: dict  # "adversarial" and the objective's own terms
+    loss_weights: dict[str, float]  # "adversarial" and the objective's own terms
+    loss_options: dict  # what else the objective takes
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,6 @@ class Config:
     total_images: int
     batch_size: int
     models: dict[str, Model]
-    l1_normalisation: str
     perceptual_weights: str
     perceptual_width: int
     device: str
@@ -120,11 +123,10 @@ def _build(kind, data, where):
 
 def _scalar(kind, data, where):
     if kind is float and not isinstance(data, bool):
-        try:
-            return float(data)  # YAML 1.1 reads 1e-4 as text
-        except (TypeError, ValueError):
-            pass
-    if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+        with contextlib.suppress(TypeError, ValueError):
+            if math.isfinite(float(data)):
+                return float(data)  # YAML 1.1 reads 1e-4 as text
+    elif isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data
     raise ConfigError(f"{where}: expected {kind.__name__}, got {data!r}")
 
@@ -134,7 +136,9 @@ def _join(names):
 
 
 def _validate(config, where):
-    from . import data, losses, masks, models, setups
+    import torch
+
+    from . import data, losses, models, setups
 
     def require(condition, message):
         if not condition:
@@ -143,15 +147,25 @@ def _validate(config, where):
     def known(key, names, registry):
         require(len(names) == len(set(names)) and names, f"{key}: give at least one name, each once")
         for name in names:
-            require(name in registry, f"{key}: no {name!r}; there are: {_join(registry)}")
+            listed = _join(registry) if not isinstance(registry, range) else f"0 to {registry[-1]}"
+            require(name in registry, f"{key}: no {name!r}; there are: {listed}")
 
     known("datasets", config.datasets, data.DATASETS)
     known("architectures", config.architectures, models.ARCHITECTURES)
     known("setups", config.setups, setups.SETUPS)
-    known("l1_normalisation", (config.l1_normalisation,), losses.L1_NORMALISATIONS)
-    known("device", (config.device.split(":")[0],), ("auto", "cpu", "cuda", "mps"))
+    kind, _, number = config.device.partition(":")
+    known("device", (kind,), ("auto", "cpu", "cuda", "mps"))
+    require(number.isdigit() or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
     known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
-    require(config.seeds, "seeds: give at least one")
+    known("seeds", config.seeds, range(2**31))
+    known("data_seed", (config.data_seed,), range(2**31))
+    require(config.checkpoint_seconds >= 0, "checkpoint_seconds: must be 0 or more")
+    vgg = config.perceptual_weights
+    require(vgg == "random" or config.perceptual_width == 64, "perceptual_width: only 'random' weights take other than 64")
+    require(
+        vgg in ("random", "torchvision") or Path(vgg).is_file(),
+        f"perceptual_weights: no file {vgg}; name one, or 'torchvision', or 'random'",
+    )
     for key in (
         "train_images",
         "test_images",
@@ -180,16 +194,39 @@ def _validate(config, where):
     )
     for name, model in config.models.items():
         known("models", (name,), models.ARCHITECTURES)
-        known(f"models.{name}.mask_family", (model.mask_family,), masks.FAMILIES)
-        terms = ("adversarial", *losses.OBJECTIVES[name].terms)
-        require(set(model.loss_weights) == set(terms), f"models.{name}.loss_weights: give exactly {_join(terms)}")
-        known(f"models.{name}.widths", tuple(model.widths), models.width_names(name))
+        key, objective = f"models.{name}", losses.OBJECTIVES[name]
+        known(f"{key}.mask_family", (model.mask_family,), models.ARCHITECTURES[name].MASK_FAMILIES)
+        terms = ("adversarial", *objective.terms)
+        require(set(model.loss_weights) == set(terms), f"{key}.loss_weights: give exactly {_join(terms)}")
+        for term, weight in model.loss_weights.items():
+            require(weight >= 0, f"{key}.loss_weights.{term}: must be 0 or more, not {weight!r}")
+        require(model.lr_g > 0 and model.lr_d > 0, f"{key}: lr_g and lr_d must be above 0")
+        require(all(0 <= beta < 1 for beta in model.betas), f"{key}.betas: must be at least 0 and below 1")
+        require(
+            set(model.loss_options) == set(objective.options), f"{key}.loss_options: give exactly {_join(objective.options)}"
+        )
+        for option, value in model.loss_options.items():
+            require(objective.options[option](value), f"{key}.loss_options.{option}: {value!r} is not possible")
+        for width in model.widths:  # which values they take, the model itself says below
+            require(
+                width in models.width_names(name), f"{key}.widths: no {width!r}; there are: {_join(models.width_names(name))}"
+            )
     for name in config.architectures:
         require(name in config.models, f"models: no section for architecture {name!r}")
-        stride = models.ARCHITECTURES[name].STRIDE
+        try:
+            models.check_size(name, config.image_size)
+        except ValueError as error:
+            require(False, f"image_size: {error}")
+        try:
+            with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # shapes only: nothing is computed
+                networks = models.create(name, config.image_size, **config.models[name].widths)
+            if not all(p.numel() for network in networks for p in network.parameters()):
+                raise ValueError("a layer would have no filters")
+        except Exception as error:
+            require(False, f"models.{name}.widths: no network can be built of {config.models[name].widths}: {error}")
         require(
-            32 <= config.image_size <= 256 and config.image_size % stride == 0,
-            f"image_size: {name} takes 32 to 256 in multiples of {stride}, not {config.image_size}",
+            config.models[name].mask_family != "center" or config.mask_widths[-1] <= config.image_size // 2,
+            f"mask_widths: {name} fills holes up to half the image ({config.image_size // 2} px)",
         )
 
 
@@ -210,7 +247,6 @@ def run_settings(config, dataset, architecture, setup, seed):
         "mask_widths",
         "total_images",
         "batch_size",
-        "l1_normalisation",
         "perceptual_weights",
         "perceptual_width",
         "precision",

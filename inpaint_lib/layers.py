@@ -7,21 +7,22 @@ from torch import nn
 class GatedConv(nn.Module):
     """Gated convolution (Yu et al. 2018): activation(norm(feature)) * sigmoid(gate).
 
-    One convolution emits feature and gate together (2 x `c_out` channels), which is faster than two. `upsample` doubles
-    the input's size bilinearly first, so no transposed convolution is needed.
+    One convolution emits feature and gate together (2 x `c_out` channels), which is faster than two. `upsample` ("bilinear" or
+    "nearest") doubles the input's size first, so no transposed convolution is needed. `norm` is instance norm with affine.
     """
 
-    def __init__(self, c_in, c_out, kernel=3, stride=1, upsample=False):
+    def __init__(self, c_in, c_out, kernel=3, stride=1, dilation=1, upsample=None, norm=False, padding="zeros", act=F.elu):
         super().__init__()
-        self.conv = nn.Conv2d(c_in, 2 * c_out, kernel, stride, padding=kernel // 2, padding_mode="reflect")
-        self.norm = nn.InstanceNorm2d(c_out, affine=True)
-        self.upsample = upsample
+        pad = dilation * (kernel // 2)
+        self.conv = nn.Conv2d(c_in, 2 * c_out, kernel, stride, pad, dilation, padding_mode=padding)
+        self.norm = nn.InstanceNorm2d(c_out, affine=True) if norm else nn.Identity()
+        self.upsample, self.act = upsample, act
 
     def forward(self, x):
         if self.upsample:
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = F.interpolate(x, scale_factor=2, mode=self.upsample)
         feature, gate = self.conv(x).chunk(2, dim=1)
-        return F.elu(self.norm(feature)) * gate.sigmoid()
+        return self.act(self.norm(feature)) * gate.sigmoid()
 
 
 class ResidualBlock(nn.Module):

@@ -3,12 +3,14 @@
 An objective has three parts with one signature each, so the training loop never asks which architecture it trains:
 
 - `seen(output, real, mask)`: what the discriminator is shown for an image `output` (B,3,H,W) (the real image included);
-- `adversarial`: a pair `(d_loss(real_scores, fake_scores), g_loss(fake_scores))` over the discriminator's score maps;
-- `reconstruction(stages, real, mask, perceptual)`: named, unweighted terms of the generator's other losses.
+- `adversarial`: `(d_loss(real_scores, fake_scores), g_loss(fake_scores), boundary)` over the discriminator's score maps; a
+  score above the boundary says "real";
+- `reconstruction(stages, real, mask, perceptual, **options)`: named, unweighted terms of the generator's other losses.
 
 The weights come from the configuration.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,7 @@ class Objective(NamedTuple):
     adversarial: tuple
     reconstruction: object
     terms: tuple  # the names `reconstruction` returns
+    options: dict  # the options `reconstruction` takes, each with a predicate for its values
 
 
 def composite(output, real, mask):
@@ -41,6 +44,28 @@ def lsgan_d(real_scores, fake_scores):
 def lsgan_g(fake_scores):
     """Least-squares GAN loss of G: fake -> 1, summed over scales."""
     return sum((f - 1).square().mean() for f in fake_scores)
+
+
+def hinge_d(real_scores, fake_scores):
+    """Hinge loss of D (Yu et al. 2018): real above 1, fake below -1, halved, summed over scales."""
+    pairs = zip(real_scores, fake_scores, strict=True)
+    return sum(0.5 * (F.relu(1 - r).mean() + F.relu(1 + f).mean()) for r, f in pairs)
+
+
+def hinge_g(fake_scores):
+    """Hinge loss of G: raise D's score."""
+    return -sum(f.mean() for f in fake_scores)
+
+
+def bce_d(real_scores, fake_scores):
+    """Binary cross-entropy of D on logits (Goodfellow et al. 2014; Pathak et al. 2016), real and fake halved."""
+    pairs = zip(real_scores, fake_scores, strict=True)
+    return sum(0.5 * (F.softplus(-r).mean() + F.softplus(f).mean()) for r, f in pairs)
+
+
+def bce_g(fake_scores):
+    """Binary cross-entropy of G: fake -> real."""
+    return sum(F.softplus(-f).mean() for f in fake_scores)
 
 
 def l1_region(output, real, region):
@@ -108,6 +133,17 @@ class Perceptual(nn.Module):
         return total
 
 
+def weights_digest(weights):
+    """What identifies perceptual weights: their name, or for a file the SHA-256 of its content."""
+    if weights in ("random", "torchvision"):
+        return weights
+    try:
+        with open(weights, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"perceptual_weights: cannot read {weights} ({error})") from None
+
+
 def _vgg16_state(weights):
     if weights == "torchvision":
         from torchvision.models import VGG16_Weights, vgg16
@@ -134,8 +170,11 @@ def _vgg16_state(weights):
     return state if any(k.startswith("features.") for k in state) else {f"features.{k}": v for k, v in state.items()}
 
 
-def _custom_reconstruction(stages, real, mask, perceptual, l1):
-    output = stages[-1]
+# --- custom
+
+
+def _custom_reconstruction(stages, real, mask, perceptual, l1_normalisation="region"):
+    output, l1 = stages[-1], L1_NORMALISATIONS[l1_normalisation]
     return {
         "l1_valid": l1(output, real, 1 - mask),
         "l1_hole": l1(output, real, mask),
@@ -143,11 +182,49 @@ def _custom_reconstruction(stages, real, mask, perceptual, l1):
     }
 
 
+# --- context_encoder
+
+
+def _central_half(image):
+    quarter = image.shape[-1] // 4
+    return image[:, :, quarter:-quarter, quarter:-quarter]
+
+
+def _context_encoder_reconstruction(stages, real, mask, perceptual, overlap=0):
+    """Mean squared error over the hole and, as in the authors' code, `overlap` px of known image around it, weighted x10."""
+    region = F.max_pool2d(mask, 2 * overlap + 1, 1, overlap) if overlap else mask
+    weight = 10 * (region - mask) + mask
+    return {"mse": ((stages[-1] - real).square() * weight).sum() / (3 * region.sum())}
+
+
+# --- free_form
+
+
+def _free_form_reconstruction(stages, real, mask, perceptual):
+    coarse, refined = stages
+    return {"l1_coarse": F.l1_loss(coarse, real), "l1_refined": F.l1_loss(refined, real)}
+
+
 OBJECTIVES = {
     "custom": Objective(
         seen=lambda output, real, mask: output,  # the paper: D is given the generated image
-        adversarial=(lsgan_d, lsgan_g),
+        adversarial=(lsgan_d, lsgan_g, 0.5),
         reconstruction=_custom_reconstruction,
         terms=("l1_valid", "l1_hole", "perceptual"),
+        options={"l1_normalisation": L1_NORMALISATIONS.__contains__},
+    ),
+    "context_encoder": Objective(
+        seen=lambda output, real, mask: _central_half(composite(output, real, mask)),
+        adversarial=(bce_d, bce_g, 0.0),
+        reconstruction=_context_encoder_reconstruction,
+        terms=("mse",),
+        options={"overlap": lambda value: isinstance(value, int) and 0 <= value <= 16},
+    ),
+    "free_form": Objective(
+        seen=lambda output, real, mask: torch.cat([composite(output, real, mask), mask], dim=1),
+        adversarial=(hinge_d, hinge_g, 0.0),
+        reconstruction=_free_form_reconstruction,
+        terms=("l1_coarse", "l1_refined"),
+        options={},
     ),
 }

@@ -3,26 +3,41 @@
 A setup has one colour everywhere (Okabe & Ito 2008, colour-blind safe).
 """
 
+import io
 import time
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
 
-from . import masks, metrics, setups, train
+from . import losses, masks, metrics, setups, train
 
-SETUP_COLOURS = {"fixed": "#0072B2", "progressive": "#D55E00"}
+SETUP_COLOURS = {
+    "fixed": "#0072B2",
+    "progressive": "#D55E00",
+    "recon_first": "#009E73",
+    "adv_ramp": "#CC79A7",
+    "mixed": "#7F7F7F",
+}
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = {
     "l1_hole": "L1 in the hole",
     "l1_valid": "L1 outside",
     "perceptual": "perceptual",
+    "mse": "squared error in the hole",
+    "l1_coarse": "L1, coarse stage",
+    "l1_refined": "L1, refined stage",
     "adversarial_g": "adversarial, G",
     "adversarial_d": "adversarial, D",
     "d_real": "D's mean score, real",
     "d_fake": "D's mean score, output",
+    "d_accuracy": "D's accuracy",
+    "unsaturated": "share of steps D is not saturated",
+    "adversarial_g_std": "deviation of adversarial, G",
+    "adversarial_d_std": "deviation of adversarial, D",
     "grad_norm_g": "gradient norm of G",
     "grad_norm_d": "gradient norm of D",
 }
@@ -48,31 +63,46 @@ def composite(outputs, images, masks):
     return np.where(np.asarray(masks)[..., None] > 0, outputs, images)
 
 
-def grid(columns, title=None, zoom=1.0):
-    """Images side by side: `columns` is {heading: (N,H,W,3) or (N,H,W)}; a row per image, pixels enlarged unblurred."""
-    n = max(len(images) for images in columns.values())
-    fig, axes = figure(n, len(columns), figsize=(1.35 * zoom * len(columns), 1.35 * zoom * n + 0.35), squeeze=False)
-    for j, (heading, images) in enumerate(columns.items()):
-        for i in range(n):
-            axes[i, j].axis("off")
-            if i < len(images):
-                axes[i, j].imshow(images[i], cmap="gray", interpolation="nearest", vmin=0, vmax=255 if images.ndim == 4 else 1)
-        axes[0, j].set_title(heading)
-    fig.suptitle(title, fontsize=10) if title else None
-    fig.subplots_adjust(0.01, 0.01, 0.99, 1 - (0.5 if title else 0.25) / fig.get_figheight(), 0.03, 0.03)
+def grid(columns, title=None, zoom=1.35):
+    """Images side by side: `columns` is {heading: (N,H,W,3) uint8}; a row per image, pixels enlarged without blur."""
+    n, size = max(len(images) for images in columns.values()), next(iter(columns.values())).shape[2]
+    canvas, gap = _tiled([images for images in columns.values()], n)
+    fig, axis = figure(figsize=(zoom * len(columns), zoom * n + 0.3 + 0.3 * bool(title)))
+    axis.imshow(canvas, interpolation="nearest")
+    axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], list(columns))
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    _bare(axis, title)
     return fig
 
 
 def sheet(images, columns=12):
     """A contact sheet of (N,H,W,3) uint8."""
     rows = -(-len(images) // columns)
-    fig, axes = figure(rows, columns, figsize=(0.85 * columns, 0.85 * rows), squeeze=False)
-    for k, axis in enumerate(axes.flat):
-        axis.axis("off")
-        if k < len(images):
-            axis.imshow(images[k], interpolation="nearest")
-    fig.subplots_adjust(0.005, 0.005, 0.995, 0.995, 0.04, 0.04)
+    fig, axis = figure(figsize=(0.85 * columns, 0.85 * rows))
+    axis.imshow(_tiled([images[k::columns] for k in range(min(columns, len(images)))], rows)[0], interpolation="nearest")
+    axis.set_xticks([])
+    _bare(axis, None)
     return fig
+
+
+def _tiled(columns, n):
+    """One picture of all images: `columns` is a list of (N,H,W,3) uint8 with N <= n -> (picture, gap in pixels)."""
+    size = columns[0].shape[2]
+    gap = max(1, size // 24)
+    canvas = np.full((n * (size + gap) - gap, len(columns) * (size + gap) - gap, 3), 255, np.uint8)
+    for j, images in enumerate(columns):
+        for i, image in enumerate(images):
+            canvas[i * (size + gap) :, j * (size + gap) :][:size, :size] = image
+    return canvas, gap
+
+
+def _bare(axis, title):
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+    axis.grid(False)
+    axis.set_title(title, fontsize=10) if title else None
+    axis.figure.tight_layout(pad=0.3)
 
 
 def growing_masks(images, masks_by_width):
@@ -88,22 +118,42 @@ def families(images, width):
     return grid({name: show_hole(images, mask) for name, mask in frozen.items()}, f"{width} px of {size}")
 
 
+def slider(draw, value, low, high, description):
+    """A slider that redraws `draw(value) -> figure`, for JupyterLab. It works without an Output widget, whose messages to the
+    kernel can stall a headless execution."""
+
+    def png(value):
+        buffer = io.BytesIO()
+        draw(value).savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    image = ipywidgets.Image(value=png(value), format="png")
+    control = ipywidgets.IntSlider(value, low, high, description=description, continuous_update=False)
+    control.observe(lambda change: setattr(image, "value", png(change["new"])), "value")
+    return ipywidgets.VBox([control, image])
+
+
 def training_batch(run, pack, step):
     """The images of one training step with their holes painted: (B,H,W,3) uint8, exactly what `train.fit` sees."""
     config = run.study.config
-    phase = setups.SETUPS[run.setup](setups.Schedule(config.steps, config.mask_widths), step)
+    phase = setups.SETUPS[run.setup](setups.Schedule(config.steps, config.mask_widths, run.seed), step)
     real, mask = train.batch(run, torch.from_numpy(np.array(pack.train)), step, phase.mask_width)
     return show_hole(metrics.to_uint8(real), mask[:, 0])
 
 
-def comparison(study, dataset, architecture, rows=8):
-    """Input, the composite of every setup after its last stage (first seed), truth, for the first test images."""
-    columns = {}
+def comparison(study, dataset, architectures, rows=8, family=None):
+    """Input, the composite of every setup after its last stage (first seed), truth, for the first test images.
+
+    With several architectures the holes are of one `family`, so that all fill the same; by default the training family.
+    """
+    suffix, columns = f"_{family}" if family else "", {}
     for run in study.runs():
-        if (run.dataset, run.architecture, run.seed) == (dataset, architecture, study.config.seeds[0]):
+        if run.dataset == dataset and run.architecture in architectures and run.seed == study.config.seeds[0]:
             with np.load(run.folder / "samples.npz") as samples:
-                real, mask, output = samples["real"][:rows], samples["mask"][:rows], samples["output"][-1][:rows]
-            columns[run.setup] = composite(output, real, mask)
+                real, mask = samples["real"][:rows], samples[f"mask{suffix}"][:rows]
+                output = samples[f"output{suffix}"][:rows] if family else samples["output"][-1][:rows]
+            name = run.setup if len(architectures) == 1 else f"{run.architecture}\n{run.setup}"
+            columns[name] = composite(output, real, mask)
     return grid({"input": show_hole(real, mask)} | columns | {"truth": real})
 
 
@@ -130,10 +180,11 @@ def schedules(setups, schedule):
     for axis, (name, label) in zip(axes, rows.items(), strict=True):
         for k, (setup, phase) in enumerate(setups.items()):
             values = [getattr(phase(schedule, int(s)), name) for s in steps]
-            axis.step(steps, values, where="post", color=SETUP_COLOURS[setup], label=setup, lw=2.2 - 0.5 * k)
+            width = 1.2 + 1.1 * (len(setups) - 1 - k)  # equal curves show as bands
+            axis.step(steps, values, where="post", color=SETUP_COLOURS[setup], label=setup, lw=width)
         axis.set_ylabel(label, fontsize=8)
         axis.set_ylim(0, None)
-    axes[0].legend()
+    axes[0].legend(fontsize=7, ncols=2)
     axes[-1].set_xlabel("iteration")
     fig.tight_layout()
     return fig
@@ -205,8 +256,8 @@ class Live:
         begun = time.monotonic()
         if begun < self.next_drawing and not finished:
             return
-        terms = ("l1_hole", "adversarial_g", "adversarial_d")
-        fig = training_curves({(run.setup, run.seed): pd.DataFrame(state.history)}, terms)
+        terms = (*losses.OBJECTIVES[run.architecture].terms[-2:], "adversarial_g", "adversarial_d")
+        fig = training_curves({(run.setup, run.seed): pd.DataFrame(state.history)}, terms[-3:])
         fig.suptitle(f"{run.name}: trained" if finished else str(bar), fontsize=8, family="monospace")
         fig.tight_layout()
         if self.handle is None:

@@ -9,8 +9,20 @@ import jinja2
 import pandas as pd
 
 from . import config as configuration
-from . import data, runs, tables
+from . import runs, setups, tables
 
+# choices that are code, not configuration
+FIXED_CHOICES = [
+    ("equal budget", "every setup: the same images in the same order, K steps per hole width, no optimiser reset"),
+    ("place of a training hole", "fixed by seed and step; the stage scales its size, so holes are paired across setups"),
+    ("size of a hole", "nominal area (width / side) squared; the realised mean stands under the table"),
+    ("custom: layers", "5x5 first, then 3x3; ELU, reflection padding; two residual blocks each way; tanh at the end"),
+    ("custom: D's score", "a 1x1 convolution after the fifth layer; otherwise pix2pixHD's discriminator"),
+    ("what D sees", "custom: the output; free_form: composite and mask; context_encoder: the central half of the composite"),
+    ("context_encoder and the curriculum", "always predicts the central half; losses and composite inside the current hole"),
+    ("evaluation", "frozen masks of the training family, every width after every stage; hole and composite; float32"),
+    ("statistics", "the unit is the training seed; fewer than three seeds: no verdict"),
+]
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
@@ -24,28 +36,6 @@ def save_figures(study, figures):
     runs.write_json(folder / "captions.json", captions)
 
 
-def notes(study):
-    """What a reader must know before believing a number: one sentence each."""
-    config = study.config
-    sources = {name: data.DATASETS[name] for name in config.datasets}
-    found = [f"Data set {n} is a stand-in for {s.stands_in_for}: {s.about}." for n, s in sources.items() if s.stands_in_for]
-    if "scenes" in config.datasets:
-        found.append(
-            "Eight photographs do not teach a network to generalise to a ninth: test crops of scenes show unseen parts of "
-            "the photographs that were trained on."
-        )
-    if config.perceptual_weights == "random":
-        found.append(
-            "The perceptual loss uses random weights: it is part of the machinery here, no measure of what people perceive."
-        )
-    if (n := len(config.seeds)) < 3:
-        found.append(
-            f"Trained with {n} seed{'s' * (n > 1)} per cell: no difference between setups can be told from chance, "
-            "whatever the table shows. The protocol asks for five."
-        )
-    return found
-
-
 def choices(config):
     """The choices the paper leaves open, as configured: (what, value) pairs."""
     stage = config.steps // len(config.mask_widths)
@@ -55,7 +45,6 @@ def choices(config):
         "image size": f"{config.image_size} px",
         "hole widths, one stage each": ", ".join(map(str, config.mask_widths)) + " px",
         "budget": budget,
-        "L1 normalisation": config.l1_normalisation,
         "perceptual loss": f"VGG-16 pool1-3, {vgg}",
         "precision, threads": f"{config.precision}, {config.threads}",
         "test masks": f"drawn once, seed {config.mask_seed}, SHA-256 below",
@@ -64,10 +53,10 @@ def choices(config):
         m = config.models[name]
         widths = ", ".join(f"{k} {v}" for k, v in m.widths.items())
         weights = ", ".join(f"{k} {v:g}" for k, v in m.loss_weights.items())
-        rows[name] = (
-            f"{widths}; holes: {m.mask_family}; Adam {m.lr_g:g} (G), {m.lr_d:g} (D), betas {m.betas}; loss weights: {weights}"
-        )
-    return rows.items()
+        options = "".join(f", {k} {v}" for k, v in m.loss_options.items())
+        adam = f"Adam {m.lr_g:g} (G), {m.lr_d:g} (D), betas {m.betas}"
+        rows[name] = f"{widths}; holes: {m.mask_family}; {adam}; loss weights: {weights}{options}"
+    return [*rows.items(), *FIXED_CHOICES]
 
 
 def convert(notebook, page, home):
@@ -121,6 +110,10 @@ def build(study):
     means, deviations = tables.paper_style(results)
     table = tables.formatted(means, deviations, lambda t: f"<b>{t}</b>")
     table.columns.name, table.index.names = None, ["data set", "architecture", "setup"]
+    control = None
+    if set(study.config.setups) & set(setups.CONTROLS):
+        control = tables.formatted(*tables.paper_style(results, controls=True)).to_html(classes="results", border=0)
+    last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
     pages = notebooks(study)
     for _, path, page in pages:
         convert(path, study.report / "notebooks" / page, "../index.html")
@@ -129,10 +122,12 @@ def build(study):
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(TEMPLATE.read_text()).render(
         study=study,
-        notes=notes(study),
+        notes=tables.notes(study),
         table=table.to_html(escape=False, classes="results", border=0),
+        control=control,
+        stability=last.to_html(index=False, border=0, float_format="%.3g"),
         exposure=tables.exposure(study).to_html(index=False, border=0),
-        footnote=tables.footnote(study, results),
+        footnote=tables.footnote(study, tables.stages(study)),
         figures=runs.read_json(study.report / "figures" / "captions.json"),
         choices=choices(study.config),
         pages=[(title, page) for title, _, page in pages],
@@ -148,4 +143,4 @@ def build(study):
 
 
 if __name__ == "__main__":
-    build(runs.open_study(**json.loads(sys.argv[1])))
+    build(runs.open_study(**json.loads(Path(sys.argv[1]).read_text())["parameters"]["grid"]))

@@ -1,6 +1,7 @@
 """Random streams addressed by key, so that a draw depends on what it is for and not on what was drawn before it."""
 
 import hashlib
+from functools import lru_cache
 
 import torch
 
@@ -21,9 +22,11 @@ def batch_indices(seed, step, batch_size, n_images):
     Steps walk through one random permutation per epoch, so every image is seen equally often. The result is a function of
     its arguments alone: every setup trained with the same seed sees the same images in the same order.
     """
-    first = step * batch_size
-    wanted = torch.arange(first, first + batch_size)
-    epochs = {
-        int(e): torch.randperm(n_images, generator=keyed(seed, "batches", int(e))) for e in torch.unique(wanted // n_images)
-    }
-    return torch.stack([epochs[int(w) // n_images][int(w) % n_images] for w in wanted])
+    wanted = torch.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = torch.unique(wanted // n_images).tolist()
+    return torch.cat([_permutation(seed, e, n_images)[wanted[wanted // n_images == e] % n_images] for e in epochs])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed, epoch, n_images):
+    return torch.randperm(n_images, generator=keyed(seed, "batches", epoch))

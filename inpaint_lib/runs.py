@@ -147,15 +147,15 @@ def text_sha256(text):
 
 
 def code_digest(*names):
-    """A digest of what the named sources do: Python without comments and docstrings, the code cells of notebooks, other
-    files whole. Names are relative to the repository, with globs."""
+    """A digest of what the named sources do: Python without comments and docstrings, notebooks without outputs, other files
+    whole. Names are relative to the repository, with globs."""
     digest = hashlib.sha256()
     for path in sorted({p for name in names for p in configuration.ROOT.glob(name)}):
         text = path.read_text()
         if path.suffix == ".py":
             text = _without_docstrings(text)
         elif path.suffix == ".ipynb":
-            text = "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "code")
+            text = "\n".join("".join(c["source"]) for c in json.loads(text)["cells"])
         digest.update(f"{path.name}\n{text}\n".encode())
     return digest.hexdigest()[:16]
 

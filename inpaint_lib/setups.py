@@ -1,10 +1,13 @@
 """Training setups as pure schedules: what the mask width and the loss weights are at a step.
 
-A setup knows nothing of networks or data. Every setup runs the same number of steps on the same images and ends with the
-same full-size hole and the same loss weights (protocol: equal budget). Source: Hedjazi & Genç 2019, section "Training setups".
+A setup knows nothing of networks or data. Every setup runs the same number of steps on the same images; the paper's four
+end with the same full-size hole and the same loss weights (protocol: equal budget).
+Source: Hedjazi & Genç 2019, section "Training setups".
 """
 
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Schedule:
 
     steps: int
     mask_widths: tuple[int, ...]
+    seed: int = 0  # only mixed draws
 
     @property
     def steps_per_stage(self):
@@ -43,4 +47,35 @@ def progressive(schedule, step):
     return Phase(stage, schedule.mask_widths[stage], 1.0, 1.0)
 
 
-SETUPS = {"fixed": fixed, "progressive": progressive}
+def recon_first(schedule, step):
+    """The full-size hole; reconstruction alone for the first K steps, then the adversarial loss at its full weight."""
+    phase = fixed(schedule, step)
+    return replace(phase, adversarial=float(phase.stage > 0))
+
+
+def adv_ramp(schedule, step):
+    """The full-size hole; the adversarial weight rises by 1/S in each of the S stages, up to its full weight."""
+    phase = fixed(schedule, step)
+    return replace(phase, adversarial=(phase.stage + 1) / len(schedule.mask_widths))
+
+
+def mixed(schedule, step):
+    """A control the paper does not have: progressive's hole sizes, each for as many steps, in random order."""
+    return replace(fixed(schedule, step), mask_width=_shuffled_widths(schedule)[step])
+
+
+@lru_cache(maxsize=8)
+def _shuffled_widths(schedule):
+    widths = [width for width in schedule.mask_widths for _ in range(schedule.steps_per_stage)]
+    random.Random(f"mixed {schedule.seed}").shuffle(widths)
+    return widths
+
+
+SETUPS = {
+    "fixed": fixed,
+    "progressive": progressive,
+    "recon_first": recon_first,
+    "adv_ramp": adv_ramp,
+    "mixed": mixed,
+}
+CONTROLS = ("mixed",)  # shown apart from the paper's four

@@ -46,15 +46,17 @@ def final(results):
     return results[(results.stage == results.stage.max()) & (results.mask_width == results.mask_width.max())]
 
 
-def paper_style(results):
+def paper_style(results, controls=False):
     """Rows: data set, architecture, setup. Columns: metrics after the last stage with full-size holes, mean over seeds.
+
+    The control setups, which the paper does not have, are left out, or with `controls` shown beside those they control.
 
     Returns (means, deviations over seeds (NaN for one seed)) with the same index and columns.
     """
     table = final(results).copy()
     table["column"] = [SHOWN.get(pair) for pair in zip(table.region, table.metric, strict=True)]
-    order = list(dict.fromkeys(table.setup.where(table.setup.isin(list(setups.SETUPS)))))
-    table["setup"] = pd.Categorical(table.setup, [s for s in setups.SETUPS if s in order])
+    shown = [s for s in setups.SETUPS if s in set(table.setup) and (controls or s not in setups.CONTROLS)]
+    table["setup"] = pd.Categorical(table.setup, shown)
     grouped = table.dropna(subset="column").groupby(["dataset", "architecture", "setup", "column"], observed=True).value
     return tuple(part.unstack("column")[list(SHOWN.values())] for part in (grouped.mean(), grouped.std()))
 
@@ -77,7 +79,7 @@ def formatted(means, deviations, bold=lambda text: text):
 def exposure(study):
     """What equal budgets hide: images shown, and the share of them with a full-size hole, per setup."""
     config = study.config
-    schedule = setups.Schedule(config.steps, config.mask_widths)
+    schedule = setups.Schedule(config.steps, config.mask_widths, config.seeds[0])
     rows = []
     for setup in config.setups:
         widths = [setups.SETUPS[setup](schedule, step).mask_width for step in range(config.steps)]
@@ -87,31 +89,77 @@ def exposure(study):
     return pd.DataFrame(rows)
 
 
-def footnote(study, results):
-    """What every table must say about itself."""
-    rows, config = final(results), study.config
+def stability(study, selected=None):
+    """How calm the adversarial game was, per run and stage: unweighted losses, so that a ramped weight looks no calmer.
+
+    Columns: standard deviation of G's and D's adversarial loss between steps (within log intervals, averaged), D's
+    accuracy, share of steps at which D was not saturated, gradient norms. Small holes are calm by themselves: compare last
+    stages.
+    """
+    columns = ["adversarial_g_std", "adversarial_d_std", "d_accuracy", "unsaturated", "grad_norm_g", "grad_norm_d"]
+    frames = []
+    for run in selected or study.runs():
+        history = pd.read_csv(run.folder / "history.csv")
+        frame = history.groupby("stage")[columns].mean().reset_index()
+        for k, name in enumerate(COLUMNS[:4]):
+            frame.insert(k, name, getattr(run, name))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def notes(study):
+    """What a reader must know before believing a number: one sentence each."""
+    config = study.config
+    sources = {name: data.DATASETS[name] for name in config.datasets}
+    found = [f"Data set {n} is a stand-in for {s.stands_in_for}: {s.about}." for n, s in sources.items() if s.stands_in_for]
+    if "scenes" in config.datasets:
+        found.append(
+            "Eight photographs do not teach a network to generalise to a ninth: test crops of scenes show unseen parts of "
+            "the photographs that were trained on."
+        )
+    if config.perceptual_weights == "random" and "custom" in config.architectures:
+        found.append(
+            "The perceptual loss of custom uses random weights: it is part of the machinery here, no measure of what people "
+            "perceive."
+        )
+    if (n := len(config.seeds)) < 3:
+        found.append(
+            f"Trained with {n} seed{'s' * (n > 1)} per cell: no difference between setups can be told from chance, "
+            "whatever the table shows. The protocol asks for five."
+        )
+    return found
+
+
+def footnote(study, stage_table):
+    """What every table must say about itself. `stage_table` as `stages` returns it."""
+    rows, config = final(stage_table[stage_table.region == "hole"]), study.config
     families = ", ".join(f"{name}: {config.models[name].mask_family}" for name in config.architectures)
     nominal = (config.mask_widths[-1] / config.image_size) ** 2
+    realised = rows.groupby(["dataset", "architecture"]).hole_fraction.first().round(3)
+    covered = ", ".join(f"{d}/{a} {fraction:.3f}" for (d, a), fraction in realised.items())
     n_seeds = len(config.seeds)
-    seeds = f"mean ± standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    return (
-        f"{rows.n_images.iloc[0]} test images per data set, {config.image_size} px; frozen masks of the training family "
-        f"({families}), {config.mask_widths[-1]} px wide (nominal hole fraction {nominal:.2f}); per image, then averaged; "
-        f"{seeds}. Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) "
-        f"in dB per image, capped at {metrics.PSNR_CAP:.0f}. hole: pixels of the hole alone; whole: the composite (output "
-        "in the hole, truth elsewhere) over the whole image. No post-processing."
-    )
+    sentences = [
+        f"{rows.n_images.iloc[0]} test images per data set, {config.image_size} px.",
+        f"Frozen masks of the training family ({families}), {config.mask_widths[-1]} px wide: nominal hole fraction "
+        f"{nominal:.2f}, realised mean {covered}.",
+        f"Per image, then averaged; {f'mean ± standard deviation over {n_seeds} seeds' if n_seeds > 1 else 'one seed'}.",
+        "Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) in dB per "
+        f"image, capped at {metrics.PSNR_CAP:.0f} ({rows.n_psnr_capped.sum()} capped).",
+        "hole: pixels of the hole alone; whole: the composite (output in the hole, truth elsewhere) over the whole image.",
+        "No post-processing.",
+    ]
+    return " ".join(sentences)
 
 
 def write(study):
-    """Write reports/<profile>/tables: the paper-style table as csv, md and tex, exposure.csv and, last, results.csv."""
+    """Write reports/<profile>/tables: table.csv, .md and .tex (paper-style), exposure.csv, stability.csv, last results.csv."""
     folder, stage_table = study.report / "tables", stages(study)
     results = tidy(stage_table)
     means, deviations = paper_style(results)
     runs.write_csv(folder / "table.csv", means.reset_index())
     plain = formatted(means, deviations, lambda t: f"**{t}**").reset_index().astype(str)
     lines = [plain.columns, ["---"] * len(plain.columns), *plain.values]
-    note = footnote(study, results)
+    note = " ".join([footnote(study, stage_table), *notes(study)])
     with runs.replacing(folder / "table.md") as temporary:
         temporary.write_text("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + f"\n\n{note}\n")
     latex = formatted(means, deviations, lambda t: rf"\textbf{{{t}}}").reset_index().astype(str)
@@ -119,5 +167,6 @@ def write(study):
     with runs.replacing(folder / "table.tex") as temporary:
         temporary.write_text(latex.to_latex(index=False, column_format="lll" + "r" * len(SHOWN)) + f"% {note}\n")
     runs.write_csv(folder / "exposure.csv", exposure(study))
+    runs.write_csv(folder / "stability.csv", stability(study))
     runs.write_csv(folder / "results.csv", results)
     return results

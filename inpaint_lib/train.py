@@ -18,9 +18,9 @@ from tqdm import tqdm
 from . import artifacts, data, losses, masks, metrics, models, rng, runs, setups
 from .config import run_settings
 
-SOURCES = (
+SOURCES = (  # what decides what a training run computes, beside its architecture's own file
     "inpaint_lib/layers.py",
-    "inpaint_lib/models/*.py",
+    "inpaint_lib/models/__init__.py",
     "inpaint_lib/masks.py",
     "inpaint_lib/losses.py",
     "inpaint_lib/setups.py",
@@ -29,6 +29,7 @@ SOURCES = (
     "inpaint_lib/train.py",
     "inpaint_lib/artifacts.py",
 )
+SATURATED = 0.95  # a step is saturated if D judges at least this share of patches rightly: G learns little from it
 CONTEXT = ("step", "stage", "mask_width", "reconstruction_weight", "adversarial_weight")
 
 
@@ -46,6 +47,7 @@ class State:
     opt_d: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0  # of training, over all sittings
+    sittings: list = field(default_factory=list)  # where and with what it was trained
     history: list = field(default_factory=list)  # one dict per log point
     evaluations: list = field(default_factory=list)  # per finished stage: (widths, images, regions, metrics)
 
@@ -54,6 +56,7 @@ class State:
         return networks | {
             "step": self.step,
             "seconds": self.seconds,
+            "sittings": self.sittings,
             "history": self.history,
             "evaluations": self.evaluations,
             "rng": torch.get_rng_state(),
@@ -62,7 +65,7 @@ class State:
     def load_state_dict(self, saved):
         for name in ("G", "D", "opt_g", "opt_d"):
             getattr(self, name).load_state_dict(saved[name])
-        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.step, self.seconds, self.sittings = saved["step"], saved["seconds"], saved["sittings"]
         self.history, self.evaluations = saved["history"], saved["evaluations"]
         torch.set_rng_state(saved["rng"])
 
@@ -93,14 +96,16 @@ def settings_of(run, pack):
     """The run's identity: its configuration, the data it sees and what the training code does."""
     return run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed) | {
         "data": {name: entry["sha256"] for name, entry in pack.manifest["files"].items()},
-        "code": runs.code_digest(*SOURCES),
+        "perceptual_weights": losses.weights_digest(run.study.config.perceptual_weights),
+        "code": runs.code_digest(*SOURCES, f"inpaint_lib/models/{run.architecture}.py"),
     }
 
 
 def finished(run, pack):
-    """The run's result.json as a dict if it is complete and was made with today's settings, else None."""
+    """The run's result.json as a dict if it was made with today's settings and its files are all there, else None."""
     result = runs.read_json(run.folder / "result.json")
-    return result if result and result["settings"] == settings_of(run, pack) else None
+    whole = all((run.folder / name).is_file() for name in artifacts.files(run.study.config))
+    return result if result and whole and result["settings"] == settings_of(run, pack) else None
 
 
 def fit(run, watch=None):
@@ -120,10 +125,12 @@ def _fit(run, pack, settings, watch):
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     objective = losses.OBJECTIVES[run.architecture]
-    perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
-    schedule = setups.Schedule(config.steps, config.mask_widths)
+    perceptual = None
+    if "perceptual" in objective.terms:
+        perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
+    schedule = setups.Schedule(config.steps, config.mask_widths, run.seed)
     state = _start(run, device)
-    artifacts.resume(state, folder, settings)
+    artifacts.resume(state, run, settings)
 
     # the whole training set lives on the device; on the CPU the memory map serves as it is
     images = torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c")).to(device)
@@ -138,6 +145,8 @@ def _fit(run, pack, settings, watch):
     )
     sums, since_log, started, last_save = None, 0, time.monotonic(), time.monotonic()
     clock = state.seconds - started
+    if state.step < config.steps:
+        state.sittings.append(_sitting(state, device, precision))
 
     while state.step < config.steps:
         # --- next batch, holes, one update of D and of G
@@ -152,15 +161,17 @@ def _fit(run, pack, settings, watch):
         # --- log point: the only place where the host waits for the device
         if state.step % config.log_every and not boundary:
             continue
-        means = dict(zip(sums, (torch.stack(list(sums.values())).double() / since_log).tolist(), strict=True))
+        means = dict(zip(sums, (torch.stack(list(sums.values())).cpu().double() / since_log).tolist(), strict=True))
         _check_losses(means, state.step, since_log)
+        for name in ("adversarial_g", "adversarial_d"):  # spread of the steps since the last log point
+            means[f"{name}_std"] = max(means.pop(f"{name}_square") - means[name] ** 2, 0.0) ** 0.5
         now = time.monotonic()
         rate = since_log * config.batch_size / (now - started)
         state.history.append(
             dict(
                 zip(
                     CONTEXT,
-                    (state.step, phase.stage, phase.mask_width, phase.reconstruction, phase.adversarial),
+                    (state.step, phase.stage + 1, phase.mask_width, phase.reconstruction, phase.adversarial),
                     strict=True,
                 )
             )
@@ -186,7 +197,14 @@ def _fit(run, pack, settings, watch):
         started = time.monotonic()
 
     bar.close()
-    return artifacts.finish(run, pack, state, settings, device, precision)
+    return artifacts.finish(run, pack, state, settings, device)
+
+
+def _sitting(state, device, precision):
+    """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    where = {"from_step": state.step, "device": name, "precision": str(precision).removeprefix("torch.")}
+    return where | {"provenance": runs.provenance()}
 
 
 def batch(run, images, step, mask_width):
@@ -221,8 +239,8 @@ def _make_update(run, state, objective, perceptual, device, precision):
     G, D, opt_g, opt_d = state.G, state.D, state.opt_g, state.opt_d
     weights = dict(run.model.loss_weights)
     adversarial_weight = weights.pop("adversarial")
-    d_loss, g_loss = objective.adversarial
-    l1 = losses.L1_NORMALISATIONS[run.study.config.l1_normalisation]
+    d_loss, g_loss, boundary = objective.adversarial
+    options = run.model.loss_options
     autocast = (lambda: torch.autocast(device.type, precision)) if precision != torch.float32 else contextlib.nullcontext
 
     def update(real, mask, phase):
@@ -243,7 +261,7 @@ def _make_update(run, state, objective, perceptual, device, precision):
         D.requires_grad_(False)
         with autocast():
             scores_for_g = [s.float() for s in losses.scores(D(objective.seen(stages[-1], real, mask)))]
-            terms = objective.reconstruction(stages, real, mask, perceptual, l1)
+            terms = objective.reconstruction(stages, real, mask, perceptual, **options)
         adversarial_g = g_loss(scores_for_g)
         reconstruction = sum(weights[name] * value for name, value in terms.items())
         loss_g = phase.reconstruction * reconstruction + phase.adversarial * adversarial_weight * adversarial_g
@@ -256,8 +274,12 @@ def _make_update(run, state, objective, perceptual, device, precision):
             "adversarial_g": adversarial_g,
             "adversarial_d": loss_d,
             "total_g": loss_g,
+            "adversarial_g_square": adversarial_g.square(),
+            "adversarial_d_square": loss_d.square(),
             "d_real": _mean(real_scores),
             "d_fake": _mean(fake_scores),
+            "d_accuracy": (accuracy := _accuracy(real_scores, fake_scores, boundary)),
+            "unsaturated": (accuracy < SATURATED).float(),
             "grad_norm_g": _grad_norm(G),
             "grad_norm_d": _grad_norm(D),
         }
@@ -269,6 +291,14 @@ def _make_update(run, state, objective, perceptual, device, precision):
 def _mean(score_maps):
     """Mean score over scales and places."""
     return torch.stack([s.mean() for s in score_maps]).mean()
+
+
+def _accuracy(real_scores, fake_scores, boundary):
+    """Share of scores on the right side of the boundary, real and fake weighing the same, mean over scales."""
+    right = [
+        (r > boundary).float().mean() + (f < boundary).float().mean() for r, f in zip(real_scores, fake_scores, strict=True)
+    ]
+    return torch.stack(right).mean() / 2
 
 
 def _grad_norm(network):

@@ -16,6 +16,8 @@ MICRO = {
     "log_every": 3,
     "sample_images": 4,
     "datasets": ["scenes"],
+    "architectures": ["custom"],
+    "setups": ["fixed", "progressive"],
     "perceptual_width": 4,
 }  # 16 steps, two stages of 8
 

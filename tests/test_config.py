@@ -52,17 +52,35 @@ def test_unknown_and_missing_keys_fail_by_name(tmp_path):
         ({"mask_widths": [16, 8]}, "must grow"),
         ({"mask_widths": [8, 64]}, r"1 \.\. image_size"),
         ({"mask_widths": []}, "stages"),
-        ({"setups": ["fixd"]}, "setups: no 'fixd'; there are: fixed, progressive"),
+        ({"setups": ["fixd"]}, "setups: no 'fixd'; there are: adv_ramp, fixed, mixed, progressive, recon_first"),
         ({"setups": []}, "setups: give at least one"),
         ({"datasets": ["celeba", "celeba"]}, "each once"),
         ({"models.custom.betas": [0.5]}, "expected two values"),
         ({"models.custom.mask_family": "circle"}, "mask_family: no 'circle'"),
         ({"models.custom.loss_weights": {"l1_hole": 1}}, "give exactly"),
+        ({"models.context_encoder.mask_family": "square"}, "context_encoder.mask_family: no 'square'; there are: center"),
+        ({"models.custom.loss_weights.l1_hole": "much"}, "l1_hole: expected float"),
+        ({"models.custom.loss_weights.l1_hole": -1}, "l1_hole: must be 0 or more"),
+        ({"models.custom.loss_options.l1_normalisation": "areas"}, "l1_normalisation: 'areas' is not possible"),
+        ({"models.context_encoder.loss_options": {"overlp": 4}}, "loss_options: give exactly overlap"),
+        ({"mask_widths": [8, 20]}, "context_encoder fills holes up to half the image"),
+        ({"image_size": 40}, "context_encoder takes image sizes 32 to 256, powers of two, not 40"),
         ({"models.custom.widths": {"depth": 3}}, "widths: no 'depth'"),
-        ({"image_size": 34, "mask_widths": [8, 16]}, "multiples of 4"),
+        ({"image_size": 34, "architectures": ["custom"]}, "multiples of 4"),
         ({"device": "tpu"}, "device: no 'tpu'"),
         ({"precision": "float16"}, "precision"),
-        ({"seeds": []}, "seeds"),
+        ({"seeds": []}, "seeds: give at least one"),
+        ({"seeds": [0, 0, 0]}, "seeds: .* each once"),
+        ({"data_seed": -1}, "data_seed: no -1"),
+        ({"device": "cuda:x"}, "device: 'cuda:x' is none"),
+        ({"models.custom.lr_g": float("nan")}, "lr_g: expected float, got nan"),
+        ({"models.custom.lr_g": -1}, "lr_g and lr_d must be above 0"),
+        ({"models.custom.betas": [0.5, 2]}, "betas: must be at least 0 and below 1"),
+        ({"models.custom.widths.generator_width": "abc"}, "models.custom.widths: no network can be built"),
+        ({"models.custom.widths.generator_width": 0}, "models.custom.widths: no network can be built"),
+        ({"models.free_form.widths.discriminator": "patch7"}, "free_form has no discriminator 'patch7'"),
+        ({"perceptual_weights": "torchvision"}, "only 'random' weights take other than 64"),
+        ({"perceptual_weights": "vgg.pth", "perceptual_width": 64}, "no file vgg.pth"),
     ],
 )
 def test_a_wrong_setting_is_named(overrides, message):
@@ -71,8 +89,8 @@ def test_a_wrong_setting_is_named(overrides, message):
 
 
 def test_an_override_reaches_its_key():
-    loaded = config.load("smoke", {"models.custom.lr_g": "1e-4", "mask_widths": [16]})
-    assert loaded.models["custom"].lr_g == 1e-4 and loaded.mask_widths == (16,)
+    loaded = config.load("smoke", {"models.custom.lr_g": "1e-4", "models.custom.loss_weights.adversarial": "1e-2"})
+    assert loaded.models["custom"].lr_g == 1e-4 and loaded.models["custom"].loss_weights["adversarial"] == 0.01
 
 
 def test_identity_ignores_what_cannot_change_a_result():

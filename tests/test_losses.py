@@ -27,6 +27,52 @@ def test_a_perfect_discriminator_has_no_loss():
     assert losses.lsgan_g([torch.ones(1, 1, 4, 4)]) == 0
 
 
+def test_hinge_matches_numpy():
+    real, fake = ([torch.randn(2, 3, n, n)] for n in (4, 5))
+    r, f = real[0].numpy(), fake[0].numpy()
+    expected = np.maximum(1 - r, 0).mean() / 2 + np.maximum(1 + f, 0).mean() / 2
+    assert np.isclose(losses.hinge_d(real, fake), expected, rtol=1e-6)
+    assert np.isclose(losses.hinge_g(fake), -f.mean(), rtol=1e-5)
+
+
+def test_bce_matches_numpy():
+    real, fake = ([torch.randn(8, 1, 1, 1) * 3] for _ in range(2))
+    r, f = (1 / (1 + np.exp(-t[0].double().numpy())) for t in (real, fake))
+    assert np.isclose(losses.bce_d(real, fake), (-np.log(r).mean() - np.log(1 - f).mean()) / 2, rtol=1e-5)
+    assert np.isclose(losses.bce_g(fake), -np.log(f).mean(), rtol=1e-5)
+
+
+def test_the_context_encoders_loss_matches_numpy_with_and_without_overlap(images):
+    output, real, _ = images
+    mask = torch.zeros(3, 1, 16, 16)
+    mask[:, :, 6:10, 6:10] = 1
+    square = (output - real).square().numpy()
+    reconstruction = losses.OBJECTIVES["context_encoder"].reconstruction
+    assert np.isclose(reconstruction([output], real, mask, None)["mse"], square[:, :, 6:10, 6:10].mean(), rtol=1e-5)
+    weighted = 10 * square[:, :, 4:12, 4:12]
+    weighted[:, :, 2:6, 2:6] /= 10  # the hole within its ring of 2 px
+    assert np.isclose(reconstruction([output], real, mask, None, overlap=2)["mse"], weighted.mean(), rtol=1e-5)
+
+
+def test_free_forms_loss_is_the_l1_of_both_raw_stages(images):
+    coarse, real, mask = images
+    refined = coarse * 0.5
+    found = losses.OBJECTIVES["free_form"].reconstruction([coarse, refined], real, mask, None)
+    assert np.isclose(found["l1_coarse"], np.abs((coarse - real).numpy()).mean(), rtol=1e-5)
+    assert np.isclose(found["l1_refined"], np.abs((refined - real).numpy()).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", losses.OBJECTIVES)
+def test_the_discriminator_is_shown_the_same_of_real_and_output(images, architecture):
+    output, real, mask = images
+    seen = losses.OBJECTIVES[architecture].seen
+    assert seen(output, real, mask).shape == seen(real, real, mask).shape
+    expected = {"custom": real, "context_encoder": real[:, :, 4:12, 4:12], "free_form": torch.cat([real, mask], 1)}
+    assert torch.equal(seen(real, real, mask), expected[architecture])
+    if architecture != "custom":  # composite: known pixels are real
+        assert torch.equal(seen(output, real, mask * 0), seen(real, real, mask * 0))
+
+
 def test_l1_matches_numpy(images):
     output, real, mask = images
     error, region = np.abs((output - real).numpy()), np.broadcast_to(mask.numpy(), output.shape) > 0

@@ -1,9 +1,15 @@
+import numpy as np
 import pytest
 import torch
 
 from inpaint_lib import losses, models
+from inpaint_lib.models import free_form
 
-SMALL = {"custom": {"generator_width": 8, "discriminator_width": 8}}
+SMALL = {
+    "custom": {"generator_width": 8, "discriminator_width": 8},
+    "context_encoder": {"generator_width": 8, "discriminator_width": 8, "bottleneck": 32},
+    "free_form": {"generator_width": 4, "discriminator_width": 4},
+}
 ARCHITECTURES = list(models.ARCHITECTURES)
 
 
@@ -20,24 +26,30 @@ def inputs(size=32, batch=2, hole=8):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("size", [32, 36, 64, 128, 256])
+@pytest.mark.parametrize("size", [32, 40, 64, 128, 256])
 def test_outputs_have_the_images_shape(architecture, size):
+    if not models.ARCHITECTURES[architecture].accepts(size):
+        with pytest.raises(ValueError, match=models.ARCHITECTURES[architecture].SIZES):
+            build(architecture, size)
+        return
     G, D = build(architecture, size)
-    real, mask = inputs(size, batch=1)
+    real, mask = inputs(size)
     with torch.inference_mode():
         stages = G(real * (1 - mask), mask)
         scores = losses.scores(D(losses.OBJECTIVES[architecture].seen(stages[-1], real, mask)))
     assert all(stage.shape == real.shape and stage.abs().max() <= 1 for stage in stages)
-    assert all(score.shape[:2] == (1, 1) and score.isfinite().all() for score in scores)
+    assert all(score.isfinite().all() for score in scores)
+    assert {type(stages), type(scores)} == {list}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_parameter_gets_a_gradient(architecture):
-    G, D = build(architecture)
-    real, mask = inputs()
+    size = 64  # at 32 px every patch of free_form's attention touches this hole, and nothing can be copied
+    G, D = build(architecture, size)
+    real, mask = inputs(size)
     objective = losses.OBJECTIVES[architecture]
     stages = G(real * (1 - mask), mask)
-    terms = objective.reconstruction(stages, real, mask, losses.Perceptual("random", 4), losses.l1_region)
+    terms = objective.reconstruction(stages, real, mask, losses.Perceptual("random", 4))
     adversarial = objective.adversarial[1](losses.scores(D(objective.seen(stages[-1], real, mask))))
     (sum(terms.values()) + adversarial).backward()
     for network in (G, D):
@@ -49,11 +61,19 @@ def test_every_parameter_gets_a_gradient(architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("hole", [1, 16, 32])
-def test_no_nan_at_any_hole_size(architecture, hole):
+@pytest.mark.parametrize("hole", [1, 2, 16, 32])
+def test_nothing_becomes_nan_at_any_hole_size(architecture, hole):
+    """One pixel to the whole image, forward and backward; the context encoder takes no more than the central half."""
     G, _ = build(architecture)
     real, mask = inputs(hole=hole)
-    assert all(stage.isfinite().all() for stage in G(real * (1 - mask), mask))
+    if architecture == "context_encoder" and hole > 16:
+        with pytest.raises(ValueError, match="central holes up to half the image"):
+            G(real * (1 - mask), mask)
+        return
+    stages = G(real * (1 - mask), mask)
+    sum(stage.square().mean() for stage in stages).backward()
+    assert all(stage.isfinite().all() for stage in stages)
+    assert all(p.grad.isfinite().all() for p in G.parameters())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -79,7 +99,7 @@ def test_weights_depend_on_the_seed_alone(architecture):
     (a, d), (b, e), (c, _) = build(architecture), build(architecture), build(architecture, seed=1)
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    assert all(torch.equal(x, y) for x, y in zip(d.parameters(), e.parameters(), strict=True))
+    assert all(torch.equal(x, y) for x, y in zip(d.state_dict().values(), e.state_dict().values(), strict=True))
     assert any(not torch.equal(x, y) for x, y in zip(a.parameters(), c.parameters(), strict=True))
 
 
@@ -91,6 +111,8 @@ def test_wrong_requests_are_named():
     for size in (28, 34, 260):
         with pytest.raises(ValueError, match=f"multiples of 4, not {size}"):
             models.create("custom", size)
+    with pytest.raises(ValueError, match="free_form has no discriminator 'patch7'"):
+        models.create("free_form", 64, discriminator="patch7")
 
 
 def test_custom_is_the_network_of_figure_1():
@@ -113,3 +135,96 @@ def test_customs_discriminator_returns_the_features_of_five_layers_at_every_scal
     assert len(outputs) == 3
     for features in outputs:
         assert [f.shape[1] for f in features] == [64, 128, 256, 512, 512, 1]
+
+
+def test_parameter_counts_are_the_references():
+    """Yu et al.: 4,052,478 less the input channel of ones (5 x 5 x 48), and 5,946,816. Pathak et al.: 71.12 M, 2.77 M."""
+    G, D = models.create("free_form", 128)
+    assert models.n_parameters(G) == 4_052_478 - 5 * 5 * 48
+    assert models.n_parameters(D) == 5_946_816
+    G, D = models.create("context_encoder", 128)
+    assert round(models.n_parameters(G) / 1e6, 2) == 71.12 and round(models.n_parameters(D) / 1e6, 2) == 2.77
+
+
+def test_free_forms_discriminators_have_the_published_maps_and_receptive_fields():
+    image = torch.zeros(1, 4, 128, 128, requires_grad=True)
+    _, D = models.create("free_form", 128)
+    assert losses.scores(D(image))[0].shape == (1, 256, 2, 2)
+    _, D = models.create("free_form", 128, discriminator="patch70", discriminator_width=4)
+    score = losses.scores(D(image + torch.randn(1, 4, 128, 128)))[0]
+    assert score.shape == (1, 1, 14, 14)
+    touched = torch.autograd.grad(score[0, 0, 7, 7], image)[0][0].abs().sum(0) > 0
+    assert touched.any(0).sum() == 70 == touched.any(1).sum()
+
+
+def slow_attention(features, mask):
+    """Contextual attention of one sample as written down in Yu et al. 2018, with loops and its own mask: (C,h,w), (h,w)."""
+    channels, height, width = features.shape
+    rows, cols = height // 2, width // 2
+    cells = [(i, j) for i in range(rows) for j in range(cols)]
+    small = np.pad(features[:, ::2, ::2], ((0, 0), (1, 1), (1, 1)))
+    holes = np.pad(mask.reshape(rows, 2, cols, 2).max((1, 3)), 1)
+    patch = {(i, j): small[:, i : i + 3, j : j + 3].ravel() for i, j in cells}
+    valid = {(i, j): holes[i : i + 3, j : j + 3].max() == 0 for i, j in cells}
+    score = np.array([[patch[k] @ patch[q] / max(np.linalg.norm(patch[k]), 1e-4) for q in cells] for k in cells])
+    for order in (cells, sorted(cells, key=lambda c: (c[1], c[0]))):  # neighbours along rows, then along columns
+        at = [cells.index(c) for c in order]
+        padded = np.pad(score[np.ix_(at, at)], 1)
+        fused = padded[:-2, :-2] + padded[1:-1, 1:-1] + padded[2:, 2:]
+        back = np.argsort(at)
+        score = fused[np.ix_(back, back)]
+    known = np.array([valid[c] for c in cells], float)[:, None]
+    weight = np.exp(10 * score * known - (10 * score * known).max(0))
+    weight = weight / weight.sum(0) * known
+    padded, out = np.pad(features, ((0, 0), (1, 1), (1, 1))), np.zeros((channels, height + 2, width + 2))
+    for q, (i, j) in enumerate(cells):
+        for k, (y, x) in enumerate(cells):
+            out[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += weight[k, q] * padded[:, 2 * y : 2 * y + 4, 2 * x : 2 * x + 4]
+    return out[:, 1:-1, 1:-1] / 4
+
+
+def test_contextual_attention_matches_a_slow_loop_with_each_samples_own_mask():
+    g = torch.Generator().manual_seed(0)
+    features = torch.rand(3, 4, 8, 12, generator=g) - 0.3
+    mask = torch.zeros(3, 1, 8, 12)
+    mask[0, :, 2:4, 2:6] = 1
+    mask[1, :, 5:8, 7:] = 1
+    mask[2] = 1  # nothing to copy from
+    found = free_form.ContextualAttention()(features, mask).numpy()
+    for k in range(3):
+        expected = slow_attention(features[k].double().numpy(), mask[k, 0].numpy())
+        assert np.allclose(found[k], expected, atol=1e-4)
+    assert np.abs(found[2]).max() == 0
+
+
+def test_a_sample_does_not_see_its_neighbours_mask():
+    G, _ = build("free_form")
+    real, mask = inputs()
+    other = mask.clone()
+    other[1] = 1
+    with torch.inference_mode():
+        a, b = (G(real * (1 - m), m)[-1][0] for m in (mask, other))
+    assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_the_context_encoder_changes_the_centre_alone_and_does_not_depend_on_its_batch():
+    G, _ = build("context_encoder")
+    real, mask = inputs(batch=4)
+    with torch.inference_mode():
+        G(real * (1 - mask), mask)  # batch norm sees a batch
+        whole = G.eval()(real * (1 - mask), mask)[-1]
+        alone = G(real[:1] * (1 - mask[:1]), mask[:1])[-1]
+    centre = torch.zeros_like(mask)
+    centre[:, :, 8:24, 8:24] = 1
+    assert torch.equal(whole * (1 - centre), real * (1 - centre))
+    assert torch.allclose(whole[:1], alone, atol=1e-5)
+
+
+def test_the_context_encoder_fills_the_hole_with_the_mean_colour():
+    G, _ = build("context_encoder")
+    real, mask = inputs()
+    seen = []
+    G.encoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    G(real * (1 - mask), mask)
+    inside = seen[0].permute(0, 2, 3, 1)[mask[:, 0] > 0]
+    assert torch.allclose((inside + 1) * 127.5, torch.tensor([117.0, 104.0, 123.0]).expand_as(inside), atol=1e-4)

@@ -43,9 +43,7 @@ def test_pyproject_conda_and_lock_agree():
     python = next(d for d in environment["dependencies"] if str(d).startswith("python="))
     assert PROJECT["requires-python"] == ">=" + python.removeprefix("python=")
     assert environment["dependencies"][-1] == {"pip": ["-r requirements.lock"]}
-    script = (ROOT / "run_all.sh").read_text()
-    assert f"= {environment['name']} ]" in script, "run_all.sh knows the conda environment by its name"
-    assert "version_info < (3, 11)" in script
+    assert "version_info < (3, 11)" in (ROOT / "run_all.sh").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(map(name_of, DEPENDENCIES)))

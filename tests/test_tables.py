@@ -39,7 +39,7 @@ def test_tables_come_from_runs_and_are_the_same_every_time(micro):
     assert len(found) == 2 * 2 * 2 * 3 * 3  # setups, stages, widths, regions, metrics
     folder = study.report / "tables"
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    assert set(before) == {"results.csv", "table.csv", "table.md", "table.tex", "exposure.csv"}
+    assert set(before) == {"results.csv", "table.csv", "table.md", "table.tex", "exposure.csv", "stability.csv"}
     tables.write(study)
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
 

@@ -136,6 +136,38 @@ def test_a_finished_run_is_returned_as_it_is(micro, run_of):
     assert (run.folder / "result.json").stat().st_mtime_ns == stamp
 
 
+def test_a_missing_file_is_made_again_without_training(micro, run_of):
+    run = run_of(micro())
+    first = train.fit(run, quiet)
+    found = contents(run.folder)
+    (run.folder / "stages.csv").unlink()
+    again = train.fit(run, stop_at(0))  # would stop at the first step
+    assert contents(run.folder) == found
+    assert again["sittings"] == first["sittings"], "where it was trained must not change"
+    (run.folder / "stages" / "1.safetensors").unlink()  # this one takes training
+    train.fit(run, quiet)
+    assert contents(run.folder) == found
+
+
+def test_every_sitting_is_on_record(micro, run_of):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(9))
+    result = train.fit(run, quiet)
+    assert [s["from_step"] for s in result["sittings"]] == [0, 9]
+    assert result["sittings"][0]["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_content_of_a_weights_file_is_part_of_the_identity(micro, run_of, tmp_path):
+    path = tmp_path / "vgg.pth"
+    torch.save({"a": torch.zeros(1)}, path)
+    run = run_of(micro(perceptual_weights=str(path), perceptual_width=64))
+    pack = data.prepare(run.study, run.dataset)
+    before = train.settings_of(run, pack)
+    torch.save({"a": torch.ones(1)}, path)
+    assert train.settings_of(run, pack) != before
+
+
 def test_changed_settings_start_again_and_say_what_changed(micro, run_of, capsys):
     train.fit(run_of(micro()), quiet)
     run = run_of(micro(**{"models.custom.lr_g": 1e-3}))

@@ -1,8 +1,11 @@
-"""What the workflow's processes share: no child outlives its parent, and a request to stop is passed on."""
+"""What the workflow's processes share: nothing outlives run_all.sh, and a request to stop is passed on."""
 
 import ctypes
+import os
 import signal
 import sys
+import threading
+import time
 
 
 def die_with_parent():
@@ -19,4 +22,20 @@ def interrupt_on_terminate():
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)  # the terminal was closed
     signal.signal(signal.SIGINT, interrupt)  # a background process inherits SIGINT ignored
+
+
+def stop_with(pid):
+    """End this process, as SIGTERM would, when process `pid` is gone: Snakemake in between would wait for its jobs."""
+
+    def watch():
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            time.sleep(0.5)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,6 @@
-"""Execute one notebook with parameters: run_notebook.py NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON
+"""Execute one notebook with parameters: run_notebook.py NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON [STUDY.json KEY]
+
+STUDY.json holds, under "parameters" and KEY, parameters that all notebooks of a kind share.
 
 The job counts as done only if the notebook's last cell wrote ARTEFACT: after a dead kernel papermill marks the cells that never
 ran as completed. EXECUTED.ipynb appears in one step; what a failed execution got to is kept as EXECUTED.failed.ipynb.
@@ -12,19 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from processes import die_with_parent, interrupt_on_terminate
+from processes import die_with_parent, interrupt_on_terminate, stop_with
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
-def main(name, executed, artefact, parameters):
+def main(name, executed, artefact, parameters, study=None, key=None):
     import papermill
     from traitlets.config import Config
 
     from inpaint_lib import runs
 
     notebook, executed, artefact = NOTEBOOKS / f"{name}.ipynb", Path(executed).resolve(), Path(artefact).resolve()
-    parameters = json.loads(parameters)
+    shared = json.loads(Path(study).read_text())["parameters"][key] if study else {}
+    parameters = shared | json.loads(parameters)
     if not notebook.is_file():
         return fail(2, f"there is no notebook {name}")
     known = papermill.inspect_notebook(str(notebook))
@@ -77,10 +80,12 @@ def fail(code, message):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (5, 7):
         sys.exit(fail(2, __doc__.splitlines()[0]))
     die_with_parent()
     interrupt_on_terminate()
+    if "INPAINT_STUDY_PID" in os.environ:
+        stop_with(int(os.environ["INPAINT_STUDY_PID"]))
     try:
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from pathlib import Path
 from processes import die_with_parent, interrupt_on_terminate
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINING_NOTEBOOKS = {"custom": "10_train_custom"}
+TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
 GRID = ("datasets", "architectures", "setups", "seeds")
 
 
@@ -63,6 +63,8 @@ def overrides_of(args):
             raise ValueError(f"--seeds {args.seeds}: give whole numbers separated by commas") from None
     if args.jobs is not None:
         overrides["jobs"] = args.jobs
+    if "perceptual_weights" in overrides and Path(str(overrides["perceptual_weights"])).is_file():
+        overrides["perceptual_weights"] = str(Path(overrides["perceptual_weights"]).resolve())
     return overrides
 
 
@@ -72,9 +74,6 @@ def graph(study, overrides):
 
     def digest(notebook, *sources):
         return runs.code_digest(f"notebooks/{notebook}.ipynb", *sources)
-
-    def without(keys):
-        return {k: v for k, v in overrides.items() if k not in keys}
 
     everything = "inpaint_lib/**/*.py"
     settings = config.to_dict(study.config)
@@ -88,18 +87,23 @@ def graph(study, overrides):
         "runs": [str(run.folder.relative_to(study.folder)) for run in study.runs()],
         "notebooks": TRAINING_NOTEBOOKS,
         "parameters": {  # a run does not depend on what else is in the grid
-            "run": {"profile": study.profile, "overrides": without(GRID + ("jobs",))},
-            "grid": {"profile": study.profile, "overrides": without(("jobs",))},
+            "run": {"profile": study.profile, "overrides": {k: v for k, v in overrides.items() if k not in GRID}},
+            "grid": {"profile": study.profile, "overrides": overrides},
         },
         "settings": {
             "prepare": {
-                d: data.settings_of(study.config, d) | {"notebook": digest("00_data_prep")} for d in study.config.datasets
+                d: data.settings_of(study.config, d) | {"notebook": digest("00_data_prep", "inpaint_lib/plots.py")}
+                for d in study.config.datasets
             },
             "train": {
-                a: identity | {"model": settings["models"][a], "code": digest(TRAINING_NOTEBOOKS[a], *train.SOURCES)}
+                a: identity
+                | {
+                    "model": settings["models"][a],
+                    "code": digest(TRAINING_NOTEBOOKS[a], *train.SOURCES, f"inpaint_lib/models/{a}.py", "inpaint_lib/plots.py"),
+                }
                 for a in study.config.architectures
             },  # fmt: skip
-            "tables": digest("20_metrics", everything),
+            "tables": identity | {"models": settings["models"], "code": digest("20_metrics", everything)},
             "figures": digest("30_figures", everything),
             "report": digest("none", everything, "inpaint_lib/*.j2"),
         },
@@ -111,6 +115,8 @@ def run_snakemake(study, settings, args):
     from inpaint_lib import runs
 
     runs.write_json(study.folder / "study.json", settings)
+    os.environ["INPAINT_STUDY_PID"] = str(os.getpid())
+    os.environ["INPAINT_OUTPUT"] = str(runs.output_root())  # absolute: every process has a working directory of its own
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"),
         "--directory", str(study.folder), "--configfile", str(study.folder / "study.json"),
@@ -134,11 +140,13 @@ def main(argv):
         overrides = overrides_of(args)
         from inpaint_lib import runs
 
+        if args.profile.endswith((".yaml", ".yml")):
+            raise ValueError(f"{args.profile}: name a profile of config/, not a file")
         study = runs.open_study(args.profile, overrides)
-    except ValueError as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
+        study.folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    study.folder.mkdir(parents=True, exist_ok=True)
     with open(study.folder / ".study.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

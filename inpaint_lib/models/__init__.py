@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 
 from ..rng import seed_of
-from . import custom
+from . import context_encoder, custom, free_form
 
-ARCHITECTURES = {"custom": custom}
+ARCHITECTURES = {"custom": custom, "context_encoder": context_encoder, "free_form": free_form}
 
 
 def create(architecture, image_size=128, seed=0, **widths):
@@ -22,11 +22,17 @@ def create(architecture, image_size=128, seed=0, **widths):
     module = ARCHITECTURES[architecture]
     if unknown := set(widths) - set(width_names(architecture)):
         raise ValueError(f"{architecture} has no width {sorted(unknown)[0]!r}: it takes {width_names(architecture)}")
-    if not 32 <= image_size <= 256 or image_size % module.STRIDE:
-        raise ValueError(f"{architecture} takes image sizes 32 to 256 in multiples of {module.STRIDE}, not {image_size}")
+    check_size(architecture, image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights"))
         return module.create(image_size=image_size, **widths)
+
+
+def check_size(architecture, image_size):
+    """Raise ValueError if the architecture does not take images of this side."""
+    module = ARCHITECTURES[architecture]
+    if not 32 <= image_size <= 256 or not module.accepts(image_size):
+        raise ValueError(f"{architecture} takes image sizes 32 to 256, {module.SIZES}, not {image_size}")
 
 
 def width_names(architecture):

@@ -21,7 +21,16 @@ from torch import nn
 
 from ..layers import GatedConv, ResidualBlock
 
-STRIDE = 4
+SIZES = "multiples of 4"
+MASK_FAMILIES = ("square", "center", "rectangles", "free_form")
+
+
+def accepts(size):
+    return size % 4 == 0
+
+
+def _gated(c_in, c_out, **options):
+    return GatedConv(c_in, c_out, norm=True, padding="reflect", **options)
 
 
 class Generator(nn.Module):
@@ -31,16 +40,16 @@ class Generator(nn.Module):
         super().__init__()
         w = width
         self.encoder = nn.Sequential(
-            GatedConv(4, w, kernel=5, stride=2),
-            GatedConv(w, 2 * w, stride=2),
+            _gated(4, w, kernel=5, stride=2),
+            _gated(w, 2 * w, stride=2),
             ResidualBlock(2 * w, 4 * w),
             ResidualBlock(4 * w, 8 * w),
         )
         self.decoder = nn.Sequential(
             ResidualBlock(8 * w, 4 * w),
             ResidualBlock(4 * w, 2 * w),
-            GatedConv(2 * w, w, upsample=True),
-            GatedConv(w, w // 2, upsample=True),
+            _gated(2 * w, w, upsample="bilinear"),
+            _gated(w, w // 2, upsample="bilinear"),
         )
         self.to_rgb = nn.Conv2d(w // 2, 3, 3, padding=1, padding_mode="reflect")
 

@@ -1,0 +1,158 @@
+"""Free-form inpainting with gated convolution (Yu et al. 2018, arXiv 1806.03589, "DeepFillv2"): coarse-to-fine generator with
+contextual attention (Yu et al. 2018, arXiv 1801.07892) and a spectral-norm patch discriminator.
+
+No normalisation, no residual connections. At the default width the generator has the 4,052,478 parameters of the authors'
+code less the 1,200 weights that read its extra input channel of ones: input here is image + mask only, as our paper says
+("the sketch channel is left out"). SN-PatchGAN: 5,946,816.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ..layers import GatedConv
+
+SIZES = "multiples of 8"
+MASK_FAMILIES = ("free_form", "square", "center", "rectangles")
+
+
+def accepts(size):
+    return size % 8 == 0
+
+
+def _dilated(w):
+    return [GatedConv(4 * w, 4 * w, dilation=d) for d in (2, 4, 8, 16)]
+
+
+def _decoder(w, c_in):
+    """Two plain layers, up to full size, RGB. The last convolution is not gated."""
+    return [
+        GatedConv(c_in, 4 * w),
+        GatedConv(4 * w, 4 * w),
+        GatedConv(4 * w, 2 * w, upsample="nearest"),
+        GatedConv(2 * w, 2 * w),
+        GatedConv(2 * w, w, upsample="nearest"),
+        GatedConv(w, w // 2),
+        nn.Conv2d(w // 2, 3, 3, padding=1),
+        nn.Tanh(),
+    ]
+
+
+class ContextualAttention(nn.Module):
+    """Fill the hole's features with a softmax mixture of known 3x3 feature patches, chosen by cosine similarity.
+
+    features (B,C,h,w), mask (B,1,h,w) with 1 = hole -> (B,C,h,w). Every sample uses its own mask. Where the hole touches every
+    patch nothing may be copied: the result is zero there, and finite. Batched: matching and pasting are two matrix products
+    per sample. Works at half the features' size ("downscale rate 2"); neighbours vote for consistent offsets ("fuse").
+    # Differs from source: a cell is hole if any of its pixels is (max pooling; the authors sample one pixel).
+    """
+
+    softmax_scale = 10.0
+
+    def forward(self, features, mask):
+        with torch.autocast(features.device.type, enabled=False):
+            return self._attend(features.float(), mask.float()).to(features.dtype)
+
+    def _attend(self, features, mask):
+        height, width = features.shape[2] // 2, features.shape[3] // 2
+        small = features[:, :, ::2, ::2]  # (B, C, h/2, w/2)
+        patches = F.unfold(small, 3, padding=1)  # (B, 9C, L): what is sought, and what may be copied
+        keys = patches / patches.norm(dim=1, keepdim=True).clamp(min=1e-4)
+        valid = 1 - F.max_pool2d(F.max_pool2d(mask, 2), 3, 1, 1).flatten(1)  # (B, L): patches the hole does not touch
+
+        scores = keys.transpose(1, 2) @ patches  # (B, L key, L query)
+        scores = self._fuse(scores, height, width) * valid[:, :, None]
+        attention = (scores * self.softmax_scale).softmax(dim=1) * valid[:, :, None]
+
+        raw = F.unfold(features, 4, stride=2, padding=1)  # (B, 16C, L): the same patches at full resolution
+        return F.fold(raw @ attention, features.shape[2:], 4, stride=2, padding=1) / 4
+
+    @staticmethod
+    def _fuse(scores, height, width):
+        """Add the scores of diagonal neighbours (key and query shifted alike), along rows, then along columns."""
+        batch, n = scores.shape[0], height * width
+        diagonal = torch.eye(3, device=scores.device)[None, None]
+        scores = F.conv2d(scores[:, None], diagonal, padding=1)
+        by_column = scores.view(batch, height, width, height, width).permute(0, 2, 1, 4, 3).reshape(batch, 1, n, n)
+        by_column = F.conv2d(by_column, diagonal, padding=1)
+        return by_column.view(batch, width, height, width, height).permute(0, 2, 1, 4, 3).reshape(batch, n, n)
+
+
+class Generator(nn.Module):
+    """(masked (B,3,H,W), mask (B,1,H,W)) -> [coarse, refined], each (B,3,H,W) in [-1, 1]."""
+
+    def __init__(self, width=24):
+        super().__init__()
+        w = width
+        self.coarse = nn.Sequential(
+            GatedConv(4, w, kernel=5),
+            GatedConv(w, 2 * w, stride=2),
+            GatedConv(2 * w, 2 * w),
+            GatedConv(2 * w, 4 * w, stride=2),
+            GatedConv(4 * w, 4 * w),
+            GatedConv(4 * w, 4 * w),
+            *_dilated(w),
+            *_decoder(w, 4 * w),
+        )
+        self.refine_conv = nn.Sequential(
+            GatedConv(3, w, kernel=5),
+            GatedConv(w, w, stride=2),
+            GatedConv(w, 2 * w),
+            GatedConv(2 * w, 2 * w, stride=2),
+            GatedConv(2 * w, 4 * w),
+            GatedConv(4 * w, 4 * w),
+            *_dilated(w),
+        )
+        self.refine_attention = nn.Sequential(
+            GatedConv(3, w, kernel=5),
+            GatedConv(w, w, stride=2),
+            GatedConv(w, 2 * w),
+            GatedConv(2 * w, 4 * w, stride=2),
+            GatedConv(4 * w, 4 * w),
+            GatedConv(4 * w, 4 * w, act=F.relu),
+        )
+        self.attention = ContextualAttention()
+        self.after_attention = nn.Sequential(GatedConv(4 * w, 4 * w), GatedConv(4 * w, 4 * w))
+        self.refine_decoder = nn.Sequential(*_decoder(w, 8 * w))
+
+    def forward(self, masked, mask):
+        coarse = self.coarse(torch.cat([masked, mask], dim=1))
+        x = masked + mask * coarse  # stage 2 sees the composite of stage 1
+        attended = self.attention(self.refine_attention(x), F.max_pool2d(mask, 4))
+        refined = self.refine_decoder(torch.cat([self.refine_conv(x), self.after_attention(attended)], dim=1))
+        return [coarse, refined]
+
+
+class Discriminator(nn.Module):
+    """Image + mask (B,4,H,W) -> [[score map]].
+
+    "sn_patchgan": six 5x5 stride-2 convolutions, LeakyReLU 0.2 after every one; all channels of the last map are scores
+    (receptive field 253 px). "patch70": the 70x70 PatchGAN our paper names, pix2pix's five 4x4 convolutions (Isola et al.
+    2017), with spectral norm in place of its batch norm.
+    """
+
+    VARIANTS = {  # kernel, [(filters / width, stride), ...], activation after the last
+        "sn_patchgan": (5, [(1, 2), (2, 2), (4, 2), (4, 2), (4, 2), (4, 2)], True),
+        "patch70": (4, [(1, 2), (2, 2), (4, 2), (8, 1), (None, 1)], False),
+    }
+
+    def __init__(self, width=64, variant="sn_patchgan"):
+        super().__init__()
+        kernel, plan, last_activation = self.VARIANTS[variant]
+        layers, c_in = [], 4
+        for factor, stride in plan:
+            c_out = factor * width if factor else 1
+            layers += [spectral_norm(nn.Conv2d(c_in, c_out, kernel, stride, padding=(kernel - 1) // 2)), nn.LeakyReLU(0.2)]
+            c_in = c_out
+        self.layers = nn.Sequential(*(layers if last_activation else layers[:-1]))
+
+    def forward(self, x):
+        return [[self.layers(x)]]
+
+
+def create(image_size=128, generator_width=24, discriminator_width=64, discriminator="sn_patchgan"):
+    """The authors' sizes by default. Raises ValueError for an unknown discriminator."""
+    if discriminator not in Discriminator.VARIANTS:
+        raise ValueError(f"free_form has no discriminator {discriminator!r}: choose one of {', '.join(Discriminator.VARIANTS)}")
+    return Generator(generator_width), Discriminator(discriminator_width, discriminator)
