@@ -46,7 +46,7 @@ HOLE = np.array([255, 0, 144], np.uint8)  # a colour no photograph has
 
 def figure(*args, **kwargs):
     """plt.subplots with the suite's style; the figure is not registered with pyplot's own display."""
-    plt.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    plt.rcParams.update({"figure.dpi": 72, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
                          "grid.alpha": 0.25, "font.size": 9, "axes.titlesize": 9, "legend.frameon": False})  # fmt: skip
     fig, axes = plt.subplots(*args, **kwargs)
     plt.close(fig)

@@ -228,3 +228,12 @@ def test_the_context_encoder_fills_the_hole_with_the_mean_colour():
     G(real * (1 - mask), mask)
     inside = seen[0].permute(0, 2, 3, 1)[mask[:, 0] > 0]
     assert torch.allclose((inside + 1) * 127.5, torch.tensor([117.0, 104.0, 123.0]).expand_as(inside), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_layer_table_accounts_for_every_parameter(architecture):
+    size = 64
+    G, D = build(architecture, size)
+    for network, side in ((G, size), (D, size // 2 if architecture == "context_encoder" else size)):
+        assert models.layer_table(network, side).parameters.sum() == models.n_parameters(network)
+        assert network.training

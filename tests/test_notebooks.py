@@ -34,6 +34,7 @@ def test_stable_outputs_are_marked_for_comparison(path):
 def test_no_machine_path_and_no_error_is_committed(path):
     text = path.read_text()
     assert not re.search(r"(?<![\w:/.])/(home|root|tmp|work|Users|opt|usr)/", text)
+    assert path.stat().st_size < 1_000_000
     assert not any(o.output_type == "error" for c in cells(path) if c.cell_type == "code" for o in c.outputs)
 
 

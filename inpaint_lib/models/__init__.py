@@ -54,13 +54,13 @@ def layer_table(network, image_size):
 
     def record(name, module):
         def hook(module, inputs, output):
-            convs = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+            conv = next((m for m in module.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)), None)
             rows.append(
                 {
                     "layer": name,
-                    "kind": type(module).__name__ if not isinstance(module, torch.nn.Sequential) else "Conv2d, norm, act.",
-                    "kernel": f"{convs[0].kernel_size[0]}x{convs[0].kernel_size[1]}",
-                    "stride": convs[0].stride[0],
+                    "kind": "conv, norm, act." if isinstance(module, torch.nn.Sequential) else type(module).__name__,
+                    "kernel": f"{conv.kernel_size[0]}x{conv.kernel_size[1]}" if conv else "",
+                    "stride": str(conv.stride[0]) if conv else "",
                     "output": " x ".join(map(str, output.shape[1:])),
                     "parameters": n_parameters(module),
                 }
@@ -69,12 +69,19 @@ def layer_table(network, image_size):
         return module.register_forward_hook(hook)
 
     hooks = [record(name, module) for name, module in _layers(network)]
-    image, mask = torch.zeros(1, 3, image_size, image_size), torch.ones(1, 1, image_size, image_size)
+    channels = 3 if "mask" in inspect.signature(network.forward).parameters else _input_channels(network)
+    image, hole = torch.zeros(1, channels, image_size, image_size), torch.zeros(1, 1, image_size, image_size)
+    was_training = network.training
     with torch.inference_mode():
-        network(image, mask) if "mask" in inspect.signature(network.forward).parameters else network(image)
+        network.eval()(image, hole) if "mask" in inspect.signature(network.forward).parameters else network.eval()(image)
+    network.train(was_training)
     for hook in hooks:
         hook.remove()
     return pd.DataFrame(rows)
+
+
+def _input_channels(network):
+    return next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d)).in_channels
 
 
 def _layers(network, prefix=""):
