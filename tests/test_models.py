@@ -94,6 +94,16 @@ def test_double_precision_works(architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_network_moves_to_another_device_whole(architecture):
+    """On the shapes-only device an operation with a tensor left behind on the CPU would fail."""
+    G, D = (network.to("meta") for network in build(architecture))
+    real, mask = (t.to("meta") for t in inputs())
+    stages = G.train()(real, mask) if architecture == "context_encoder" else G(real, mask)
+    assert stages[-1].device.type == "meta" and stages[-1].shape == real.shape
+    assert losses.scores(D(losses.OBJECTIVES[architecture].seen(stages[-1], real, mask)))[0].device.type == "meta"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_weights_depend_on_the_seed_alone(architecture):
     before = torch.get_rng_state()
     (a, d), (b, e), (c, _) = build(architecture), build(architecture), build(architecture, seed=1)

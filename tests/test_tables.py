@@ -29,6 +29,25 @@ def test_the_best_is_bold_lower_for_errors_and_higher_for_psnr():
     assert text["hole PSNR"].tolist() == ["<0.50>", "0.25"]
 
 
+def test_the_control_is_shown_apart():
+    found = results({("fixed", 0): 0.5, ("mixed", 0): 0.1, ("progressive", 0): 0.25})
+    assert list(tables.paper_style(found)[0].index.get_level_values("setup")) == ["fixed", "progressive"]
+    shown = tables.paper_style(found, controls=True)[0]
+    assert list(shown.index.get_level_values("setup")) == ["fixed", "progressive", "mixed"]
+
+
+def test_stability_is_the_mean_of_the_history_over_a_stage(micro):
+    study = micro(setups=["progressive"])
+    tables.complete(study, lambda *_: None)
+    (run,) = study.runs()
+    history = pd.read_csv(run.folder / "history.csv")
+    found = tables.stability(study).set_index("stage")
+    assert list(found.index) == [1, 2]
+    for column in ("adversarial_g_std", "d_accuracy", "unsaturated", "grad_norm_d"):
+        assert found[column][2] == pytest.approx(history[history.mask_width == 16][column].mean())
+    assert history.d_accuracy.between(0, 1).all() and history.unsaturated.between(0, 1).all()
+
+
 def test_tables_come_from_runs_and_are_the_same_every_time(micro):
     study = micro()
     with pytest.raises(FileNotFoundError, match="run scenes/custom/fixed/seed0 of profile smoke is not finished"):

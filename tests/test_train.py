@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from inpaint_lib import artifacts, data, runs, setups, train
+from inpaint_lib import artifacts, data, models, runs, setups, train
 
 CHECKPOINT_ALWAYS = {"checkpoint_seconds": 0}
 
@@ -83,16 +84,39 @@ def test_a_killed_run_equals_an_uninterrupted_one(reference, micro, run_of):
     assert contents(run.folder) == reference
 
 
-def test_setups_share_weights_batches_and_the_place_of_holes(micro, run_of):
-    study = micro()
-    pack = data.prepare(study, "scenes")
-    fixed, progressive = run_of(study, "fixed"), run_of(study, "progressive")
-    images = torch.from_numpy(np.array(pack.train))
-    a, b = (train._start(run, torch.device("cpu")) for run in (fixed, progressive))
-    for x, y in zip((*a.G.parameters(), *a.D.parameters()), (*b.G.parameters(), *b.D.parameters()), strict=True):
-        assert torch.equal(x, y)
+@pytest.mark.parametrize("architecture", ["context_encoder", "free_form"])
+def test_a_resumed_run_of_any_architecture_equals_an_uninterrupted_one(micro, run_of, architecture):
+    """Batch norm's running statistics and spectral norm's vectors are state, too."""
+    found = []
+    for stops in ((), (5, 11)):
+        run = run_of(micro(architectures=[architecture], test_images=4, **CHECKPOINT_ALWAYS))
+        for stop in stops:
+            with pytest.raises(Stop):
+                train.fit(run, stop_at(stop))
+        train.fit(run, quiet)
+        found.append(contents(run.folder))
+        shutil.rmtree(run.folder)
+    assert found[0] == found[1]
+
+
+def test_setups_share_weights_batches_and_the_place_of_holes(micro):
+    study = micro(setups=list(setups.SETUPS), architectures=list(models.ARCHITECTURES))
+    images = torch.from_numpy(np.array(data.prepare(study, "scenes").train))
+    runs_of = {a: [run for run in study.runs() if run.architecture == a] for a in models.ARCHITECTURES}
+    for first, *others in runs_of.values():
+        assert len(others) == len(setups.SETUPS) - 1
+        reference = train._start(first, torch.device("cpu"))
+        for run in others:
+            state = train._start(run, torch.device("cpu"))
+            for name in ("G", "D"):
+                weights = getattr(state, name).state_dict()
+                assert all(torch.equal(v, weights[k]) for k, v in getattr(reference, name).state_dict().items())
+            for step in range(4):
+                for a, b in zip(train.batch(first, images, step, 16), train.batch(run, images, step, 16), strict=True):
+                    assert torch.equal(a, b)
+    run = runs_of["custom"][0]
     for step in range(16):
-        (real_a, mask_a), (real_b, mask_b) = train.batch(fixed, images, step, 16), train.batch(progressive, images, step, 8)
+        (real_a, mask_a), (real_b, mask_b) = train.batch(run, images, step, 16), train.batch(run, images, step, 8)
         assert torch.equal(real_a, real_b)
         assert (mask_a.sum((1, 2, 3)) == 256).all() and (mask_b.sum((1, 2, 3)) == 64).all()
         # the same unit draw places both: the top left corners keep their share of the room

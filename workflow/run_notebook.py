@@ -51,6 +51,7 @@ def main(name, executed, artefact, parameters, study=None, key=None):
                 kernel_name="python3",
                 cwd=str(NOTEBOOKS),
                 progress_bar=False,
+                extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
             )
         except papermill.PapermillExecutionError as error:

@@ -6,9 +6,12 @@ code less the 1,200 weights that read its extra input channel of ones: input her
 ("the sketch channel is left out"). SN-PatchGAN: 5,946,816.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.amp import is_autocast_available
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layers import GatedConv
@@ -51,8 +54,10 @@ class ContextualAttention(nn.Module):
     softmax_scale = 10.0
 
     def forward(self, features, mask):
-        with torch.autocast(features.device.type, enabled=False):
-            return self._attend(features.float(), mask.float()).to(features.dtype)
+        device = features.device.type
+        full_precision = torch.autocast(device, enabled=False) if is_autocast_available(device) else contextlib.nullcontext()
+        with full_precision:  # scores are summed over many channels and go through an exponential
+            return self._attend(features.to(mask.dtype), mask).to(features.dtype)
 
     def _attend(self, features, mask):
         height, width = features.shape[2] // 2, features.shape[3] // 2
@@ -72,7 +77,7 @@ class ContextualAttention(nn.Module):
     def _fuse(scores, height, width):
         """Add the scores of diagonal neighbours (key and query shifted alike), along rows, then along columns."""
         batch, n = scores.shape[0], height * width
-        diagonal = torch.eye(3, device=scores.device)[None, None]
+        diagonal = torch.eye(3, device=scores.device, dtype=scores.dtype)[None, None]
         scores = F.conv2d(scores[:, None], diagonal, padding=1)
         by_column = scores.view(batch, height, width, height, width).permute(0, 2, 1, 4, 3).reshape(batch, 1, n, n)
         by_column = F.conv2d(by_column, diagonal, padding=1)
