@@ -23,7 +23,7 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
     want=$(cksum <"$root/requirements.lock")
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then return; fi
     command -v flock >/dev/null && { exec 9>"$root/.venv.lock"; flock 9; }  # two first runs at once: one installs
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then return; fi
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then { exec 9>&-; } 2>/dev/null || true; return; fi
     echo "installing the environment into .venv (about 6 GB; a few minutes, once)"
     python=$(find_python)
     "$python" -m venv --clear "$root/.venv" # from scratch: what a killed installation left may look whole
