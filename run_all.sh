@@ -3,7 +3,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-export SNAKEMAKE_OUTPUT_CACHE='' XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" PYDEVD_DISABLE_FILE_VALIDATION=1
+export PYDEVD_DISABLE_FILE_VALIDATION=1 # or every kernel prints a debugger's warning
 
 die() { echo "run_all.sh: $*" >&2; exit 2; }
 
