@@ -56,6 +56,7 @@ def paper_style(results, controls=False):
     table = final(results).copy()
     table["column"] = [SHOWN.get(pair) for pair in zip(table.region, table.metric, strict=True)]
     shown = [s for s in setups.SETUPS if s in set(table.setup) and (controls or s not in setups.CONTROLS)]
+    table = table[table.setup.isin(shown)].copy()
     table["setup"] = pd.Categorical(table.setup, shown)
     grouped = table.dropna(subset="column").groupby(["dataset", "architecture", "setup", "column"], observed=True).value
     return tuple(part.unstack("column")[list(SHOWN.values())] for part in (grouped.mean(), grouped.std()))
