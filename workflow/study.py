@@ -36,7 +36,7 @@ def arguments(argv):
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
     return parser.parse_args(argv)
 
 
