@@ -66,13 +66,16 @@ def composite(outputs, images, masks):
 def grid(columns, title=None, zoom=1.35):
     """Images side by side: `columns` is {heading: (N,H,W,3) uint8}; a row per image, pixels enlarged without blur."""
     n, size = max(len(images) for images in columns.values()), next(iter(columns.values())).shape[2]
-    canvas, gap = _tiled([images for images in columns.values()], n)
-    fig, axis = figure(figsize=(zoom * len(columns), zoom * n + 0.3 + 0.3 * bool(title)))
+    canvas, gap = _tiled(list(columns.values()), n)
+    head = 0.1 + 0.18 * max(heading.count("\n") + 1 for heading in columns) + 0.25 * bool(title)  # inches
+    fig, axis = figure(figsize=(zoom * len(columns), zoom * n + head))
     axis.imshow(canvas, interpolation="nearest")
     axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], list(columns))
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
-    _bare(axis, title)
+    _bare(axis)
+    fig.suptitle(title, fontsize=10, y=0.99, va="top") if title else None
+    fig.subplots_adjust(0.005, 0.005, 0.995, 1 - head / (zoom * n + head))
     return fig
 
 
@@ -82,7 +85,8 @@ def sheet(images, columns=12):
     fig, axis = figure(figsize=(0.85 * columns, 0.85 * rows))
     axis.imshow(_tiled([images[k::columns] for k in range(min(columns, len(images)))], rows)[0], interpolation="nearest")
     axis.set_xticks([])
-    _bare(axis, None)
+    _bare(axis)
+    fig.tight_layout(pad=0.3)
     return fig
 
 
@@ -97,12 +101,10 @@ def _tiled(columns, n):
     return canvas, gap
 
 
-def _bare(axis, title):
+def _bare(axis):
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
     axis.grid(False)
-    axis.set_title(title, fontsize=10) if title else None
-    axis.figure.tight_layout(pad=0.3)
 
 
 def growing_masks(images, masks_by_width):
