@@ -92,16 +92,18 @@ def finish(run, pack, state, settings, device):
     write_tables(run, pack, state)
     config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
 
-    def outputs(stage, masks):
-        batches = metrics.inpaint(load_generator(run, stage, device), pack.test[:n], masks, device, n)
+    def outputs(generator, masks):
+        batches = metrics.inpaint(generator, pack.test[:n], masks, device, n)
         return np.concatenate([metrics.to_uint8(output) for output, _, _ in batches])
 
-    width, stages = config.mask_widths[-1], range(1, len(config.mask_widths) + 1)
+    width = config.mask_widths[-1]
     trained_with = pack.test_masks(run.model.mask_family, width)[:n]
-    samples = {"real": pack.test[:n], "mask": trained_with, "output": np.stack([outputs(k, trained_with) for k in stages])}
+    earlier = [outputs(load_generator(run, k, device), trained_with) for k in range(1, len(config.mask_widths))]
+    by_stage = np.stack([*earlier, outputs(state.G, trained_with)])
+    samples = {"real": pack.test[:n], "mask": trained_with, "output": by_stage}
     for family in models.ARCHITECTURES[run.architecture].MASK_FAMILIES:  # after the last stage, for comparisons
         samples[f"mask_{family}"] = pack.test_masks(family, width)[:n]
-        samples[f"output_{family}"] = outputs(stages[-1], samples[f"mask_{family}"])
+        samples[f"output_{family}"] = outputs(state.G, samples[f"mask_{family}"])
     with runs.replacing(run.folder / "samples.npz") as temporary:
         np.savez_compressed(temporary, **samples)
     result = {

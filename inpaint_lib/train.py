@@ -30,7 +30,6 @@ SOURCES = (  # what decides what a training run computes, beside its architectur
     "inpaint_lib/artifacts.py",
 )
 SATURATED = 0.95  # a step is saturated if D judges at least this share of patches rightly: G learns little from it
-CONTEXT = ("step", "stage", "mask_width", "reconstruction_weight", "adversarial_weight")
 
 
 class NonFiniteError(RuntimeError):
@@ -167,17 +166,14 @@ def _fit(run, pack, settings, watch):
             means[f"{name}_std"] = max(means.pop(f"{name}_square") - means[name] ** 2, 0.0) ** 0.5
         now = time.monotonic()
         rate = since_log * config.batch_size / (now - started)
-        state.history.append(
-            dict(
-                zip(
-                    CONTEXT,
-                    (state.step, phase.stage + 1, phase.mask_width, phase.reconstruction, phase.adversarial),
-                    strict=True,
-                )
-            )
-            | means
-            | {"images_per_second": rate}
-        )
+        context = {
+            "step": state.step,
+            "stage": phase.stage + 1,
+            "mask_width": phase.mask_width,
+            "reconstruction_weight": phase.reconstruction,
+            "adversarial_weight": phase.adversarial,
+        }
+        state.history.append(context | means | {"images_per_second": rate})
         bar.update(since_log * config.batch_size)
         sums, since_log = None, 0
 
@@ -186,7 +182,8 @@ def _fit(run, pack, settings, watch):
             _check_weights(state)
             artifacts.save_stage(run, state, phase.stage, settings)
             state.evaluations.append(_evaluate(run, pack, state, device))
-            artifacts.write_tables(run, pack, state)
+            if state.step < config.steps:  # the last stage's are written by finish
+                artifacts.write_tables(run, pack, state)
         if boundary or now - last_save > config.checkpoint_seconds:
             _check_weights(state)
             state.seconds = clock + time.monotonic()

@@ -105,7 +105,7 @@ def graph(study, overrides):
             },  # fmt: skip
             "tables": identity | {"models": settings["models"], "code": digest("20_metrics", everything)},
             "figures": digest("30_figures", everything),
-            "report": digest("none", everything, "inpaint_lib/*.j2"),
+            "report": runs.code_digest(everything, "inpaint_lib/*.j2"),
         },
     }
 

@@ -69,11 +69,12 @@ def layer_table(network, image_size):
         return module.register_forward_hook(hook)
 
     hooks = [record(name, module) for name, module in _layers(network)]
-    channels = 3 if "mask" in inspect.signature(network.forward).parameters else _input_channels(network)
-    image, hole = torch.zeros(1, channels, image_size, image_size), torch.zeros(1, 1, image_size, image_size)
+    takes_mask = "mask" in inspect.signature(network.forward).parameters
+    image = torch.zeros(1, 3 if takes_mask else _input_channels(network), image_size, image_size)
+    inputs = (image, torch.zeros(1, 1, image_size, image_size)) if takes_mask else (image,)
     was_training = network.training
     with torch.inference_mode():
-        network.eval()(image, hole) if "mask" in inspect.signature(network.forward).parameters else network.eval()(image)
+        network.eval()(*inputs)
     network.train(was_training)
     for hook in hooks:
         hook.remove()
