@@ -35,6 +35,7 @@ class Config:
     architectures: tuple[str, ...]
     setups: tuple[str, ...]
     seeds: tuple[int, ...]
+    data_root: str
     image_size: int
     train_images: int
     test_images: int
@@ -48,6 +49,7 @@ class Config:
     perceptual_width: int
     device: str
     precision: str
+    loading: str
     threads: int
     jobs: int
     log_every: int
@@ -138,7 +140,7 @@ def _join(names):
 def _validate(config, where):
     import torch
 
-    from . import data, losses, models, setups
+    from . import losses, models, setups, sources
 
     def require(condition, message):
         if not condition:
@@ -150,13 +152,14 @@ def _validate(config, where):
             listed = _join(registry) if not isinstance(registry, range) else f"0 to {registry[-1]}"
             require(name in registry, f"{key}: no {name!r}; there are: {listed}")
 
-    known("datasets", config.datasets, data.DATASETS)
+    known("datasets", config.datasets, sources.DATASETS)
     known("architectures", config.architectures, models.ARCHITECTURES)
     known("setups", config.setups, setups.SETUPS)
     kind, _, number = config.device.partition(":")
     known("device", (kind,), ("auto", "cpu", "cuda", "mps"))
     require(number.isdigit() or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
     known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
+    known("loading", (config.loading,), ("auto", "resident", "prefetch"))
     known("seeds", config.seeds, range(2**31))
     known("data_seed", (config.data_seed,), range(2**31))
     require(config.checkpoint_seconds >= 0, "checkpoint_seconds: must be 0 or more")

@@ -1,23 +1,36 @@
-"""The embedded data sets, packed once into memory-mapped uint8 arrays, and the frozen test masks beside them.
+"""Data sets packed once into memory-mapped uint8 arrays, and the frozen test masks beside them.
 
-`faces` are drawn (faces.py), a stand-in for CelebA. `scenes` are crops of the photographs that the scikit-image and
-scikit-learn wheels carry, a stand-in for COCO: the right third of every photograph is kept for testing. Neither needs a
-download. Eight photographs do not teach a network to generalise to a ninth; test crops show unseen parts of seen places.
+    runs/<profile>/<dataset>/data/   train.npy  test.npy  masks.npz  skipped.csv  manifest.json
+
+Images are read shard by shard by worker processes. A finished shard goes into a journal, so that after a kill only the shards
+in work are read again. manifest.json is written last: it says what the pack was made from, and without it there is no pack.
 """
 
+import concurrent.futures as futures
+import contextlib
+import functools
 import hashlib
-import importlib.util
 import json
+import multiprocessing
 import os
+import shutil
+import zipfile
+import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
-from . import faces, masks, runs
+from . import masks, runs, sources
+from .sources import DATASETS, SourceError
 
-TEST_FACES_FROM = 1_000_000_000  # test faces have numbers no training face reaches
+SHARD_IMAGES = 64  # what a kill costs a worker
+IMAGES_PER_WORKER = 1000  # another process pays off for each so many
+HEADER = 128  # bytes before the pixels in a .npy file
+BAD = 0.1  # with a larger share of unusable files something is wrong with the source
 
 
 @dataclass(frozen=True)
@@ -36,98 +49,16 @@ class Pack:
         n, height, breadth, _ = self.test.shape
         return np.unpackbits(bits, axis=1, count=height * breadth).reshape(n, height, breadth)
 
-
-# --- sources: (config, split) -> iterator over chunks (n, H, W, 3) uint8, and a description for the manifest
-
-
-def _faces(config, split):
-    first, count = (0, config.train_images) if split == "train" else (TEST_FACES_FROM, config.test_images)
-    for start in range(first, first + count, 64):
-        yield faces.draw(range(start, min(start + 64, first + count)), config.image_size, config.data_seed)
-
-
-def photographs():
-    """The colour photographs inside the wheels, as {name: path}; one view of the stereo pair only."""
-    skimage_data, sklearn_data = (
-        Path(importlib.util.find_spec(package).origin).parent / folder  # located, not imported: that takes seconds
-        for package, folder in (("skimage", "data"), ("sklearn", "datasets/images"))
-    )
-    names = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg"]
-    paths = [skimage_data / name for name in names] + [sklearn_data / "china.jpg", sklearn_data / "flower.jpg"]
-    return {path.stem: path for path in paths}
-
-
-def crop_boxes(height, width, split, count, rng, size):
-    """`count` square crops of one photograph, (count, 3) as top, left, side: several scales, wholly inside the split's part.
-
-    The right third is for testing, the rest for training. Sides are 100, 80 and 64 % of the largest square that fits the
-    test part, but not below `size` where the part allows it, so both splits show things at the same scales.
-    """
-    border = width - width // 3
-    left, right = (0, border) if split == "train" else (border, width)
-    largest = min(height, width // 3)
-    sides = np.minimum(largest, np.maximum(size, (largest * rng.choice([1.0, 0.8, 0.64], count)).astype(int)))
-    top = rng.integers(0, height - sides, endpoint=True)
-    return np.stack([top, rng.integers(left, right - sides, endpoint=True), sides], axis=1)
-
-
-def crop(photograph, box, size):
-    """One crop, resampled with antialiasing. It is cut out first, so the filter reads no pixel outside the box."""
-    from PIL import Image
-
-    top, left, side = (int(v) for v in box)
-    cut = Image.fromarray(photograph[top : top + side, left : left + side])
-    return np.asarray(cut.resize((size, size), Image.Resampling.LANCZOS))
-
-
-def _scenes(config, split):
-    from PIL import Image
-
-    photos = [np.asarray(Image.open(path).convert("RGB")) for path in photographs().values()]
-    count = config.train_images if split == "train" else config.test_images
-    boxes = [
-        crop_boxes(
-            *photo.shape[:2],
-            split,
-            -(-count // len(photos)),
-            np.random.default_rng([config.data_seed, i, split == "test"]),
-            config.image_size,
-        )
-        for i, photo in enumerate(photos)
-    ]
-    for start in range(0, count, 64):
-        chunk = range(start, min(start + 64, count))
-        yield np.stack(
-            [crop(photos[i % len(photos)], boxes[i % len(photos)][i // len(photos)], config.image_size) for i in chunk]
-        )
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A source of images. `groups(n)` names what each test image was cut from, for resampling by photograph."""
-
-    chunks: object
-    about: str
-    stands_in_for: str | None
-    groups: object
-
-
-DATASETS = {
-    "faces": Dataset(_faces, "procedurally drawn faces", "CelebA", lambda n: [f"face {i}" for i in range(n)]),
-    "scenes": Dataset(
-        _scenes,
-        "crops of eight photographs; the right third of each is held out for testing",
-        "MSCOCO",
-        lambda n: [list(photographs())[i % len(photographs())] for i in range(n)],
-    ),
-}
-
-
-# --- packing
+    def skipped(self):
+        """The files that were left out: a DataFrame of split, file, reason, detail."""
+        return pd.read_csv(self.folder / "skipped.csv", keep_default_na=False)
 
 
 def prepare(study, dataset):
-    """Return the data set's Pack, drawing it first unless one with the same settings lies there."""
+    """Return the data set's Pack, making it first unless one of the same settings and the same source lies there.
+
+    Raises sources.SourceError if the images are not there, cannot be used or do not fit on the disk.
+    """
     folder, config = study.data_folder(dataset), study.config
     wanted = settings_of(config, dataset)
     with runs.locked(folder):
@@ -140,13 +71,12 @@ def prepare(study, dataset):
 
 
 def settings_of(config, dataset):
+    """What a pack depends on: sizes, seeds, the code that makes it, and a fingerprint of the source (not where it lies)."""
     keys = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths")
     settings = {"dataset": dataset} | {key: getattr(config, key) for key in keys}
-    settings["code"] = runs.code_digest(
-        "inpaint_lib/data.py", "inpaint_lib/faces.py", "inpaint_lib/masks.py", "inpaint_lib/rng.py"
-    )
-    if dataset == "scenes":
-        settings["photographs"] = {name: runs.file_sha256(path) for name, path in photographs().items()}
+    common = ("inpaint_lib/data.py", "inpaint_lib/sources.py", "inpaint_lib/masks.py", "inpaint_lib/rng.py")
+    settings["code"] = runs.code_digest(*common, *DATASETS[dataset].code)
+    settings["source"] = DATASETS[dataset].fingerprint(config)
     return json.loads(json.dumps(settings))
 
 
@@ -159,35 +89,230 @@ def _whole(folder, manifest):
 
 def _pack(config, dataset, folder, settings):
     source, size = DATASETS[dataset], config.image_size
-    for split, count in (("train", config.train_images), ("test", config.test_images)):
-        with (
-            runs.replacing(folder / f"{split}.npy") as temporary,
-            tqdm(total=count, desc=f"{dataset} {split}", unit="image", leave=False) as bar,
-        ):
-            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, size, size, 3))
-            for chunk in source.chunks(config, split):
-                array[bar.n : bar.n + len(chunk)] = chunk
-                bar.update(len(chunk))
-            array.flush()
-    drawn = {
-        f"{family}_{width}": masks.frozen(family, config.test_images, width, size, config.mask_seed)
-        for family in masks.FAMILIES
-        for width in config.mask_widths
-    }
-    with runs.replacing(folder / "masks.npz") as temporary:
-        np.savez_compressed(temporary, **{k: np.packbits(m.reshape(len(m), -1), axis=1) for k, m in drawn.items()})
-    files = {
-        name: {"sha256": runs.file_sha256(folder / name), "bytes": os.path.getsize(folder / name)}
-        for name in ("train.npy", "test.npy", "masks.npz")
-    }
+    plan = source.plan(config)
+    key = runs.text_sha256(json.dumps([settings, plan.train, plan.test]))[:12]
+    for left in folder.glob(".t*.partial*"):  # of other settings
+        if key not in left.name:
+            left.unlink()
+    splits = {split: _Split(folder / f".{split}.{key}.partial", getattr(plan, split), size) for split in ("test", "train")}
+    _check_space(folder, splits, config)
+
+    with tqdm(total=len(plan.test) + len(plan.train), desc=dataset, unit="image", leave=False) as bar:
+        try:
+            _fill(splits, dataset, config, bar)
+        except _TooManyBad:
+            skipped = _skipped(splits, source, plan)
+            runs.write_csv(folder / "skipped.csv", skipped)
+            for split in splits.values():
+                split.remove()
+            reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(skipped.reason[skipped.split != ""]).items())
+            raise SourceError(
+                f"{dataset}: more than {BAD:.0%} of the files cannot be used ({reasons}; for example {skipped.file.iloc[0]}). "
+                f"Mend or remove them; they are listed in {folder / 'skipped.csv'}"
+            ) from None
+
+    # what was read before is left out; images of the test set come first, so none of them is trained on
+    seen = {}
+    for split in splits.values():
+        if source.distinct:
+            split.leave_out_duplicates(seen, source.name)
+    skipped = _skipped(splits, source, plan)
+    rows = {name: split.compact() for name, split in splits.items()}
+    for name, kept in rows.items():
+        if not kept:
+            raise SourceError(f"{dataset}: no usable image is left for the {name} split: {dict(Counter(skipped.reason))}")
+    with futures.ThreadPoolExecutor() as pool:  # hashing leaves the interpreter free
+        digests = {f"{name}.npy": pool.submit(split.finish) for name, split in splits.items()}
+        drawn = _write_masks(folder / "masks.npz", config, len(rows["test"]), dataset)
+        digests = {name: digest.result() for name, digest in digests.items()}
+    runs.write_csv(folder / "skipped.csv", skipped)
+    for name, split in splits.items():
+        os.replace(split.path, folder / f"{name}.npy")
+        split.remove()
+    digests |= {name: runs.file_sha256(folder / name) for name in ("masks.npz", "skipped.csv")}
     return {
         "settings": settings,
         "about": source.about,
         "stands_in_for": source.stands_in_for,
-        "files": files,
-        "test_groups": source.groups(config.test_images),
-        "masks": {
-            k: {"sha256": hashlib.sha256(m.tobytes()).hexdigest(), "hole_fraction": round(float(m.mean()), 6)}
-            for k, m in drawn.items()
-        },
+        "images": {name: len(kept) for name, kept in rows.items()},
+        "skipped": dict(Counter(skipped.reason)),
+        "files": {name: {"sha256": d, "bytes": os.path.getsize(folder / name)} for name, d in digests.items()},
+        "test_groups": [source.name(plan.test[k]) for k in rows["test"]],
+        "masks": drawn,
     }
+
+
+class _TooManyBad(Exception):
+    pass
+
+
+class _Split:
+    """One split on its way into a .npy file: pixels at their final place, and a journal of what was done.
+
+    A journal line holds a shard's number, the CRC-32 of each of its images (None if unusable) and what was unusable. On
+    opening, a line counts only if the pixels have those sums, so whatever a kill or a power cut left is done again.
+    """
+
+    def __init__(self, path, items, size):
+        self.path, self.items, self.shape = path, items, (size, size, 3)
+        self.journal = path.with_suffix(".journal")
+        self.row = size * size * 3  # bytes
+        self.sums, self.unusable = [None] * len(items), {}
+        self.done, self.bad = set(), 0
+        path.touch()
+        self._header(len(items))
+        for line in self.journal.read_text().splitlines() if self.journal.exists() else []:
+            with contextlib.suppress(ValueError):  # a torn line
+                self._recover(*json.loads(line))
+
+    def missing(self):
+        return [k for k in range(-(-len(self.items) // SHARD_IMAGES)) if k not in self.done]
+
+    def items_of(self, shard):
+        return self.items[shard * SHARD_IMAGES :][:SHARD_IMAGES]
+
+    def offset_of(self, shard):
+        return self._offset(shard * SHARD_IMAGES)
+
+    def _offset(self, row):
+        return HEADER + row * self.row
+
+    def _header(self, rows):
+        described = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.shape)}
+        with open(self.path, "r+b") as file:
+            np.lib.format.write_array_header_1_0(file, described)  # padded to HEADER bytes
+            file.truncate(self._offset(rows))
+
+    def _recover(self, shard, sums, unusable):
+        rows = range(shard * SHARD_IMAGES, shard * SHARD_IMAGES + len(sums))
+        if len(sums) == len(self.items_of(shard)) and all(
+            found is None or found == zlib.crc32(self.pixels(row)) for found, row in zip(sums, rows, strict=True)
+        ):
+            self._count(shard, sums, unusable)
+
+    def pixels(self, row):
+        with open(self.path, "rb") as file:
+            file.seek(self._offset(row))
+            return file.read(self.row)
+
+    def _count(self, shard, sums, unusable):
+        first = shard * SHARD_IMAGES
+        self.sums[first : first + len(sums)] = sums
+        self.unusable |= {first + row: (reason, detail) for row, reason, detail in unusable}
+        self.bad += len(unusable)
+        self.done.add(shard)
+
+    def add(self, shard, sums, unusable):
+        with open(self.journal, "a") as file:
+            file.write(json.dumps([shard, sums, unusable]) + "\n")
+        self._count(shard, sums, unusable)
+
+    def leave_out_duplicates(self, seen, name):
+        """`seen` is {CRC-32: [(name, pixels())]} of the images kept so far, to which this split's are added."""
+        for row, found in enumerate(self.sums):
+            if found is None:
+                continue
+            alike = seen.setdefault(found, [])
+            first = next((name for name, pixels in alike if pixels() == self.pixels(row)), None)
+            if first:
+                self.unusable[row] = ("duplicate", f"same pixels as {first}")
+            else:
+                alike.append((name(self.items[row]), functools.partial(self.pixels, row)))
+
+    def compact(self):
+        """Close the gaps of left-out rows with the last rows -> the item of every row. May be done again after a kill:
+        what it overwrites is not in use, and what it cuts off is read again."""
+        kept = [row for row in range(len(self.items)) if row not in self.unusable]
+        gaps = [row for row in range(len(kept)) if row in self.unusable]
+        moved = dict(zip(gaps, kept[len(kept) - len(gaps) :], strict=True))
+        with open(self.path, "r+b") as file:
+            for gap, row in moved.items():
+                file.seek(self._offset(row))
+                pixels = file.read(self.row)
+                file.seek(self._offset(gap))
+                file.write(pixels)
+        self._header(len(kept))
+        return [moved.get(row, row) for row in range(len(kept))]
+
+    def finish(self):
+        """Flush the file to disk, and meanwhile digest it -> its SHA-256."""
+        with open(self.path, "rb") as file, futures.ThreadPoolExecutor(1) as pool:
+            flushed = pool.submit(os.fsync, file.fileno())
+            digest = runs.file_sha256(self.path)
+            flushed.result()
+        return digest
+
+    def remove(self):
+        self.path.unlink(missing_ok=True)
+        self.journal.unlink(missing_ok=True)
+
+
+def _check_space(folder, splits, config):
+    pixels = config.image_size**2
+    wanted = sum(len(split.items) * split.row - split.path.stat().st_blocks * 512 for split in splits.values())
+    wanted += len(splits["test"].items) * pixels // 8 * len(masks.FAMILIES) * len(config.mask_widths)
+    if (free := shutil.disk_usage(folder).free) < wanted * 1.02:
+        raise SourceError(
+            f"{folder}: the pack needs {wanted / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB free; set "
+            "INPAINT_OUTPUT to a folder on a larger one"
+        )
+
+
+def _fill(splits, dataset, config, bar):
+    """Read all shards that are not done yet, on all cores this process may use."""
+    total = sum(len(split.items) for split in splits.values())
+    tasks = {
+        (split, k): (dataset, split.items_of(k), config.image_size, config.data_seed, split.path, split.offset_of(k))
+        for split in splits.values()
+        for k in split.missing()
+    }
+    todo = sum(len(items) for _, items, *_ in tasks.values())
+    bar.update(total - todo)
+
+    def take(split, shard, result):
+        split.add(shard, *result)
+        bar.update(len(result[0]))
+        if sum(s.bad for s in splits.values()) > BAD * total:
+            raise _TooManyBad
+
+    if (workers := min(_cores(), todo // IMAGES_PER_WORKER)) < 2:
+        for task, arguments in tasks.items():
+            take(*task, sources.write_shard(*arguments))
+        return
+    pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), sources.end_with_parent)
+    try:
+        waiting = {pool.submit(sources.write_shard, *arguments): task for task, arguments in tasks.items()}
+        for done in futures.as_completed(waiting):
+            take(*waiting.pop(done), done.result())
+    except futures.process.BrokenProcessPool:
+        raise SourceError(f"{dataset}: a worker was killed (too little memory?); the same command goes on from here") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _skipped(splits, source, plan):
+    rows = [
+        (name, source.name(split.items[row]), *why) for name, split in splits.items() for row, why in split.unusable.items()
+    ]
+    rows = sorted(rows) + [("", *passed) for passed in plan.passed_over]
+    return pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
+
+
+def _write_masks(path, config, count, dataset):
+    """Draw the frozen masks of `count` test images, one set at a time, as bits in an .npz -> what the manifest says of them."""
+    described = {}
+    sets = [(family, width) for family in masks.FAMILIES for width in config.mask_widths]
+    with runs.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for family, width in tqdm(sets, desc=f"{dataset} masks", unit="set", leave=False):
+            drawn = masks.frozen(family, count, width, config.image_size, config.mask_seed)
+            member = zipfile.ZipInfo(f"{family}_{width}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # equal masks, equal bytes
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.packbits(drawn.reshape(count, -1), axis=1))
+            fraction = round(float(drawn.mean()), 6)
+            described[member.filename[:-4]] = {"sha256": hashlib.sha256(drawn).hexdigest(), "hole_fraction": fraction}
+    return described

@@ -94,17 +94,19 @@ def free_form(u, width, size):
     radius = scale * (12 + 28 * brush) / 256 / 2
     radius = torch.where(torch.arange(N_STROKES, device=u.device) < n_strokes, radius, -1.0)
     radius = radius[..., None].expand(-1, -1, N_SEGMENTS).flatten(1)  # (B, n)
-    strokes = (_distance_to_segments(a, b, size) <= radius[..., None, None]).any(1, keepdim=True).float()
+    reach = torch.where(radius < 0, -1.0, radius.square())[..., None, None]
+    strokes = (_squared_distance_to_segments(a, b, size) <= reach).any(1, keepdim=True).float()
     return torch.maximum(box, strokes)
 
 
-def _distance_to_segments(a, b, size):
-    """Distance in pixels from every pixel centre to segments a-b, each (B, n, 2) as (row, column) -> (B, n, H, W)."""
+def _squared_distance_to_segments(a, b, size):
+    """In pixels, from every pixel centre to segments a-b, each (B, n, 2) as (row, column) -> (B, n, H, W)."""
     rows, cols = _grid(a, size)
     (ay, ax), (dy, dx) = (t[..., None, None].unbind(2) for t in (a, b - a))
-    py, px = rows + 0.5 - ay, cols + 0.5 - ax
-    t = ((py * dy + px * dx) / (dy**2 + dx**2).clamp(min=1e-8)).clamp(0, 1)
-    return torch.hypot(py - t * dy, px - t * dx)
+    length = (dy**2 + dx**2).clamp(min=1e-8)
+    py, px = rows + 0.5 - ay, cols + 0.5 - ax  # (B, n, H, 1), (B, n, 1, W): the products below are sums of such
+    t = (py * (dy / length) + px * (dx / length)).clamp_(0, 1)
+    return (py - t * dy).square_().add_((px - t * dx).square_())
 
 
 def _free_form_scale(nominal):
@@ -146,5 +148,7 @@ def generate(family, batch, width, size, rng, device="cpu"):
 def frozen(family, count, width, size, seed):
     """The test masks of images 0 .. count-1: (count, size, size) uint8. Image i has its own stream, shared by all widths."""
     u = torch.cat([variates(family, 1, keyed(seed, "test masks", family, i)) for i in range(count)])
-    parts = [FAMILIES[family](chunk, width, size)[:, 0].to(torch.uint8) for chunk in u.split(256)]
+    parts = [
+        FAMILIES[family](chunk, width, size)[:, 0].to(torch.uint8) for chunk in u.split(1)
+    ]  # one at a time: that fits the caches
     return torch.cat(parts).numpy()

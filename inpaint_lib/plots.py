@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from . import losses, masks, metrics, setups, train
+from . import feed, losses, masks, setups, train
 
 SETUP_COLOURS = {
     "fixed": "#0072B2",
@@ -139,8 +139,8 @@ def training_batch(run, pack, step):
     """The images of one training step with their holes painted: (B,H,W,3) uint8, exactly what `train.fit` sees."""
     config = run.study.config
     phase = setups.SETUPS[run.setup](setups.Schedule(config.steps, config.mask_widths, run.seed), step)
-    real, mask = train.batch(run, torch.from_numpy(np.array(pack.train)), step, phase.mask_width)
-    return show_hole(metrics.to_uint8(real), mask[:, 0])
+    images = feed.mapped(pack), run.seed, range(step, step + 1), config.batch_size, torch.device("cpu"), "resident"
+    return show_hole(next(feed.batches(*images)).numpy(), train.holes(run, step, phase.mask_width)[:, 0])
 
 
 def comparison(study, dataset, architectures, rows=8, family=None):

@@ -9,10 +9,14 @@ import jinja2
 import pandas as pd
 
 from . import config as configuration
-from . import runs, setups, tables
+from . import runs, setups, sources, tables
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
+    (
+        "images",
+        "central square, resampled with a Lanczos filter; JPEGs decoded at reduced scale where four times the size is left",
+    ),
     ("equal budget", "every setup: the same images in the same order, K steps per hole width, no optimiser reset"),
     ("place of a training hole", "fixed by seed and step; the stage scales its size, so holes are paired across setups"),
     ("size of a hole", "nominal area (width / side) squared; the realised mean stands under the table"),
@@ -49,6 +53,7 @@ def choices(config):
         "precision, threads": f"{config.precision}, {config.threads}",
         "test masks": f"drawn once, seed {config.mask_seed}, SHA-256 below",
     }
+    rows |= {f"data set {name}": sources.DATASETS[name].about for name in config.datasets}
     for name in config.architectures:
         m = config.models[name]
         widths = ", ".join(f"{k} {v}" for k, v in m.widths.items())

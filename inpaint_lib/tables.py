@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from . import data, metrics, runs, setups, train
+from . import data, metrics, runs, setups, sources, train
 
 COLUMNS = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mask_width", "region", "metric", "value",
            "n_images"]  # fmt: skip
@@ -111,8 +111,8 @@ def stability(study, selected=None):
 def notes(study):
     """What a reader must know before believing a number: one sentence each."""
     config = study.config
-    sources = {name: data.DATASETS[name] for name in config.datasets}
-    found = [f"Data set {n} is a stand-in for {s.stands_in_for}: {s.about}." for n, s in sources.items() if s.stands_in_for]
+    used = {name: sources.DATASETS[name] for name in config.datasets}
+    found = [f"Data set {n} is a stand-in for {s.stands_in_for}: {s.about}." for n, s in used.items() if s.stands_in_for]
     if "scenes" in config.datasets:
         found.append(
             "Eight photographs do not teach a network to generalise to a ninth: test crops of scenes show unseen parts of "
@@ -138,9 +138,9 @@ def footnote(study, stage_table):
     nominal = (config.mask_widths[-1] / config.image_size) ** 2
     realised = rows.groupby(["dataset", "architecture"]).hole_fraction.first().round(3)
     covered = ", ".join(f"{d}/{a} {fraction:.3f}" for (d, a), fraction in realised.items())
-    n_seeds = len(config.seeds)
+    n_seeds, n_images = len(config.seeds), rows.groupby("dataset").n_images.first()
     sentences = [
-        f"{rows.n_images.iloc[0]} test images per data set, {config.image_size} px.",
+        f"Test images of {config.image_size} px: {', '.join(f'{d} {n:,}' for d, n in n_images.items())}.",
         f"Frozen masks of the training family ({families}), {config.mask_widths[-1]} px wide: nominal hole fraction "
         f"{nominal:.2f}, realised mean {covered}.",
         f"Per image, then averaged; {f'mean ± standard deviation over {n_seeds} seeds' if n_seeds > 1 else 'one seed'}.",

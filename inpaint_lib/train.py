@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import artifacts, data, losses, masks, metrics, models, rng, runs, setups
+from . import artifacts, data, feed, losses, masks, metrics, models, rng, runs, setups
 from .config import run_settings
 
 SOURCES = (  # what decides what a training run computes, beside its architecture's own file
@@ -25,6 +25,7 @@ SOURCES = (  # what decides what a training run computes, beside its architectur
     "inpaint_lib/losses.py",
     "inpaint_lib/setups.py",
     "inpaint_lib/rng.py",
+    "inpaint_lib/feed.py",
     "inpaint_lib/metrics.py",
     "inpaint_lib/train.py",
     "inpaint_lib/artifacts.py",
@@ -131,8 +132,8 @@ def _fit(run, pack, settings, watch):
     state = _start(run, device)
     artifacts.resume(state, run, settings)
 
-    # the whole training set lives on the device; on the CPU the memory map serves as it is
-    images = torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c")).to(device)
+    loading = feed.choose_loading(config.loading, pack.train.nbytes, device)
+    batches = feed.batches(feed.mapped(pack), run.seed, range(state.step, config.steps), config.batch_size, device, loading)
     update = _make_update(run, state, objective, perceptual, device, precision)
     bar = tqdm(
         total=config.total_images,
@@ -145,12 +146,12 @@ def _fit(run, pack, settings, watch):
     sums, since_log, started, last_save = None, 0, time.monotonic(), time.monotonic()
     clock = state.seconds - started
     if state.step < config.steps:
-        state.sittings.append(_sitting(state, device, precision))
+        state.sittings.append(_sitting(state, device, precision, loading))
 
-    while state.step < config.steps:
+    for images in batches:
         # --- next batch, holes, one update of D and of G
         phase = setups.SETUPS[run.setup](schedule, state.step)
-        real, mask = batch(run, images, state.step, phase.mask_width)
+        real, mask = metrics.to_float(images, device), holes(run, state.step, phase.mask_width, device)
         terms = update(real, mask, phase)
         sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
         state.step += 1
@@ -197,24 +198,18 @@ def _fit(run, pack, settings, watch):
     return artifacts.finish(run, pack, state, settings, device)
 
 
-def _sitting(state, device, precision):
+def _sitting(state, device, precision, loading):
     """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    where = {"from_step": state.step, "device": name, "precision": str(precision).removeprefix("torch.")}
+    where = {"from_step": state.step, "device": name, "precision": str(precision).removeprefix("torch."), "loading": loading}
     return where | {"provenance": runs.provenance()}
 
 
-def batch(run, images, step, mask_width):
-    """The images and holes of one step, `(real, mask)` on the device of `images` (N,H,W,3) uint8.
-
-    Both are keyed by the run's seed and the step, so runs that differ in their setup see the same images, and holes that
-    differ in size alone.
-    """
-    config, device = run.study.config, images.device
-    index = rng.batch_indices(run.seed, step, config.batch_size, len(images))
-    mask_rng = rng.keyed(run.seed, "masks", step)
-    mask = masks.generate(run.model.mask_family, config.batch_size, mask_width, config.image_size, mask_rng, device)
-    return metrics.to_float(images[index.to(device)]), mask
+def holes(run, step, mask_width, device="cpu"):
+    """The holes of one step, (B,1,H,W) float32, keyed by the run's seed and the step: runs that differ in their setup alone see
+    holes that differ in size alone."""
+    config, mask_rng = run.study.config, rng.keyed(run.seed, "masks", step)
+    return masks.generate(run.model.mask_family, config.batch_size, mask_width, config.image_size, mask_rng, device)
 
 
 def _start(run, device):

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,3 +49,38 @@ def run_of():
 
 def repository():
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def smooth(height, width, seed=0):
+    """A smooth colour image, (height, width, 3) uint8, different for every seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6)) for _ in range(3)]
+    return ((np.stack(waves, -1) + 1) * 127).astype(np.uint8)
+
+
+def lanczos(pixels, size):
+    """The central square of (H, W, 3) at `size`, with the antialiased Lanczos-3 filter as two matrix products.
+
+    Pixels are clipped between the two, so their order matters: both results, across first and down first, as a list.
+    """
+    across, down = (_weights(n, min(pixels.shape[:2]), size) for n in pixels.shape[1::-1])
+    steps = [
+        lambda a: np.einsum("ij,kjc->kic", across, a).clip(0, 255),
+        lambda a: np.einsum("ij,jkc->ikc", down, a).clip(0, 255),
+    ]
+    return [second(first(pixels.astype(float))) for first, second in (steps, steps[::-1])]
+
+
+def distance(pixels, expected):
+    """Absolute difference in grey levels to the nearer of `expected`."""
+    return min((np.abs(pixels.astype(float) - other) for other in expected), key=np.max)
+
+
+def _weights(n, side, size):
+    """How much of each of n pixels goes into each of `size` that cover the central `side` pixels: (size, n)."""
+    scale = max(side / size, 1)
+    centres = (n - side) // 2 + (np.arange(size) + 0.5) * side / size
+    distance = (np.arange(n)[None] + 0.5 - centres[:, None]) / scale
+    weights = np.where(np.abs(distance) < 3, np.sinc(distance) * np.sinc(distance / 3), 0)
+    return weights / weights.sum(1, keepdims=True)

@@ -99,9 +99,19 @@ def test_a_resumed_run_of_any_architecture_equals_an_uninterrupted_one(micro, ru
     assert found[0] == found[1]
 
 
-def test_setups_share_weights_batches_and_the_place_of_holes(micro):
+def test_loading_changes_no_byte_of_a_run(micro, run_of):
+    found = []
+    for loading in ("resident", "prefetch"):
+        run = run_of(micro(loading=loading))
+        train.fit(run, quiet)
+        found.append(contents(run.folder))
+        assert runs.read_json(run.folder / "result.json")["sittings"][0]["loading"] == loading
+        shutil.rmtree(run.folder)
+    assert found[0] == found[1]
+
+
+def test_setups_share_initial_weights(micro):
     study = micro(setups=list(setups.SETUPS), architectures=list(models.ARCHITECTURES))
-    images = torch.from_numpy(np.array(data.prepare(study, "scenes").train))
     runs_of = {a: [run for run in study.runs() if run.architecture == a] for a in models.ARCHITECTURES}
     for first, *others in runs_of.values():
         assert len(others) == len(setups.SETUPS) - 1
@@ -111,18 +121,25 @@ def test_setups_share_weights_batches_and_the_place_of_holes(micro):
             for name in ("G", "D"):
                 weights = getattr(state, name).state_dict()
                 assert all(torch.equal(v, weights[k]) for k, v in getattr(reference, name).state_dict().items())
-            for step in range(4):
-                for a, b in zip(train.batch(first, images, step, 16), train.batch(run, images, step, 16), strict=True):
-                    assert torch.equal(a, b)
-    run = runs_of["custom"][0]
-    for step in range(16):
-        (real_a, mask_a), (real_b, mask_b) = train.batch(run, images, step, 16), train.batch(run, images, step, 8)
+
+
+def test_setups_see_the_same_images_and_holes_that_differ_in_size_alone(micro, monkeypatch):
+    make, seen = train._make_update, {}
+
+    def recording(run, *rest):
+        update, steps = make(run, *rest), seen.setdefault(run.setup, [])
+        return lambda real, mask, phase: (steps.append((real, mask)), update(real, mask, phase))[1]
+
+    monkeypatch.setattr(train, "_make_update", recording)
+    for run in micro().runs():
+        train.fit(run, quiet)
+    for (real_a, mask_a), (real_b, mask_b), width in zip(seen["fixed"], seen["progressive"], [8] * 8 + [16] * 8, strict=True):
         assert torch.equal(real_a, real_b)
-        assert (mask_a.sum((1, 2, 3)) == 256).all() and (mask_b.sum((1, 2, 3)) == 64).all()
+        assert (mask_a.sum((1, 2, 3)) == 256).all() and (mask_b.sum((1, 2, 3)) == width**2).all()
         # the same unit draw places both: the top left corners keep their share of the room
         for m, n in zip(mask_a[:, 0], mask_b[:, 0], strict=True):
             (y, x), (v, u) = (k.nonzero().amin(0).tolist() for k in (m, n))
-            assert abs(y / 17 - v / 25) <= 1 / 17 and abs(x / 17 - u / 25) <= 1 / 17
+            assert abs(y / 17 - v / (33 - width)) <= 1 / 17 and abs(x / 17 - u / (33 - width)) <= 1 / 17
 
 
 def test_setups_differ_by_the_setup_alone(micro, run_of):

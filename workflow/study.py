@@ -14,6 +14,8 @@ from processes import die_with_parent, interrupt_on_terminate
 ROOT = Path(__file__).resolve().parent.parent
 TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
 GRID = ("datasets", "architectures", "setups", "seeds")
+# what no result depends on
+MACHINE = ("device", "jobs", "loading", "log_every", "checkpoint_seconds", "evaluation_batch", "data_root")
 
 
 def arguments(argv):
@@ -26,6 +28,7 @@ def arguments(argv):
         epilog="other commands:\n"
         "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
         "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n\n"
+        "one's own images: run_all.sh smoke --datasets folder --data-root DIR\n\n"
         "environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_OUTPUT=DIR writes runs/ and\n"
         "reports/ there instead of here.",
     )
@@ -33,6 +36,10 @@ def arguments(argv):
     for name, what in (("datasets", "data sets"), ("architectures", "architectures"), ("setups", "training setups")):
         parser.add_argument(f"--{name}", metavar="A,B", help=f"only these {what} (default: the profile's)")
     parser.add_argument("--seeds", metavar="0,1", help="training seeds (default: the profile's)")
+    parser.add_argument("--data-root", metavar="DIR", help="where the images of celeba, coco or folder lie")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch what is missing there, if the data set's own library offers it (celeba)"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
@@ -63,6 +70,10 @@ def overrides_of(args):
             raise ValueError(f"--seeds {args.seeds}: give whole numbers separated by commas") from None
     if args.jobs is not None:
         overrides["jobs"] = args.jobs
+    if args.data_root is not None:
+        overrides["data_root"] = args.data_root
+    if overrides.get("data_root"):  # every process has a working directory of its own
+        overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
     if "perceptual_weights" in overrides and Path(str(overrides["perceptual_weights"])).is_file():
         overrides["perceptual_weights"] = str(Path(overrides["perceptual_weights"]).resolve())
     return overrides
@@ -77,8 +88,7 @@ def graph(study, overrides):
 
     everything = "inpaint_lib/**/*.py"
     settings = config.to_dict(study.config)
-    machine = ("device", "jobs", "log_every", "checkpoint_seconds", "evaluation_batch")
-    identity = {k: v for k, v in settings.items() if k not in (*machine, *GRID, "models")}
+    identity = {k: v for k, v in settings.items() if k not in (*MACHINE, *GRID, "models")}
     return {
         "python": sys.executable,
         "runner": str(ROOT / "workflow" / "run_notebook.py"),
@@ -108,6 +118,20 @@ def graph(study, overrides):
             "report": runs.code_digest(everything, "inpaint_lib/*.j2"),
         },
     }
+
+
+def fetch(config):
+    """Download the data sets that data_root lacks. Raises ValueError."""
+    from inpaint_lib import sources
+
+    if not config.data_root:
+        raise ValueError("--download: say where to with --data-root DIR")
+    os.makedirs(config.data_root, exist_ok=True)
+    for name in config.datasets:
+        try:
+            sources.DATASETS[name].fingerprint(config)
+        except sources.SourceError:
+            sources.download(name, config.data_root)
 
 
 def run_snakemake(study, settings, args):
@@ -143,6 +167,9 @@ def main(argv):
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
         study = runs.open_study(args.profile, overrides)
+        if args.download:
+            fetch(study.config)
+        settings = graph(study, overrides)
         study.folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
@@ -155,7 +182,7 @@ def main(argv):
             return 2
         begun = time.monotonic()
         print(f"profile {study.profile}: {len(study.runs())} training runs, {study.config.jobs} at a time", flush=True)
-        code = run_snakemake(study, graph(study, overrides), args)
+        code = run_snakemake(study, settings, args)
     if code or args.dry_run:
         return code if code in (0, 130) else 1
     table = (study.report / "tables" / "table.md").read_text()
