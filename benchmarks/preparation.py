@@ -180,8 +180,8 @@ def report(arguments, cores, paths, rates, ours, kills, differences):
         "| --- | --- | --- |",
         *(f"| {name} | {median[name]:,.0f} | {min(v):,.0f} - {max(v):,.0f} |" for name, v in rates.items()),
         "",
-        f"Ours over the bare loops, round by round: {', '.join(f'{r:.2f}' for r in ratio)}; median {statistics.median(ratio):.2f}. "
-        f"The frozen test masks of one width took {ours['masks']:.0f} s more.",
+        f"Ours over the bare loops, round by round: {', '.join(f'{r:.2f}' for r in ratio)}; median "
+        f"{statistics.median(ratio):.2f}. The frozen test masks of one width took {ours['masks']:.0f} s more.",
         "",
         f"Killed {kills[0]} times with SIGKILL at random moments, it then finished with "
         f"{'the same files byte for byte' if kills[1] else 'OTHER files'}.",

@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import MICRO, repository
+from test_sources import celeba_tree
 
 ROOT = Path(repository())
 SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in MICRO.items()]
@@ -150,6 +151,10 @@ def test_help_lists_profiles_and_options(tmp_path):
         (["smoke", "--setups", "fixed,fixd"], "setups: no 'fixd'"),
         (["smoke", "--seeds", "a"], "--seeds a: give whole numbers"),
         (["smoke", "--jobs", "0"], "jobs: must be 1 or more"),
+        (["paper"], "data set celeba: say where its images are with --data-root DIR"),
+        (["smoke", "--datasets", "folder", "--data-root", "/nowhere"], "data_root: there is no folder /nowhere"),
+        (["smoke", "--datasets", "coco", "--data-root", str(ROOT / "tests")], "has no whole train2014 or train2014.zip"),
+        (["smoke", "--download"], "--download: say where to with --data-root DIR"),
     ],
 )
 def test_a_wrong_request_gets_one_line_and_leaves_no_trace(tmp_path, arguments, message):
@@ -176,8 +181,18 @@ def test_the_runner_refuses_parameters_the_notebook_does_not_have(tmp_path):
 
 def test_an_error_in_a_notebook_is_named_and_what_was_executed_is_kept(tmp_path):
     done = execute(tmp_path, "00_data_prep", tmp_path / "x", {"dataset": "celeba"})
-    assert done.returncode == 1 and "KeyError" in done.stderr
+    assert done.returncode == 1 and "SourceError: data set celeba" in done.stderr
     assert not (tmp_path / "executed.ipynb").exists() and (tmp_path / "executed.failed.ipynb").exists()
+
+
+def test_the_data_notebook_shows_real_images_and_what_was_left_out(tmp_path):
+    celeba_tree(tmp_path / "source")
+    (tmp_path / "source/celeba/img_align_celeba/000001.jpg").write_bytes(b"")
+    parameters = {"profile": "smoke", "dataset": "celeba", "overrides": {"data_root": str(tmp_path / "source")}}
+    done = execute(tmp_path, "00_data_prep", tmp_path / "runs/smoke/celeba/data/summary.json", parameters)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "executed.ipynb").read_text()
+    assert "1 files left out, 59 images kept" in text and "000001.jpg" in text and text.count("image/png") > 4
 
 
 def test_a_dead_kernel_is_a_failure(tmp_path, monkeypatch):
