@@ -47,6 +47,10 @@ class Config:
     models: dict[str, Model]
     perceptual_weights: str
     perceptual_width: int
+    inception_weights: str
+    lpips_weights: str
+    fid_stages: str
+    slow_baseline_images: int
     device: str
     precision: str
     loading: str
@@ -67,7 +71,7 @@ class ConfigError(ValueError):
 
 
 def profiles():
-    return sorted(p.stem for p in (ROOT / "config").glob("*.yaml"))
+    return sorted(p.stem for p in (ROOT / "config").glob("*.yaml") if p.stem != "hypotheses")
 
 
 def load(profile, overrides=None):
@@ -76,7 +80,7 @@ def load(profile, overrides=None):
     Raises ConfigError with the file and the key.
     """
     path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else ROOT / "config" / f"{profile}.yaml"
-    if not path.is_file():
+    if not path.is_file() or profile == "hypotheses":
         raise ConfigError(f"no profile {str(profile)!r}: choose one of {', '.join(profiles())}")
     try:
         data = yaml.safe_load(path.read_text())
@@ -159,6 +163,8 @@ def _validate(config, where):
     known("device", (kind,), ("auto", "cpu", "cuda", "mps"))
     require(number.isdigit() or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
     known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
+    known("lpips_weights", (config.lpips_weights,), ("auto", "none"))
+    known("fid_stages", (config.fid_stages,), ("last", "all"))
     known("loading", (config.loading,), ("auto", "resident", "prefetch"))
     known("seeds", config.seeds, range(2**31))
     known("data_seed", (config.data_seed,), range(2**31))
@@ -169,6 +175,10 @@ def _validate(config, where):
         vgg in ("random", "torchvision") or Path(vgg).is_file(),
         f"perceptual_weights: no file {vgg}; name one, or 'torchvision', or 'random'",
     )
+    require(
+        config.inception_weights in ("auto", "random") or Path(config.inception_weights).is_file(),
+        f"inception_weights: no file {config.inception_weights}; name one, or 'auto', or 'random'",
+    )
     for key in (
         "train_images",
         "test_images",
@@ -178,6 +188,7 @@ def _validate(config, where):
         "jobs",
         "log_every",
         "perceptual_width",
+        "slow_baseline_images",
         "evaluation_batch",
         "sample_images",
     ):

@@ -32,6 +32,8 @@ TERM_LABELS = {
     "l1_refined": "L1, refined stage",
     "adversarial_g": "adversarial, G",
     "adversarial_d": "adversarial, D",
+    "probe_g": "adversarial, G, full-size probe",
+    "probe_d": "adversarial, D, full-size probe",
     "d_real": "D's mean score, real",
     "d_fake": "D's mean score, output",
     "d_accuracy": "D's accuracy",
@@ -196,7 +198,7 @@ def training_curves(histories, terms=tuple(TERM_LABELS)):
     """Logged quantities over the iterations. `histories` is {(setup, seed): DataFrame of history.csv}; stages shaded."""
     terms = [t for t in terms if any(t in h for h in histories.values())]
     rows = -(-len(terms) // 3)
-    fig, axes = figure(rows, 3, figsize=(10, 2.1 * rows), sharex=True, squeeze=False)
+    fig, axes = figure(rows, 3, figsize=(8.5, 1.7 * rows), sharex=True, squeeze=False)
     for axis, term in zip(axes.flat, terms, strict=False):
         _shade_stages(axis, next(iter(histories.values())))
         labelled = set()
@@ -241,6 +243,27 @@ def per_stage(stages, region="hole"):
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(fontsize=7)
     fig.tight_layout()
+    return fig
+
+
+def heat_maps(matrix, label="hole L1"):
+    """The stage x hole width matrix of each setup, `matrix` as `tables.stage_matrix` for one data set and architecture:
+    index (setup, stage), a column per width. One colour scale for all; every cell bears its number."""
+    names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
+    low, high = float(matrix.min().min()), float(matrix.max().max())
+    fig, axes = figure(1, len(names), figsize=(0.9 + 2.4 * len(names), 2.5), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names, strict=True):
+        part = matrix.loc[name]
+        drawn = axis.imshow(part, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        for (i, j), value in np.ndenumerate(part.to_numpy()):
+            axis.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=6,
+                      color="white" if value < (low + high) / 2 else "black")  # fmt: skip
+        axis.set_xticks(range(part.shape[1]), part.columns)
+        axis.set_yticks(range(part.shape[0]), part.index)
+        axis.set(title=name, xlabel="hole width (px)")
+        axis.grid(False)
+    axes[0, 0].set_ylabel("after stage")
+    fig.colorbar(drawn, ax=axes[0].tolist(), label=label, fraction=0.03, pad=0.01)
     return fig
 
 

@@ -1,5 +1,6 @@
 """The HTML report: one index and a page per executed notebook. No page loads anything from outside."""
 
+import html
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ import jinja2
 import pandas as pd
 
 from . import config as configuration
-from . import runs, setups, sources, tables
+from . import runs, setups, sources, stats, tables
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
@@ -24,7 +25,7 @@ FIXED_CHOICES = [
     ("custom: D's score", "a 1x1 convolution after the fifth layer; otherwise pix2pixHD's discriminator"),
     ("what D sees", "custom: the output; free_form: composite and mask; context_encoder: the central half of the composite"),
     ("context_encoder and the curriculum", "always predicts the central half; losses and composite inside the current hole"),
-    ("evaluation", "frozen masks of the training family, every width after every stage; hole and composite; float32"),
+    ("evaluation", "frozen masks; training family and every width after every stage, all families at the end; float32"),
     ("statistics", "the unit is the training seed; fewer than three seeds: no verdict"),
 ]
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -64,8 +65,84 @@ def choices(config):
     return [*rows.items(), *FIXED_CHOICES]
 
 
-def convert(notebook, page, home):
-    """An executed notebook as a self-contained HTML page with a link back to `home`."""
+# what the paper does, as configuration: (keys, its value, why not here)
+PAPER = {
+    "datasets": ["celeba", "coco"],
+    "architectures": ["custom", "context_encoder", "free_form"],
+    "setups": ["fixed", "progressive", "recon_first", "adv_ramp"],
+    "image_size": 128,
+    "train_images": 200_000,
+    "test_images": 10_000,
+    "models.custom.mask_family": "square",
+    "models.context_encoder.mask_family": "center",
+    "models.context_encoder.widths": {"generator_width": 64, "discriminator_width": 64, "bottleneck": 4000},
+    "models.free_form.mask_family": "free_form",
+    "models.free_form.widths": {"generator_width": 24, "discriminator_width": 64, "discriminator": "patch70"},
+    "perceptual_weights": "torchvision",
+}
+
+
+def deviations(config, manifests=None):
+    """What this configuration does otherwise than the paper: (what, paper, here) triples. `manifests` say how many images there
+    were."""
+    values, found = configuration.to_dict(config), []
+    for key, paper in PAPER.items():
+        here = values
+        for name in key.split("."):
+            here = here.get(name) if isinstance(here, dict) else None
+        if key.startswith("models.") and key.split(".")[1] not in config.architectures:
+            continue
+        if here != paper:
+            found.append((key, _plain(paper), _plain(here)))
+    half = config.image_size // 2
+    if config.mask_widths[-1] != half:
+        found.append(("widest hole", "half the image", f"{config.mask_widths[-1]} of {config.image_size} px"))
+    for name, manifest in (manifests or {}).items():
+        for split, wanted in (("train", {"coco": 82_783}.get(name, 200_000)), ("test", {"coco": 5_000}.get(name, 10_000))):
+            if (n := manifest["images"][split]) != wanted:
+                found.append((f"{name}: {split} images", f"{wanted:,}", f"{n:,}"))
+    if config.inception_weights == "random":
+        found.append(("Inception Score, FID", "measured", "not available: inception_weights is random"))
+    return found
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def identity(run, siblings):
+    """What a run's numbers come from, as HTML: configuration, commit, data and mask hash, device, wall time."""
+    result = runs.read_json(run.folder / "result.json")
+    manifest = runs.read_json(run.study.data_folder(run.dataset) / "manifest.json")
+    family, width = run.model.mask_family, run.study.config.mask_widths[-1]
+    masks = manifest["masks"][f"{family}_{width}"]
+    rows = {
+        "run": result["run"],
+        "configuration": runs.text_sha256(json.dumps(result["settings"], sort_keys=True))[:16],
+        "commit": result["provenance"]["commit"],
+        "data": ", ".join(f"{name} {entry['sha256'][:16]}" for name, entry in manifest["files"].items()),
+        "test masks": f"{family}, {width} px: {masks['sha256'][:16]}, covering {masks['hole_fraction']:.3f}",
+        "device": f"{result['device']}, {result['precision']}",
+        "wall time of training": f"{result['seconds']:.0f} s",
+        "versions": ", ".join(f"{name} {version}" for name, version in result["provenance"]["versions"].items()),
+    }
+    cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+    seeds = " ".join(f'<a href="{page_of(r)}">seed {r.seed}</a>' for r in siblings)
+    settings = html.escape(json.dumps(result["settings"], indent=1))
+    return (
+        f'<table style="margin:0 2em;text-align:left">{cells}</table><p style="margin:1em 2em">This cell: {seeds}</p>'
+        f'<details style="margin:0 2em"><summary>configuration</summary><pre>{settings}</pre></details>'
+    )
+
+
+def page_of(run):
+    return f"{run.name.replace('/', '_')}.html"
+
+
+def convert(notebook, page, home, head=""):
+    """An executed notebook as a self-contained HTML page with a link back to `home`, under it `head`."""
     import nbconvert  # here, because it takes seconds that a notebook need not spend
     import nbformat
     from traitlets.config import Config
@@ -89,61 +166,85 @@ def convert(notebook, page, home):
         ]
         if cell.cell_type != "code":
             del cell["outputs"]
-    html, _ = nbconvert.HTMLExporter(config=c).from_notebook_node(node, resources={"metadata": {"name": page.stem}})
-    html = re.sub(r'<script type="module">(?:(?!</script>).)*mermaid(?:(?!</script>).)*</script>', "", html, flags=re.S)
-    html = re.sub(r'<script src=""></script>', "", html)
-    back = f'<p style="margin:1em 2em"><a href="{home}">&larr; back to the report</a></p>'
-    html = re.sub(r"(<body[^>]*>)", lambda m: m.group(1) + back, html, count=1)
+    text, _ = nbconvert.HTMLExporter(config=c).from_notebook_node(node, resources={"metadata": {"name": page.stem}})
+    text = re.sub(r'<script type="module">(?:(?!</script>).)*mermaid(?:(?!</script>).)*</script>', "", text, flags=re.S)
+    text = re.sub(r'<script src=""></script>', "", text)
+    back = f'<p style="margin:1em 2em"><a href="{home}">&larr; back to the report</a></p>{head}'
+    text = re.sub(r"(<body[^>]*>)", lambda m: m.group(1) + back, text, count=1)
     with runs.replacing(page) as temporary:
-        temporary.write_text(html)
+        temporary.write_text(text)
 
 
 def notebooks(study):
-    """The executed notebooks as (title, path, page name)."""
-    found = [(f"Data: {d}", study.data_folder(d) / "notebook.ipynb", f"data_{d}.html") for d in study.config.datasets]
-    found += [(f"Training: {r.name}", r.folder / "notebook.ipynb", f"{r.name.replace('/', '_')}.html") for r in study.runs()]
+    """The executed notebooks as (title, path, page name, what stands above it)."""
+    found = [(f"Data: {d}", study.data_folder(d) / "notebook.ipynb", f"data_{d}.html", "") for d in study.config.datasets]
+    for run in study.runs():
+        same = [r for r in study.runs() if (r.dataset, r.architecture, r.setup) == (run.dataset, run.architecture, run.setup)]
+        found.append((f"Training: {run.name}", run.folder / "notebook.ipynb", page_of(run), identity(run, same)))
     found += [
-        ("Metrics", study.folder / "metrics.ipynb", "metrics.html"),
-        ("Figures", study.folder / "figures.ipynb", "figures.html"),
+        ("Metrics", study.folder / "metrics.ipynb", "metrics.html", ""),
+        ("Figures", study.folder / "figures.ipynb", "figures.html", ""),
     ]
     return [item for item in found if item[1].is_file()]
 
 
+def verdicts(table):
+    """hypotheses.csv as it stands on the first screen: primaries and secondaries, as HTML."""
+    ends = zip(table.ci_low, table.ci_high, strict=True)
+    interval = [f"{low:.4g} to {high:.4g}" if pd.notna(low) else "-" for low, high in ends]
+    role = table.hypothesis.str.partition(": ")
+    table = table.assign(hypothesis=role[2], ci_low=interval).drop(columns="ci_high").rename(columns={"ci_low": "interval"})
+    show = dict(index=False, border=0, na_rep="-", float_format="%.4g", classes="verdicts")
+    return {name: table[role[0] == name].to_html(**show) for name in ("primary", "secondary")}
+
+
 def build(study):
     """Write reports/<profile>/notebooks/*.html and, last, index.html. Raises FileNotFoundError for a missing result."""
-    results = pd.read_csv(study.report / "tables" / "results.csv")
-    means, deviations = tables.paper_style(results)
-    table = tables.formatted(means, deviations, lambda t: f"<b>{t}</b>")
-    table.columns.name, table.index.names = None, ["data set", "architecture", "setup"]
-    control = None
-    if set(study.config.setups) & set(setups.CONTROLS):
-        control = tables.formatted(*tables.paper_style(results, controls=True)).to_html(classes="results", border=0)
-    last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
+    folder, config = study.report / "tables", study.config
+    results, fillings = pd.read_csv(folder / "results.csv", dtype={"seed": int}), pd.read_csv(folder / "baselines.csv")
     pages = notebooks(study)
-    for _, path, page in pages:
-        convert(path, study.report / "notebooks" / page, "../index.html")
+    for _, path, page, head in pages:
+        convert(path, study.report / "notebooks" / page, "../index.html", head)
+    made = {page for _, _, page, _ in pages}
     results_of = {run.name: runs.read_json(run.folder / "result.json") for run in study.runs()}
-    manifests = {d: runs.read_json(study.data_folder(d) / "manifest.json") for d in study.config.datasets}
+    manifests = {d: runs.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
+    first = {(r.dataset, r.architecture, r.setup): page_of(r) for r in reversed(study.runs())}
+
+    def link(text, dataset, architecture, setup):
+        page = first[dataset, architecture, setup] if setup else "metrics.html"
+        return f'<a href="notebooks/{page}">{text}</a>' if page in made else text
+
+    def as_html(controls):
+        shown = tables.formatted(study, results, fillings, controls, lambda t: f"<b>{t}</b>", link, html.escape)
+        return {key: text.to_html(escape=False, classes="results", border=0) for key, text in shown.items()}
+
+    last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
+    matrix = tables.generalisation(study, results, fillings)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    html = environment.from_string(TEMPLATE.read_text()).render(
+    page = environment.from_string(TEMPLATE.read_text()).render(
         study=study,
         notes=tables.notes(study),
-        table=table.to_html(escape=False, classes="results", border=0),
-        control=control,
+        verdicts=verdicts(pd.read_csv(folder / "hypotheses.csv")),
+        bootstrap=pd.read_csv(folder / "bootstrap.csv").to_html(index=False, border=0, float_format="%.4g", na_rep="-"),
+        hypotheses_hash=stats.digest(),
+        tables=as_html(False),
+        controls=as_html(True) if set(config.setups) & set(setups.CONTROLS) else {},
+        generalisation=matrix.round(4).to_html(border=0, na_rep="-"),
         stability=last.to_html(index=False, border=0, float_format="%.3g"),
         exposure=tables.exposure(study).to_html(index=False, border=0),
         footnote=tables.footnote(study, tables.stages(study)),
         figures=runs.read_json(study.report / "figures" / "captions.json"),
-        choices=choices(study.config),
-        pages=[(title, page) for title, _, page in pages],
+        choices=choices(config),
+        deviations=deviations(config, manifests),
+        pages=[(title, page) for title, _, page, _ in pages],
         runs=results_of,
         manifests=manifests,
         provenance=runs.provenance(),
-        config_hash=runs.text_sha256(json.dumps(configuration.to_dict(study.config), sort_keys=True)),
+        config_hash=runs.text_sha256(json.dumps(configuration.to_dict(config), sort_keys=True)),
         seconds=sum(r["seconds"] for r in results_of.values()),
     )
     with runs.replacing(study.report / "index.html") as temporary:
-        temporary.write_text(html)
+        temporary.write_text(page)
     return study.report / "index.html"
 
 

@@ -9,6 +9,7 @@ Both folders lie under the repository, or under $INPAINT_OUTPUT if that is set.
 
 import ast
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -160,6 +161,7 @@ def code_digest(*names):
     return digest.hexdigest()[:16]
 
 
+@functools.lru_cache(maxsize=128)
 def _without_docstrings(text):
     tree = ast.parse(text)
     for node in ast.walk(tree):

@@ -135,6 +135,7 @@ def _fit(run, pack, settings, watch):
     loading = feed.choose_loading(config.loading, pack.train.nbytes, device)
     batches = feed.batches(feed.mapped(pack), run.seed, range(state.step, config.steps), config.batch_size, device, loading)
     update = _make_update(run, state, objective, perceptual, device, precision)
+    probe = _make_probe(run, pack, state, objective, device)
     bar = tqdm(
         total=config.total_images,
         initial=state.step * config.batch_size,
@@ -174,6 +175,7 @@ def _fit(run, pack, settings, watch):
             "reconstruction_weight": phase.reconstruction,
             "adversarial_weight": phase.adversarial,
         }
+        means |= probe()
         state.history.append(context | means | {"images_per_second": rate})
         bar.update(since_log * config.batch_size)
         sums, since_log = None, 0
@@ -278,6 +280,25 @@ def _make_update(run, state, objective, perceptual, device, precision):
         return {name: value.detach() for name, value in logged.items()}
 
     return update
+
+
+def _make_probe(run, pack, state, objective, device):
+    """() -> the unweighted adversarial losses on one fixed batch of test images with full-size holes, whatever the stage."""
+    config, (d_loss, g_loss, _) = run.study.config, objective.adversarial
+    n = min(config.batch_size, len(pack.test))
+    real = metrics.to_float(np.array(pack.test[:n]), device)
+    mask = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
+    mask = torch.from_numpy(mask).to(device).float()[:, None]
+
+    @torch.no_grad()
+    def probe():
+        state.G.eval(), state.D.eval()
+        output = state.G(real * (1 - mask), mask)[-1]
+        real_scores, fake_scores = (losses.scores(state.D(objective.seen(image, real, mask))) for image in (real, output))
+        state.G.train(), state.D.train()
+        return {"probe_g": float(g_loss(fake_scores)), "probe_d": float(d_loss(real_scores, fake_scores))}
+
+    return probe
 
 
 def _mean(score_maps):

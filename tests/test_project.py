@@ -18,6 +18,9 @@ LOCK = (ROOT / "requirements.lock").read_text()
 USED_AS = {
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "opencv-python-headless": "cv2",
+    "pytorch-fid": "pytorch_fid",
+    "torch-fidelity": "torch_fidelity",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "ipykernel": "python3",  # the kernel papermill starts

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def study(tmp_path_factory):
 
 def test_the_study_ends_with_the_table_and_the_report(study):
     output, out = study
-    assert "| scenes | custom | fixed |" in out and "| scenes | custom | progressive |" in out
+    assert "### scenes, custom" in out and re.search(r"^\| fixed \|.*^\| progressive \|.*^\| nearest \|", out, re.M | re.S)
+    assert "FID (random features)" in out and "not available" in out
     assert out.strip().splitlines()[-1].endswith("reports/smoke/index.html")
     results = pd.read_csv(output / "reports" / "smoke" / "tables" / "results.csv")
     identity = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mask_width", "region"]
@@ -60,7 +62,7 @@ def test_a_run_folder_holds_what_the_readme_says(study):
     folder = study[0] / "runs/smoke/scenes/custom/progressive/seed0"
     assert {p.name for p in folder.iterdir() if not p.name.startswith(".")} == {
         "config.json", "history.csv", "stages.csv", "per_image.csv.gz", "samples.npz", "checkpoint.pt", "stages",
-        "result.json", "notebook.ipynb",
+        "result.json", "evaluation.csv", "evaluation.json", "notebook.ipynb",
     }  # fmt: skip
 
 
@@ -93,6 +95,40 @@ def test_the_index_warns_of_what_is_a_stand_in(study):
     for words in ("stand-in for MSCOCO", "random weights", "one seed", "to a ninth"):
         assert words in text
     assert text.index("<table") < text.index("<figure")
+
+
+def test_the_first_screen_is_the_verdict_and_every_cell_leads_to_its_run(study):
+    report = study[0] / "reports" / "smoke"
+    text = (report / "index.html").read_text()
+    assert text.index("The registered hypotheses") < text.index("inconclusive") < text.index("<h2>Result</h2>")
+    table = text[text.index("<h3>scenes, custom</h3>") :]
+    row = re.search(r"<th>progressive</th>(.*?)</tr>", table, re.S)[1]
+    links = re.findall(r'<td><a href="(notebooks/[^"]+)">', row)
+    assert len(links) == row.count("<td>") and set(links) == {"notebooks/scenes_custom_progressive_seed0.html"}
+    page = (report / links[0]).read_text()
+    masks = json.loads((study[0] / "runs/smoke/scenes/data/manifest.json").read_text())["masks"]["square_16"]["sha256"]
+    for words in ("<th>configuration</th>", "<th>commit</th>", "<th>device</th>", "<th>wall time of training</th>", masks[:16]):
+        assert words in page
+    differs = text[text.index("What differs from the paper") :]
+    for key, here in (("image_size", "32"), ("datasets", "scenes"), ("perceptual_weights", "random")):
+        assert re.search(rf"{key}</th>.*?{here}</td></tr>", differs)
+
+
+def test_tables_alone_are_rebuilt_from_the_runs(study):
+    output, _ = study
+    before = tables(output)
+    shutil.rmtree(output / "reports" / "smoke" / "tables")
+    code, out, err = run(output, "smoke", *SETTINGS, "--only", "tables")
+    assert code == 0 and "### scenes, custom" in out and "start" not in out, err
+    assert tables(output) == before
+
+
+def test_compare_prints_what_differs(study):
+    output, _ = study
+    code, out, _ = run(output, "compare", *(output / f"runs/smoke/scenes/custom/{s}/seed0" for s in ("fixed", "progressive")))
+    assert code == 0 and "setup: fixed | progressive" in out and "B - A" in out
+    code, out, err = run(output, "compare", output, output)
+    assert code == 2 and "neither a finished run" in err and len(err.strip().splitlines()) == 1
 
 
 def test_a_second_run_does_nothing_and_a_part_that_is_missing_is_done_again(study):
@@ -137,7 +173,9 @@ def test_help_lists_profiles_and_options(tmp_path):
         "--seeds",
         "--jobs",
         "--set",
+        "--only",
         "--dry-run",
+        "compare A B",
     ):
         assert word in out
 
@@ -154,6 +192,9 @@ def test_help_lists_profiles_and_options(tmp_path):
         (["paper"], "data set celeba: say where its images are with --data-root DIR"),
         (["smoke", "--datasets", "folder", "--data-root", "/nowhere"], "data_root: there is no folder /nowhere"),
         (["smoke", "--datasets", "coco", "--data-root", str(ROOT / "tests")], "has no whole train2014 or train2014.zip"),
+        (["smoke", "--only", "tables"], "run faces/custom/fixed/seed0 of profile smoke is not finished"),
+        (["smoke", "--set", "inception_weights=missing.pth"], "inception_weights: no file missing.pth"),
+        (["hypotheses"], "no profile 'hypotheses'"),
         (["smoke", "--download"], "--download: say where to with --data-root DIR"),
     ],
 )

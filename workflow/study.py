@@ -19,7 +19,7 @@ MACHINE = ("device", "jobs", "loading", "log_every", "checkpoint_seconds", "eval
 
 
 def arguments(argv):
-    profiles = ", ".join(sorted(p.stem for p in (ROOT / "config").glob("*.yaml")))
+    profiles = ", ".join(sorted(p.stem for p in (ROOT / "config").glob("*.yaml") if p.stem != "hypotheses"))
     parser = argparse.ArgumentParser(
         prog="run_all.sh",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -27,7 +27,8 @@ def arguments(argv):
         "still valid is not done again.",
         epilog="other commands:\n"
         "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
-        "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n\n"
+        "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n"
+        "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n\n"
         "one's own images: run_all.sh smoke --datasets folder --data-root DIR\n\n"
         "environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_OUTPUT=DIR writes runs/ and\n"
         "reports/ there instead of here.",
@@ -43,6 +44,7 @@ def arguments(argv):
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
+    parser.add_argument("--only", choices=("tables", "report"), help="rebuild these from runs/ alone, in seconds")
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
     return parser.parse_args(argv)
 
@@ -74,25 +76,27 @@ def overrides_of(args):
         overrides["data_root"] = args.data_root
     if overrides.get("data_root"):  # every process has a working directory of its own
         overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
-    if "perceptual_weights" in overrides and Path(str(overrides["perceptual_weights"])).is_file():
-        overrides["perceptual_weights"] = str(Path(overrides["perceptual_weights"]).resolve())
+    for key in ("perceptual_weights", "inception_weights"):
+        if key in overrides and Path(str(overrides[key])).is_file():
+            overrides[key] = str(Path(overrides[key]).resolve())
     return overrides
 
 
 def graph(study, overrides):
     """Everything the Snakefile needs to know: plain values, no import of the library there."""
-    from inpaint_lib import config, data, runs, train
+    from inpaint_lib import config, data, evaluate, runs, tables, train
 
     def digest(notebook, *sources):
         return runs.code_digest(f"notebooks/{notebook}.ipynb", *sources)
 
-    everything = "inpaint_lib/**/*.py"
+    everything = ("inpaint_lib/**/*.py", "config/hypotheses.yaml")
     settings = config.to_dict(study.config)
     identity = {k: v for k, v in settings.items() if k not in (*MACHINE, *GRID, "models")}
     return {
         "python": sys.executable,
         "runner": str(ROOT / "workflow" / "run_notebook.py"),
         "report": str(study.report),
+        "tables": list(tables.FILES),
         "datasets": list(study.config.datasets),
         "runs": [str(run.folder.relative_to(study.folder)) for run in study.runs()],
         "notebooks": TRAINING_NOTEBOOKS,
@@ -109,13 +113,19 @@ def graph(study, overrides):
                 a: identity
                 | {
                     "model": settings["models"][a],
-                    "code": digest(TRAINING_NOTEBOOKS[a], *train.SOURCES, f"inpaint_lib/models/{a}.py", "inpaint_lib/plots.py"),
+                    "code": digest(
+                        TRAINING_NOTEBOOKS[a],
+                        *train.SOURCES,
+                        *evaluate.CODE,
+                        f"inpaint_lib/models/{a}.py",
+                        "inpaint_lib/plots.py",
+                    ),
                 }
                 for a in study.config.architectures
             },  # fmt: skip
-            "tables": identity | {"models": settings["models"], "code": digest("20_metrics", everything)},
-            "figures": digest("30_figures", everything),
-            "report": runs.code_digest(everything, "inpaint_lib/*.j2"),
+            "tables": identity | {"models": settings["models"], "code": digest("20_metrics", *everything)},
+            "figures": digest("30_figures", *everything),
+            "report": runs.code_digest(*everything, "inpaint_lib/*.j2"),
         },
     }
 
@@ -162,13 +172,16 @@ def main(argv):
     args = arguments(argv)
     try:
         overrides = overrides_of(args)
-        from inpaint_lib import runs
+        from inpaint_lib import pretrained, runs, stats, tables
 
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
         study = runs.open_study(args.profile, overrides)
+        stats.registered()
         if args.download:
             fetch(study.config)
+        if args.only:
+            tables.results(study)  # all there?
         settings = graph(study, overrides)
         study.folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
@@ -181,13 +194,37 @@ def main(argv):
             print(f"run_all.sh: another run_all.sh works on profile {study.profile}; wait for it or stop it", file=sys.stderr)
             return 2
         begun = time.monotonic()
+        if args.only:
+            return rebuild(study, args.only, begun)
         print(f"profile {study.profile}: {len(study.runs())} training runs, {study.config.jobs} at a time", flush=True)
+        for name, weights in pretrained.WEIGHTS.items():
+            if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
+                print(trouble, file=sys.stderr, flush=True)
         code = run_snakemake(study, settings, args)
     if code or args.dry_run:
         return code if code in (0, 130) else 1
+    show(study, begun)
+    return 0
+
+
+def rebuild(study, what, begun):
+    """Tables, or tables and report, from the finished runs on disk -> exit code."""
+    from inpaint_lib import report, tables
+
+    try:
+        tables.write(study)
+        if what == "report":
+            report.build(study)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    show(study, begun)
+    return 0
+
+
+def show(study, begun):
     table = (study.report / "tables" / "table.md").read_text()
     print(f"\n{table}\n{time.monotonic() - begun:.0f} s\n{os.path.relpath(study.report / 'index.html')}")
-    return 0
 
 
 if __name__ == "__main__":

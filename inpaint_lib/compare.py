@@ -1,0 +1,101 @@
+"""What differs between two runs or two reports: configuration, provenance, paired effects.
+
+    ./run_all.sh compare runs/tiny/faces/custom/fixed/seed0 runs/tiny/faces/custom/progressive/seed0
+    ./run_all.sh compare reports/tiny OTHER/reports/tiny
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import runs, stats, tables
+
+KEYS = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mask_width", "region", "metric"]
+
+
+def flat(value, name=""):
+    """Nested dicts as {"dotted.key": leaf}."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}" if name else str(key)).items()}
+
+
+def differences(one, other):
+    """Keys whose values differ, as (key, one, other)."""
+    one, other = flat(one), flat(other)
+    pairs = {key: (one.get(key, "-"), other.get(key, "-")) for key in one | other}
+    return [(key, a, b) for key, (a, b) in pairs.items() if a != b]
+
+
+def read(path):
+    """(kind, configuration, provenance, values) of a run's or a report's folder. Raises ValueError."""
+    folder = Path(path)
+    if result := runs.read_json(folder / "result.json"):
+        provenance = {key: result[key] for key in ("device", "precision", "seconds", "provenance")}
+        return "run", result["settings"], provenance, pd.read_csv(folder / "per_image.csv.gz")
+    if study := runs.read_json(folder / "tables" / "study.json"):
+        provenance = {"hypotheses": study["hypotheses"], "data": study["data"], "runs": study["runs"]}
+        return "report", study["config"], provenance, pd.read_csv(folder / "tables" / "results.csv")
+    raise ValueError(f"{path}: neither a finished run (result.json) nor a report (tables/study.json)")
+
+
+def effects_of_runs(one, other):
+    """Second minus first on the images both measured, after the last stage, in the hole: mean and bootstrap interval."""
+    keys, rows = ["mask_family", "mask_width", "image"], []
+    one, other = (t[(t.stage == t.stage.max()) & (t.region == "hole")] for t in (one, other))
+    both = one.merge(other, on=keys, suffixes=("", "_b"))
+    for (family, width), part in both.groupby(["mask_family", "mask_width"]):
+        for metric in ("l1", "psnr"):
+            d = (part[f"{metric}_b"] - part[metric]).to_numpy()
+            rows.append([family, width, metric, part[metric].mean(), part[f"{metric}_b"].mean(), d.mean(),
+                         *stats.bootstrap(d, part.image.to_numpy()), len(d)])  # fmt: skip
+    return pd.DataFrame(rows, columns=["mask_family", "mask_width", "metric", "A", "B", "B - A", "ci_low", "ci_high", "images"])
+
+
+def effects_of_reports(one, other):
+    """Second minus first over the seeds both have, after the last stage with the widest hole: mean and t interval."""
+    both, rows = one.merge(other, on=KEYS, suffixes=("", "_b")), []
+    both = both[(both.stage == both.stage.max()) & (both.mask_width == both.mask_width.max())]
+    shown = [pair in tables.SHOWN for pair in zip(both.region, both.metric, strict=True)]
+    for key, part in both[shown].groupby([k for k in KEYS if k not in ("seed", "stage", "mask_width")]):
+        d = (part.value_b - part.value).to_numpy()
+        rows.append([*key, part.value.mean(), part.value_b.mean(), d.mean(), *stats.interval(d), len(d)])
+    columns = [k for k in KEYS if k not in ("seed", "stage", "mask_width")]
+    return pd.DataFrame(rows, columns=[*columns, "A", "B", "B - A", "ci_low", "ci_high", "seeds"])
+
+
+def compare(a, b):
+    """The comparison as text. Raises ValueError if the folders are none, or not of one kind."""
+    (kind, config, provenance, values), (other_kind, other_config, other_provenance, other_values) = read(a), read(b)
+    if kind != other_kind:
+        raise ValueError(f"{a} is a {kind}, {b} a {other_kind}: give two of a kind")
+    lines = [f"A: {a}", f"B: {b}"]
+    for title, pair in (("configuration", (config, other_config)), ("provenance", (provenance, other_provenance))):
+        found = differences(*pair)
+        lines += ["", f"{title}: {f'{len(found)} differ' if found else 'the same'}"]
+        lines += [f"  {k}: {_short(x)} | {_short(y)}" for k, x, y in found]
+    table = (effects_of_runs if kind == "run" else effects_of_reports)(values, other_values)
+    what = "over images: how well these two were measured" if kind == "run" else "over seeds"
+    lines += ["", f"effects, B - A, 95 % interval {what}:"]
+    same = table.empty or np.allclose(table["B - A"], 0, atol=0)
+    lines += ["  nothing was measured in both" if table.empty else "  none: all values are equal" if same else
+              table.to_string(index=False, float_format=lambda v: f"{v:.5g}")]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _short(value):
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+if __name__ == "__main__":
+    try:
+        if len(sys.argv) != 3:
+            raise ValueError("compare: give two folders, of runs or of reports")
+        print(compare(*sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        sys.exit(2)

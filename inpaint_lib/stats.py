@@ -1,0 +1,157 @@
+"""From paired differences over training seeds to verdicts, exactly as registered in config/hypotheses.yaml.
+
+The unit is the training seed. A hypothesis names two setups; its effect is the mean over seeds of the difference between the
+first and the second, trained with the same seed. The t interval lies at 95 %, for primary hypotheses widened by Holm's method
+over all registered primaries: those whose cell was not run count as not rejected.
+
+- superiority: supported if the interval lies wholly beyond the margin on the good side, refuted if beyond it on the bad side.
+- non_inferiority ("does not suffer"): supported if the interval ends before the margin on the bad side, refuted if beyond it.
+- otherwise, and always with fewer than MIN_SEEDS seeds: inconclusive.
+
+p belongs to the same decision, two-sided: twice the smaller one-sided p value against the margins.
+"""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from . import config as configuration
+from .setups import SETUPS
+
+ALPHA, MIN_SEEDS = 0.05, 3
+FILE = configuration.ROOT / "config" / "hypotheses.yaml"
+COLUMNS = ["hypothesis", "dataset", "architecture", "metric", "effect", "ci_low", "ci_high", "p_value", "n_images", "n_seeds",
+           "verdict"]  # fmt: skip
+KEYS = {"name", "role", "setups", "region", "metric", "width", "better", "margin", "test"}
+
+
+def registered(path=FILE):
+    """The registered hypotheses: (number of primaries, list of dicts). Raises config.ConfigError naming file and entry."""
+    try:
+        stored = yaml.safe_load(path.read_text())
+        primaries, entries = int(stored["primaries"]), list(stored["hypotheses"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        detail = " ".join(str(error).split())
+        raise configuration.ConfigError(f"{path.name}: expected `primaries` and a list `hypotheses`: {detail}") from None
+    for entry in entries:
+        if not isinstance(entry, dict) or set(entry) != KEYS:
+            name = entry.get("name", entry) if isinstance(entry, dict) else entry
+            raise configuration.ConfigError(f"{path.name}: {name}: give exactly {', '.join(sorted(KEYS))}")
+        where = f"{path.name}: {entry['name']}"
+        choices = {"role": ("primary", "secondary"), "better": ("lower", "higher"), "test": ("superiority", "non_inferiority"),
+                   "width": ("full", "smallest")}  # fmt: skip
+        for key, allowed in choices.items():
+            if entry[key] not in allowed:
+                raise configuration.ConfigError(f"{where}: {key} must be one of {', '.join(allowed)}, not {entry[key]!r}")
+        if not (isinstance(entry["margin"], int | float) and entry["margin"] >= 0):
+            raise configuration.ConfigError(f"{where}: margin must be a number, 0 or more")
+        if not (isinstance(entry["setups"], list) and len(entry["setups"]) == 2 and set(entry["setups"]) <= set(SETUPS)):
+            raise configuration.ConfigError(f"{where}: setups must be two of {', '.join(SETUPS)}")
+    return primaries, entries
+
+
+def p_value(differences, margin, better, test):
+    """Two-sided p of a paired t test of the mean against the margins; NaN for fewer than two seeds."""
+    sign = 1 if better == "lower" else -1  # from here, lower is better
+    d = sign * np.asarray(differences, float)
+    if len(d) < 2:
+        return math.nan
+    good_side = margin if test == "non_inferiority" else -margin
+    if np.ptp(d) <= 1e-12 * np.abs(d).max():  # no spread: the t statistic is 0 / 0 or infinite
+        better_p, worse = float(d.mean() >= good_side), float(d.mean() <= margin)
+    else:
+        worse = stats.ttest_1samp(d, margin, alternative="greater").pvalue
+        better_p = stats.ttest_1samp(d, good_side, alternative="less").pvalue
+    return float(min(1.0, 2 * min(better_p, worse)))
+
+
+def interval(differences, alpha=ALPHA):
+    """Two-sided t interval of the mean at level 1 - alpha; (NaN, NaN) for fewer than two values."""
+    d = np.asarray(differences, float)
+    if len(d) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf(1 - alpha / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+    return d.mean() - half, d.mean() + half
+
+
+def verdict(low, high, n_seeds, margin, better, test):
+    if n_seeds < MIN_SEEDS or math.isnan(low):
+        return "inconclusive"
+    if better == "higher":
+        low, high = -high, -low
+    if high < (margin if test == "non_inferiority" else -margin):
+        return "supported"
+    return "refuted" if low > margin else "inconclusive"
+
+
+def holm(p_values, family, alpha=ALPHA):
+    """Holm's adjusted p values, and the level of each one's interval, which excludes the margins exactly when Holm rejects.
+    `family` hypotheses are registered; those beyond `p_values` count as p = 1, as do NaN."""
+    p = np.nan_to_num(np.append(np.asarray(p_values, float), np.ones(max(0, family - len(p_values)))), nan=1.0)
+    rejected, adjusted, *_ = multipletests(p, alpha, method="holm")
+    rank, k = np.empty(len(p), int), int(rejected.sum())
+    rank[np.argsort(p, kind="stable")] = np.arange(len(p))
+    levels = alpha / (len(p) - np.minimum(rank, min(k, len(p) - 1)))
+    return adjusted[: len(p_values)], levels[: len(p_values)]
+
+
+def judge(results, path=FILE):
+    """hypotheses.csv: a row per hypothesis, data set and architecture of which both setups were run.
+
+    `results` is tidy (tables.COLUMNS), after the last stage and of the training family.
+    """
+    primaries, entries = registered(path)
+    rows, paired = [], []
+    for entry in entries:
+        width = {"full": results.mask_width.max(), "smallest": results.mask_width.min()}[entry["width"]]
+        for (dataset, architecture), cell in results.groupby(["dataset", "architecture"], sort=False):
+            if not set(entry["setups"]) <= set(cell.setup):
+                continue
+            part = cell[(cell.region == entry["region"]) & (cell.metric == entry["metric"]) & (cell.mask_width == width)]
+            by_setup = part.pivot_table("value", "seed", "setup").reindex(columns=entry["setups"])  # a missing metric: no seeds
+            d = (by_setup[entry["setups"][0]] - by_setup[entry["setups"][1]]).dropna().to_numpy()
+            paired.append((entry, d))
+            rows.append([f"{entry['role']}: {entry['name']}", dataset, architecture, entry["metric"], d.mean() if len(d) else
+                         math.nan, math.nan, math.nan, p_value(d, entry["margin"], entry["better"], entry["test"]),
+                         part.n_images.max() if len(part) else 0, len(d), ""])  # fmt: skip
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    primary = [k for k, (entry, _) in enumerate(paired) if entry["role"] == "primary"]
+    levels = dict.fromkeys(range(len(rows)), ALPHA)
+    if primary:
+        adjusted, found = holm(table.p_value[primary], primaries)
+        one_seed = table.p_value[primary].isna().to_numpy()
+        table.loc[primary, "p_value"] = np.where(one_seed, math.nan, adjusted)
+        levels |= dict(zip(primary, found, strict=True))
+    for k, (entry, d) in enumerate(paired):
+        low, high = interval(d, levels[k])
+        table.loc[k, ["ci_low", "ci_high"]] = low, high
+        table.loc[k, "verdict"] = verdict(low, high, len(d), entry["margin"], entry["better"], entry["test"])
+    return table
+
+
+def bootstrap(differences, groups, seed=0, resamples=2000):
+    """95 % percentile interval of the mean of per-image differences when images are drawn anew, whole groups at a time.
+
+    It says how well these networks were measured, nothing about other trainings: it is never a verdict.
+    """
+    frame = pd.DataFrame({"d": differences, "group": groups}).groupby("group").d.agg(["sum", "count"])
+    if len(frame) < 2:
+        return math.nan, math.nan
+    done = stats.bootstrap(
+        (frame["sum"].to_numpy(), frame["count"].to_numpy()),
+        lambda total, count, axis=-1: total.sum(axis) / count.sum(axis),
+        paired=True, vectorized=True, n_resamples=resamples, batch=100, method="percentile", rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return tuple(map(float, done.confidence_interval))
+
+
+def digest(path=FILE):
+    """A hash of what is registered, comments apart."""
+    from . import runs
+
+    return runs.text_sha256(json.dumps(yaml.safe_load(path.read_text()), sort_keys=True))
