@@ -323,8 +323,8 @@ def distribution_warnings(study):
         if name == "inception" and study.config.inception_weights == "random":
             found.append(
                 "FID and IS not available: this profile does without the Inception weights (set inception_weights=auto, or "
-                "name their file). FID and IS (random features) come from a small seeded network: they exercise the machinery and "
-                "compare with no other figure"
+                "name their file). FID and IS (random features) come from a small seeded network: they exercise the machinery "
+                "and compare with no other figure"
             )
             continue
         for identity in sorted({h["settings"][name] for h in heads}):
