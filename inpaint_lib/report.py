@@ -9,8 +9,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from . import baselines, runs, setups, sources, stats, tables
 from . import config as configuration
-from . import runs, setups, sources, stats, tables
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
@@ -191,10 +191,13 @@ def notebooks(study):
 def verdicts(table):
     """hypotheses.csv as it stands on the first screen: primaries and secondaries, as HTML."""
     ends = zip(table.ci_low, table.ci_high, strict=True)
-    interval = [f"{low:.4g} to {high:.4g}" if pd.notna(low) else "-" for low, high in ends]
+    interval = [f"{low:+.5f} to {high:+.5f}" if pd.notna(low) else "-" for low, high in ends]
+    columns = {"ci_low": "interval", "p_value": "p", "n_images": "images", "n_seeds": "seeds"}
     role = table.hypothesis.str.partition(": ")
-    table = table.assign(hypothesis=role[2], ci_low=interval).drop(columns="ci_high").rename(columns={"ci_low": "interval"})
-    show = dict(index=False, border=0, na_rep="-", float_format="%.4g", classes="verdicts")
+    table = table.assign(hypothesis=role[2], ci_low=interval).drop(columns="ci_high").rename(columns=columns)
+    table = table.assign(verdict=[f'<b class="{v}">{v}</b>' for v in table.verdict])
+    show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False,
+                formatters={"effect": "{:+.5f}".format, "p": "{:.3g}".format})  # fmt: skip
     return {name: table[role[0] == name].to_html(**show) for name in ("primary", "secondary")}
 
 
@@ -216,6 +219,9 @@ def build(study):
 
     def as_html(controls):
         shown = tables.formatted(study, results, fillings, controls, lambda t: f"<b>{t}</b>", link, html.escape)
+        for text in shown.values():  # baselines apart
+            of = [tables.NO_TRAINING if row in baselines.BASELINES else "setup" for row in text.index]
+            text.index = pd.MultiIndex.from_arrays([of, text.index], names=[None, None])
         return {key: text.to_html(escape=False, classes="results", border=0) for key, text in shown.items()}
 
     last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
