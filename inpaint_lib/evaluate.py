@@ -29,8 +29,6 @@ import numpy as np
 import pandas as pd
 import torch
 from skimage.color import deltaE_ciede2000
-from torchmetrics.functional.image import structural_similarity_index_measure
-from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from . import artifacts, data, fid, losses, masks, metrics, models, pretrained, runs, train
 from . import baselines as fillings
@@ -67,6 +65,8 @@ def continuity(output, real, mask):
 
 
 def ssim(output, real, mask):
+    from torchmetrics.functional.image import structural_similarity_index_measure  # seconds of import, so only where it is used
+
     whole = ((x.float() + 1) / 2 for x in (losses.composite(output, real, mask), real))
     return structural_similarity_index_measure(*whole, data_range=1.0, reduction="none")
 
@@ -94,6 +94,8 @@ def _tools(inception_weights, lpips_weights, device):
         identity["inception"] = str(error)
     try:
         identity["alexnet"] = runs.file_sha256(pretrained.find("alexnet", lpips_weights))
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
         lpips = LearnedPerceptualImagePatchSimilarity("alex").net.to(device)
     except pretrained.NotAvailable as error:
         identity["alexnet"] = str(error)
