@@ -112,6 +112,8 @@ def finish(run, pack, state, settings, device):
         "final": state.history[-1],
         "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
         "seconds": round(state.seconds, 2),
+        "step_seconds": round(state.step_seconds, 2),
+        "peak_memory_bytes": runs.peak_memory(device),
         "device": state.sittings[-1]["device"],
         "precision": state.sittings[-1]["precision"],
         "provenance": state.sittings[-1]["provenance"],

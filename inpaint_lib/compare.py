@@ -35,7 +35,10 @@ def read(path):
     folder = Path(path)
     if result := runs.read_json(folder / "result.json"):
         provenance = {key: result[key] for key in ("device", "precision", "seconds", "provenance")}
-        return "run", result["settings"], provenance, pd.read_csv(folder / "per_image.csv.gz")
+        values = pd.read_csv(folder / "per_image.csv.gz")
+        manifest = runs.read_json(folder.resolve().parents[2] / "data" / "manifest.json") or {}
+        groups = manifest.get("test_groups") or range(values.image.max() + 1)
+        return "run", result["settings"], provenance, values.assign(group=values.image.map(dict(enumerate(groups))))
     if study := runs.read_json(folder / "tables" / "study.json"):
         provenance = {"hypotheses": study["hypotheses"], "data": study["data"], "runs": study["runs"]}
         return "report", study["config"], provenance, pd.read_csv(folder / "tables" / "results.csv")
@@ -43,7 +46,7 @@ def read(path):
 
 
 def effects_of_runs(one, other):
-    """Second minus first on the images both measured, after the last stage, in the hole: mean and bootstrap interval."""
+    """Second minus first on the same images and holes, after the last stage: mean and interval (whole photographs)."""
     keys, rows = ["mask_family", "mask_width", "image"], []
     one, other = (t[(t.stage == t.stage.max()) & (t.region == "hole")] for t in (one, other))
     both = one.merge(other, on=keys, suffixes=("", "_b"))
@@ -51,14 +54,14 @@ def effects_of_runs(one, other):
         for metric in ("l1", "psnr"):
             d = (part[f"{metric}_b"] - part[metric]).to_numpy()
             rows.append([family, width, metric, part[metric].mean(), part[f"{metric}_b"].mean(), d.mean(),
-                         *stats.bootstrap(d, part.image.to_numpy()), len(d)])  # fmt: skip
+                         *stats.bootstrap(d, part.group.to_numpy()), len(d)])  # fmt: skip
     return pd.DataFrame(rows, columns=["mask_family", "mask_width", "metric", "A", "B", "B - A", "ci_low", "ci_high", "images"])
 
 
 def effects_of_reports(one, other):
     """Second minus first over the seeds both have, after the last stage with the widest hole: mean and t interval."""
-    both, rows = one.merge(other, on=KEYS, suffixes=("", "_b")), []
-    both = both[(both.stage == both.stage.max()) & (both.mask_width == both.mask_width.max())]
+    one, other = (t[(t.stage == t.stage.max()) & (t.mask_width == t.mask_width.max())] for t in (one, other))
+    both, rows = one.merge(other.drop(columns="stage"), on=[k for k in KEYS if k != "stage"], suffixes=("", "_b")), []
     shown = [pair in tables.SHOWN for pair in zip(both.region, both.metric, strict=True)]
     for key, part in both[shown].groupby([k for k in KEYS if k not in ("seed", "stage", "mask_width")]):
         d = (part.value_b - part.value).to_numpy()
@@ -77,12 +80,16 @@ def compare(a, b):
         found = differences(*pair)
         lines += ["", f"{title}: {f'{len(found)} differ' if found else 'the same'}"]
         lines += [f"  {k}: {_short(x)} | {_short(y)}" for k, x, y in found]
+    if kind == "run" and any(config["data"][f] != other_config["data"][f] for f in ("test.npy", "masks.npz")):
+        return "\n".join([*lines, "", "effects: none, they were measured on other test images or holes"])
     table = (effects_of_runs if kind == "run" else effects_of_reports)(values, other_values)
     what = "over images: how well these two were measured" if kind == "run" else "over seeds"
     lines += ["", f"effects, B - A, 95 % interval {what}:"]
     same = table.empty or np.allclose(table["B - A"], 0, atol=0)
-    lines += ["  nothing was measured in both" if table.empty else "  none: all values are equal" if same else
-              table.to_string(index=False, float_format=lambda v: f"{v:.5g}")]  # fmt: skip
+    if table.empty or same:
+        lines.append("  none: " + ("nothing was measured in both" if table.empty else "the last stage's values are equal"))
+    else:
+        lines.append(table.to_string(index=False, float_format=lambda v: f"{v:.5g}"))
     return "\n".join(lines)
 
 

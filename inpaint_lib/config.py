@@ -53,6 +53,10 @@ class Config:
     slow_baseline_images: int
     device: str
     precision: str
+    fused_adam: str
+    keep_memory: str
+    compile: str
+    cuda_graph: str
     loading: str
     threads: int
     jobs: int
@@ -132,6 +136,8 @@ def _scalar(kind, data, where):
         with contextlib.suppress(TypeError, ValueError):
             if math.isfinite(float(data)):
                 return float(data)  # YAML 1.1 reads 1e-4 as text
+    elif kind is str and isinstance(data, bool):
+        return "on" if data else "off"  # YAML 1.1 reads these two words so
     elif isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data
     raise ConfigError(f"{where}: expected {kind.__name__}, got {data!r}")
@@ -164,10 +170,13 @@ def _validate(config, where):
     require(number.isdigit() or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
     known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
     known("lpips_weights", (config.lpips_weights,), ("auto", "none"))
+    for lever in ("fused_adam", "keep_memory", "compile", "cuda_graph"):
+        known(lever, (getattr(config, lever),), ("auto", "on", "off"))
     known("fid_stages", (config.fid_stages,), ("last", "all"))
     known("loading", (config.loading,), ("auto", "resident", "prefetch"))
     known("seeds", config.seeds, range(2**31))
     known("data_seed", (config.data_seed,), range(2**31))
+    require(config.log_every >= 2, "log_every: must be 2 or more: the spread of losses is taken between log points")
     require(config.checkpoint_seconds >= 0, "checkpoint_seconds: must be 0 or more")
     vgg = config.perceptual_weights
     require(vgg == "random" or config.perceptual_width == 64, "perceptual_width: only 'random' weights take other than 64")
@@ -186,7 +195,6 @@ def _validate(config, where):
         "batch_size",
         "threads",
         "jobs",
-        "log_every",
         "perceptual_width",
         "slow_baseline_images",
         "evaluation_batch",
@@ -265,6 +273,7 @@ def run_settings(config, dataset, architecture, setup, seed):
         "perceptual_width",
         "precision",
         "threads",
+        "log_every",  # the stability measures are taken between log points
     )
     settings = {"dataset": dataset, "architecture": architecture, "setup": setup, "seed": seed}
     settings |= {key: getattr(config, key) for key in shared} | dataclasses.asdict(model)

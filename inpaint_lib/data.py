@@ -67,6 +67,19 @@ def prepare(study, dataset):
             (folder / "manifest.json").unlink(missing_ok=True)  # from here to its rewriting there is no pack
             manifest = _pack(config, dataset, folder, wanted)
             runs.write_json(folder / "manifest.json", manifest)
+    return _open(folder, manifest)
+
+
+def existing(study, dataset):
+    """The data set's Pack as it lies on disk, whatever has become of its source. Raises FileNotFoundError."""
+    folder = study.data_folder(dataset)
+    manifest = runs.read_json(folder / "manifest.json")
+    if not manifest or not _whole(folder, manifest):
+        raise FileNotFoundError(f"data set {dataset} of profile {study.profile} is not prepared: ./run_all.sh {study.profile}")
+    return _open(folder, manifest)
+
+
+def _open(folder, manifest):
     return Pack(folder, manifest, *(np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test")))
 
 

@@ -10,17 +10,21 @@ Beside L1, L2 and PSNR (metrics.py), per image:
 - lpips: learned perceptual distance (Zhang et al. 2018, AlexNet) of the composite, where its weights are at hand.
 - colour: CIEDE2000 between the mean CIELAB colours of the filled hole and of the truth there.
 - continuity: mean absolute difference, images in [0, 1], between composite and truth of the gradient across the hole's boundary
-  (all pairs of neighbouring pixels of which one lies in the hole).
+  (all pairs of neighbouring pixels of which one lies in the hole). As the composite is the truth outside, that is the error of
+  the hole's outermost pixels: it tells how well the fill joins, not whether another fill would have joined as well.
 
-Per run: overfitting = hole L1 on as many training images minus that on test images, with the same full-size masks: the further
-below zero, the more it is fitted to the training images. Stability, from history.csv, unweighted adversarial losses of G:
+Per run: overfitting = hole L1 on training images (as many, evenly spread) minus that on test images, with the same full-size
+masks: over-fitting lowers it. One set may be harder than the other, so its level means little: the fills without training
+have a difference too, shown beside. Stability, from history.csv, unweighted adversarial losses of G:
 
-- stability: deviation between steps, last stage (all of the paper's setups train on full-size holes there).
-- stability_probe: deviation over the whole training on one fixed batch with full-size holes.
+- stability: deviation between steps (within log intervals), last stage (all of the paper's setups have full-size holes there).
+- stability_probe: deviation between log points, over the whole training, on one fixed batch with full-size holes (differences
+  of neighbours / sqrt 2: a trend is no instability).
 - transient_peak: highest loss in a stage over the mean of the stage before, worst stage; settling_share: share of a stage's log
-  points until the loss stays within two deviations of the stage's second half, worst stage.
+  points until SETTLED in a row lie within two deviations of the stage's second half, worst stage.
 """
 
+import contextlib
 import functools
 import itertools
 from dataclasses import dataclass
@@ -71,6 +75,7 @@ def ssim(output, real, mask):
     return structural_similarity_index_measure(*whole, data_range=1.0, reduction="none")
 
 
+SETTLED = 3
 EXTRA = {("hole", "colour"): colour, ("hole", "continuity"): continuity, ("whole_composite", "ssim"): ssim}
 
 
@@ -86,24 +91,25 @@ class Tools:
 @functools.lru_cache(maxsize=2)
 def _tools(inception_weights, lpips_weights, device):
     extractor = lpips = None
-    identity = {}
-    try:
+    with contextlib.suppress(pretrained.NotAvailable):
         extractor = fid.extractor(inception_weights, device)
-        identity["inception"] = extractor.digest
-    except pretrained.NotAvailable as error:
-        identity["inception"] = str(error)
-    try:
-        identity["alexnet"] = runs.file_sha256(pretrained.find("alexnet", lpips_weights))
+    with contextlib.suppress(pretrained.NotAvailable):
+        pretrained.find("alexnet", lpips_weights)
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         lpips = LearnedPerceptualImagePatchSimilarity("alex").net.to(device)
-    except pretrained.NotAvailable as error:
-        identity["alexnet"] = str(error)
-    return Tools(extractor, lpips, identity)
+    wanted = {"inception": inception_weights, "alexnet": lpips_weights}
+    return Tools(extractor, lpips, {name: pretrained.identity(name, value) for name, value in wanted.items()})
 
 
 def tools(config):
     return _tools(config.inception_weights, config.lpips_weights, train.choose_device(config.device))
+
+RUN_MEASURES = ("stability", "stability_probe", "transient_peak", "settling_share")
+MEASURES = {  # every (region, metric) there can be, the stand-ins' apart
+    *itertools.product(metrics.REGIONS, metrics.METRICS), *EXTRA, ("hole", "overfitting"),
+    *(("whole_composite", name) for name in ("lpips", "fid", "is")), *(("training", name) for name in RUN_MEASURES),
+}  # fmt: skip
 
 
 def measure(batches, lpips=None, raw=True):
@@ -111,7 +117,7 @@ def measure(batches, lpips=None, raw=True):
     `raw`: also of the output outside the hole."""
     found, composites = {}, []
     for output, real, mask in batches:
-        values = metrics.per_image(output, real, mask)
+        values = metrics.per_image(output, real, mask).cpu()
         for i, region in enumerate(metrics.REGIONS):
             for j, metric in enumerate(metrics.METRICS):
                 found.setdefault((region, metric), []).append(values[:, i, j])
@@ -124,8 +130,9 @@ def measure(batches, lpips=None, raw=True):
                 values = lpips(whole.float().to(device), real.to(device)).flatten()
             found.setdefault(("whole_composite", "lpips"), []).append(values.double().cpu())
         composites.append(metrics.to_uint8(whole))
-    means = {key: float(torch.cat(parts).nanmean()) for key, parts in found.items() if raw or key[0] != "whole_raw"}
-    return means, np.concatenate(composites)
+    whole = {key: torch.cat(parts) for key, parts in found.items() if raw or key[0] != "whole_raw"}
+    partial = ("hole", "continuity")  # an image that is all hole has no boundary
+    return {k: float(v.nanmean() if k == partial else v.mean()) for k, v in whole.items()}, np.concatenate(composites)
 
 
 def _distribution(extractor, pack, composites, batch_size):
@@ -140,7 +147,7 @@ def _distribution(extractor, pack, composites, batch_size):
 
 
 def _settings(config, what):
-    return what | {"code": runs.code_digest(*CODE), **tools(config).identity, "fid_stages": config.fid_stages}
+    return what | {"code": runs.code_digest(*CODE), **tools(config).identity}
 
 
 def _kept(folder, name, settings):
@@ -150,6 +157,7 @@ def _kept(folder, name, settings):
 
 
 def _keep(folder, name, settings, rows, warnings):
+    (folder / f"{name}.json").unlink(missing_ok=True)  # until it is written again there is no evaluation
     frame = pd.DataFrame(rows, columns=COLUMNS)
     runs.write_csv(folder / f"{name}.csv", frame)
     runs.write_json(folder / f"{name}.json", {"settings": settings, "warnings": sorted(set(warnings))})
@@ -164,13 +172,25 @@ def kept(run):
     return pd.read_csv(run.folder / "evaluation.csv"), head
 
 
+def settings_of(run, pack):
+    """What an evaluation rests on."""
+    config = run.study.config
+    stages = range(1, len(config.mask_widths) + 1)
+    weights = [runs.file_sha256(run.folder / "stages" / f"{k}.safetensors") for k in stages]
+    hashes = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
+    return _settings(config, {"weights": weights, "data": hashes, "fid_stages": config.fid_stages})
+
+
 def evaluate(run):
     """Evaluate a finished run, unless that is done -> (frame, warnings)."""
-    config, pack = run.study.config, data.prepare(run.study, run.dataset)
+    with runs.locked(run.folder, ".evaluation.lock"):
+        return _evaluate(run)
+
+
+def _evaluate(run):
+    config, pack = run.study.config, data.existing(run.study, run.dataset)
     last, widths = len(config.mask_widths), config.mask_widths
-    weights = [runs.file_sha256(run.folder / "stages" / f"{k}.safetensors") for k in range(1, last + 1)]
-    hashes = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
-    settings = _settings(config, {"weights": weights, "data": hashes})
+    settings = settings_of(run, pack)
     if found := _kept(run.folder, "evaluation", settings):
         return found
     torch.set_num_threads(config.threads)
@@ -196,13 +216,23 @@ def evaluate(run):
                     values, warned = _distribution(extractor, pack, composites, batch)
                     add(stage, family, width, values, n)
                     warnings += warned
-    n = min(len(pack.train), len(pack.test))
-    holes = pack.test_masks(trained_with, widths[-1])[:n]
-    training, test = (metrics.evaluate(G, images[:n], holes, device, batch)[:, 0, 0] for images in (pack.train, pack.test))
-    add(last, trained_with, widths[-1], {("hole", "overfitting"): float(training.mean() - test.mean())}, n)
+    *sets, holes = _both_sets(pack, trained_with, widths[-1], len(pack.test))
+    errors = [_mean_hole_l1(metrics.inpaint(G, images, holes, device, batch)) for images in sets]
+    add(last, trained_with, widths[-1], {("hole", "overfitting"): errors[0] - errors[1]}, len(holes))
     history = pd.read_csv(run.folder / "history.csv")
     add(last, trained_with, widths[-1], {("training", k): v for k, v in stability(history).items()}, 0)
     return _keep(run.folder, "evaluation", settings, rows, warnings)
+
+
+def _mean_hole_l1(batches):
+    return float(torch.cat([metrics.per_image(*batch)[:, 0, 0] for batch in batches]).mean())
+
+
+def _both_sets(pack, family, width, n):
+    """Up to n training images, evenly spread, as many test images, and one set of holes for both."""
+    n = min(n, len(pack.train), len(pack.test))
+    spread = np.linspace(0, len(pack.train) - 1, n).round().astype(int)
+    return np.array(pack.train[spread]), np.array(pack.test[:n]), pack.test_masks(family, width)[:n]
 
 
 def stability(history):
@@ -211,12 +241,14 @@ def stability(history):
     peaks = [part.max() - before.mean() for before, part in zip(by_stage, by_stage[1:], strict=False)]
     settling = []
     for part in by_stage[1:]:
-        late = part[len(part) // 2 :]
-        outside = np.flatnonzero(np.abs(part - late.mean()) > 2 * late.std())
-        settling.append((outside[-1] + 1) / len(part) if len(outside) else 0.0)
+        late, row = part[len(part) // 2 :], min(SETTLED, len(part))
+        inside = np.abs(part - late.mean()) <= 2 * late.std()
+        settled = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(inside, row).all(1))
+        settling.append(settled[0] / len(part) if len(settled) else 1.0)
+    last, steps = history.stage == history.stage.max(), np.diff(history.step, prepend=0)
     return {
-        "stability": history[history.stage == history.stage.max()].adversarial_g_std.mean(),
-        "stability_probe": history.probe_g.std(ddof=0),
+        "stability": np.average(history.adversarial_g_std[last], weights=steps[last]),
+        "stability_probe": np.diff(history.probe_g).std() / 2**0.5 if len(history) > 1 else 0.0,
         "transient_peak": max(peaks, default=0.0),
         "settling_share": max(settling, default=0.0),
     }
@@ -225,7 +257,12 @@ def stability(history):
 def baselines(study, dataset):
     """Every baseline on the frozen masks of every family and width: a frame as of `evaluate` with a column `baseline`. FID and
     IS with the widest hole. Kept beside the data; done again only when data, code or the metrics' own networks change."""
-    config, pack = study.config, data.prepare(study, dataset)
+    pack = data.existing(study, dataset)
+    with runs.locked(pack.folder, ".baselines.lock"):
+        return _baselines(study.config, pack)
+
+
+def _baselines(config, pack):
     widths, used, frames = config.mask_widths, tools(config), []
     for name in fillings.BASELINES:
         n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
@@ -240,6 +277,10 @@ def baselines(study, dataset):
                 if used.extractor and n == len(pack.test) and width == widths[-1]:
                     distribution, warned = _distribution(used.extractor, pack, composites, config.evaluation_batch)
                     values, warnings = values | distribution, warnings + warned
+                if width == widths[-1]:
+                    *sets, holes = _both_sets(pack, family, width, n)
+                    errors = [_mean_hole_l1(_filled(name, part, holes, config.evaluation_batch)) for part in sets]
+                    values["hole", "overfitting"] = errors[0] - errors[1]
                 rows += [[0, family, width, *key, value, n] for key, value in values.items()]
             found = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
         frames.append(found[0].assign(baseline=name))

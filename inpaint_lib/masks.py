@@ -1,8 +1,9 @@
 """Hole masks that grow: four families, each a pure function of unit variates and a nominal width.
 
-A mask family maps `(u, width, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u` is (B, n) in [0, 1):
-where a hole sits and how it is shaped. `width` is the nominal size: the hole covers about (width / size)^2 of the image.
-Because the width only scales what `u` fixes, two setups that draw the same `u` train on paired masks of different size.
+A mask family maps `(u, extent, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u` is (B, n) in [0, 1):
+where a hole sits and how it is shaped. The extent, a number or a tensor of one, follows from the nominal width by `extent`: the
+hole covers about (width / size)^2 of the image. Because it only scales what `u` fixes, two setups that draw the same `u` train
+on paired masks of different size; because it may be a tensor, a captured training step need not be captured again as it grows.
 
 The variates are drawn on the CPU (so masks do not depend on the device); the pixels are computed in batches on `u`'s device.
 """
@@ -36,41 +37,40 @@ def _corner(u, extent, size):
     return torch.floor(u * (size - extent + 1)).clamp(max=size - 1)
 
 
-def center(u, width, size):
-    """One centred square of `width` pixels."""
-    side = torch.full_like(u[:, :1], 1.0) * width
+def center(u, extent, size):
+    """One centred square of `extent` pixels."""
+    side = torch.ones_like(u[:, :1]) * extent
     corner = torch.floor((size - side) / 2)
     return _boxes(corner, corner, side, side, size)
 
 
-def square(u, width, size):
-    """One square of `width` pixels at a random place."""
-    side = torch.full_like(u[:, :1], 1.0) * width
+def square(u, extent, size):
+    """One square of `extent` pixels at a random place."""
+    side = torch.ones_like(u[:, :1]) * extent
     return _boxes(_corner(u[:, 0:1], side, size), _corner(u[:, 1:2], side, size), side, side, size)
 
 
-def rectangles(u, width, size):
-    """Two to four rectangles, aspect 1:2 to 2:1, whose areas sum to width^2 before rounding and overlap."""
+def rectangles(u, extent, size):
+    """Two to four rectangles, aspect 1:2 to 2:1, whose areas sum to extent^2 before rounding and overlap."""
     count = 2 + torch.floor(u[:, :1] * 3)  # (B, 1)
     used = torch.arange(N_RECTANGLES, device=u.device) < count  # (B, 4)
     top, left, share, aspect = u[:, 1:].view(-1, 4, N_RECTANGLES).unbind(1)
     share = (0.25 + share) * used
-    area = share / share.sum(1, keepdim=True) * width**2
+    area = share / share.sum(1, keepdim=True) * extent**2
     stretch = 2 ** (aspect - 0.5)  # height = stretch * sqrt(area): aspect ratio height/width in [1/2, 2]
     height = (area.sqrt() * stretch).round().clamp(1, size)
     breadth = (area / height).round().clamp(1, size)
     return _boxes(_corner(top, height, size), _corner(left, breadth, size), height * used, breadth * used, size)
 
 
-def free_form(u, width, size):
+def free_form(u, extent, size):
     """Brush strokes with round joints and one box, after Yu et al. 2018 ("Free-form image inpainting with gated convolution").
 
     At 256 px: 1-3 strokes of 4-11 vertices, turns of 2pi/5 +- 2pi/15 on alternating sides, lengths N(diag/8, diag/16)
-    clipped to [0, diag/4], brush 12-40 px, one box of 96-128 px a side; covers about 31 %. All lengths scale together so that
-    the mean coverage is the nominal (width / size)^2.
+    clipped to [0, diag/4], brush 12-40 px, one box of 96-128 px a side; covers about 31 %. All lengths scale with `extent`,
+    256 px there, so that the mean coverage is the nominal one.
     """
-    batch = u.shape[0]
-    scale = _free_form_scale(width / size) * size
+    batch, scale = u.shape[0], extent
     head, u = u[:, :5], u[:, 5:]
     tall, wide = ((scale * (0.5 - 0.125 * head[:, k : k + 1])).round().clamp(1, size) for k in (3, 4))
     box = _boxes(_corner(head[:, 0:1], tall, size), _corner(head[:, 1:2], wide, size), tall, wide, size)
@@ -86,7 +86,7 @@ def free_form(u, width, size):
     angle = torch.where(i % 2 == 0, 2 * math.pi - angle, angle) + 2 * math.pi * first_angle[..., None]
     diagonal = math.sqrt(2) * scale
     normal = math.sqrt(2) * torch.erfinv((2 * length - 1).clamp(-0.999999, 0.999999))
-    length = (diagonal / 8 + normal * diagonal / 16).clamp(min=0).minimum(torch.as_tensor(diagonal / 4, device=u.device))
+    length = (diagonal / 8 + normal * diagonal / 16).clamp(min=0).minimum(torch.ones_like(length) * (diagonal / 4))
     used = i < 3 + torch.floor(vertices * 8)[..., None]  # segments of a stroke = its vertices - 1
     step = torch.stack([angle.sin(), angle.cos()], -1) * (length * used)[..., None]
     points = torch.cat([start, start + step.cumsum(2)], 2).clamp(0, size)  # (B, strokes, vertices, 2)
@@ -133,8 +133,8 @@ def variates(family, batch, rng):
     return torch.rand(batch, N_VARIATES[family], generator=rng)
 
 
-def generate(family, batch, width, size, rng, device="cpu"):
-    """`batch` masks (batch, 1, size, size) of one family, nominal width in pixels (1 .. size), reproducible from `rng`.
+def extent(family, width, size):
+    """What a family scales by at a nominal width in pixels (1 .. size).
 
     Raises ValueError for an unknown family or a width outside 1 .. size.
     """
@@ -142,13 +142,19 @@ def generate(family, batch, width, size, rng, device="cpu"):
         raise ValueError(f"unknown mask family {family!r}: choose one of {', '.join(FAMILIES)}")
     if not 1 <= width <= size:
         raise ValueError(f"mask width {width} is outside 1 .. {size} (the image size)")
-    return FAMILIES[family](variates(family, batch, rng).to(device), width, size)
+    return _free_form_scale(width / size) * size if family == "free_form" else float(width)
+
+
+def generate(family, batch, width, size, rng, device="cpu"):
+    """`batch` masks (batch, 1, size, size) of one family, nominal width in pixels (1 .. size), reproducible from `rng`.
+    Raises ValueError as `extent` does."""
+    scale = extent(family, width, size)
+    return FAMILIES[family](variates(family, batch, rng).to(device), scale, size)
 
 
 def frozen(family, count, width, size, seed):
     """The test masks of images 0 .. count-1: (count, size, size) uint8. Image i has its own stream, shared by all widths."""
     u = torch.cat([variates(family, 1, keyed(seed, "test masks", family, i)) for i in range(count)])
-    parts = [
-        FAMILIES[family](chunk, width, size)[:, 0].to(torch.uint8) for chunk in u.split(1)
-    ]  # one at a time: that fits the caches
+    scale = extent(family, width, size)
+    parts = [FAMILIES[family](chunk, scale, size)[:, 0].to(torch.uint8) for chunk in u.split(1)]  # one fits the caches
     return torch.cat(parts).numpy()

@@ -50,19 +50,19 @@ def _errors(image, real, region):
 
 @torch.inference_mode()
 def inpaint(generator, images, masks, device, batch_size):
-    """Yield batches `(output, real, mask)` of a generator at work, on the CPU, in eval mode and float32.
+    """Yield batches `(output, real, mask)` of a generator at work, in eval mode and float32; on the device if that has float64.
 
     images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. The generator is left in the mode it was in.
     """
-    was_training = generator.training
+    was_training, place = generator.training, "cpu" if torch.device(device).type == "mps" else device
     generator.eval()
     for start in range(0, len(images), batch_size):
         real = to_float(np.array(images[start : start + batch_size]), device)
         mask = torch.from_numpy(np.array(masks[start : start + batch_size])).to(device).float()[:, None]
-        yield generator(real * (1 - mask), mask)[-1].cpu(), real.cpu(), mask.cpu()
+        yield tuple(t.to(place) for t in (generator(real * (1 - mask), mask)[-1], real, mask))
     generator.train(was_training)
 
 
 def evaluate(generator, images, masks, device, batch_size):
     """`per_image` of all test images with their masks: (N, regions, metrics) float64."""
-    return torch.cat([per_image(*batch) for batch in inpaint(generator, images, masks, device, batch_size)])
+    return torch.cat([per_image(*batch) for batch in inpaint(generator, images, masks, device, batch_size)]).cpu()

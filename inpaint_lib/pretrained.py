@@ -58,10 +58,18 @@ def find(name, wanted="auto"):
     return path
 
 
+def identity(name, wanted):
+    """The SHA-256 of what `find` finds, or why it finds nothing."""
+    try:
+        return runs.file_sha256(find(name, wanted))
+    except NotAvailable as error:
+        return str(error)
+
+
 def fetch(name, wanted="auto"):
     """Download them into torch hub's cache if `auto` lacks them -> what went wrong, or None."""
     weights = WEIGHTS[name]
-    if wanted != "auto" or cached(name).is_file():
+    if wanted != "auto" or identity(name, wanted) == weights.sha256:
         return None
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)

@@ -9,8 +9,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from . import baselines, runs, setups, sources, stats, tables
 from . import config as configuration
+from . import runs, setups, sources, stats, tables
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
@@ -82,9 +82,9 @@ PAPER = {
 }
 
 
-def deviations(config, manifests=None):
+def deviations(config, manifests, measured):
     """What this configuration does otherwise than the paper: (what, paper, here) triples. `manifests` say how many images there
-    were."""
+    were, `measured` whether FID could be."""
     values, found = configuration.to_dict(config), []
     for key, paper in PAPER.items():
         here = values
@@ -101,8 +101,8 @@ def deviations(config, manifests=None):
         for split, wanted in (("train", {"coco": 82_783}.get(name, 200_000)), ("test", {"coco": 5_000}.get(name, 10_000))):
             if (n := manifest["images"][split]) != wanted:
                 found.append((f"{name}: {split} images", f"{wanted:,}", f"{n:,}"))
-    if config.inception_weights == "random":
-        found.append(("Inception Score, FID", "measured", "not available: inception_weights is random"))
+    if not measured:
+        found.append(("Inception Score, FID", "measured", "not available: no Inception weights"))
     return found
 
 
@@ -135,6 +135,24 @@ def identity(run, siblings):
         f'<table style="margin:0 2em;text-align:left">{cells}</table><p style="margin:1em 2em">This cell: {seeds}</p>'
         f'<details style="margin:0 2em"><summary>configuration</summary><pre>{settings}</pre></details>'
     )
+
+
+def cost(study, results):
+    """What the study cost: a frame with a row per architecture, and {part: seconds} of the time its notebooks took."""
+    rows, parts = [], {"training steps": 0.0, "evaluation and checkpoints during training": 0.0}
+    for architecture in study.config.architectures:
+        of = [results[run.name] for run in study.runs() if run.architecture == architecture]
+        peak = {kind: max(r["peak_memory_bytes"][kind] or 0 for r in of) / 2**30 for kind in ("host", "device")}
+        steps = sum(r["step_seconds"] for r in of)
+        rows.append({"architecture": architecture, "runs": len(of), "images/s": len(of) * study.config.total_images / steps,
+                     "training steps (s)": steps, "peak host memory (GiB)": peak["host"],
+                     "peak device memory (GiB)": f"{peak['device']:.2f}" if peak["device"] else "-"})  # fmt: skip
+        parts["training steps"] += steps
+        parts["evaluation and checkpoints during training"] += sum(r["seconds"] for r in of) - steps
+    took = [runs.read_json(path) for _, path, _, _ in notebooks(study)]
+    whole = sum(((n or {}).get("metadata", {}).get("papermill") or {}).get("duration") or 0.0 for n in took)
+    parts["start-up, data, final evaluation, tables, figures"] = max(whole - sum(parts.values()), 0.0)
+    return pd.DataFrame(rows), parts
 
 
 def page_of(run):
@@ -192,9 +210,11 @@ def verdicts(table):
     """hypotheses.csv as it stands on the first screen: primaries and secondaries, as HTML."""
     ends = zip(table.ci_low, table.ci_high, strict=True)
     interval = [f"{low:+.5f} to {high:+.5f}" if pd.notna(low) else "-" for low, high in ends]
+    if table.empty:
+        return {"primary": "<p>No pair of setups that a hypothesis names was run.</p>", "secondary": ""}
     columns = {"ci_low": "interval", "p_value": "p", "n_images": "images", "n_seeds": "seeds"}
     role = table.hypothesis.str.partition(": ")
-    table = table.assign(hypothesis=role[2], ci_low=interval).drop(columns="ci_high").rename(columns=columns)
+    table = table.assign(hypothesis=role[2].map(html.escape), ci_low=interval).drop(columns="ci_high").rename(columns=columns)
     table = table.assign(verdict=[f'<b class="{v}">{v}</b>' for v in table.verdict])
     show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False,
                 formatters={"effect": "{:+.5f}".format, "p": "{:.3g}".format})  # fmt: skip
@@ -220,17 +240,19 @@ def build(study):
     def as_html(controls):
         shown = tables.formatted(study, results, fillings, controls, lambda t: f"<b>{t}</b>", link, html.escape)
         for text in shown.values():  # baselines apart
-            of = [tables.NO_TRAINING if row in baselines.BASELINES else "setup" for row in text.index]
+            of = ["setup" if row in setups.SETUPS else tables.NO_TRAINING for row in text.index]
             text.index = pd.MultiIndex.from_arrays([of, text.index], names=[None, None])
         return {key: text.to_html(escape=False, classes="results", border=0) for key, text in shown.items()}
 
+    table_of_verdicts = pd.read_csv(folder / "hypotheses.csv", dtype={"hypothesis": str})
+    costs, parts = cost(study, results_of)
     last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
     matrix = tables.generalisation(study, results, fillings)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text()).render(
         study=study,
         notes=tables.notes(study),
-        verdicts=verdicts(pd.read_csv(folder / "hypotheses.csv")),
+        verdicts=verdicts(table_of_verdicts),
         bootstrap=pd.read_csv(folder / "bootstrap.csv").to_html(index=False, border=0, float_format="%.4g", na_rep="-"),
         hypotheses_hash=stats.digest(),
         tables=as_html(False),
@@ -241,13 +263,15 @@ def build(study):
         footnote=tables.footnote(study, tables.stages(study)),
         figures=runs.read_json(study.report / "figures" / "captions.json"),
         choices=choices(config),
-        deviations=deviations(config, manifests),
+        deviations=deviations(config, manifests, "fid" in set(results.metric)),
+        family=max(stats.registered()[0], sum(table_of_verdicts.hypothesis.str.startswith("primary"))),
         pages=[(title, page) for title, _, page, _ in pages],
         runs=results_of,
         manifests=manifests,
         provenance=runs.provenance(),
         config_hash=runs.text_sha256(json.dumps(configuration.to_dict(config), sort_keys=True)),
-        seconds=sum(r["seconds"] for r in results_of.values()),
+        cost=costs.to_html(index=False, border=0, float_format="%.3g"),
+        parts=parts,
     )
     with runs.replacing(study.report / "index.html") as temporary:
         temporary.write_text(page)

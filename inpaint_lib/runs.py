@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -114,8 +116,22 @@ def temporary_for(path):
     """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
-        left.unlink(missing_ok=True)
+        if not _alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
+            left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+
+
+def _alive(pid):
+    """Whether another process of this number exists."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path, value):
@@ -168,6 +184,14 @@ def _without_docstrings(text):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body[0].value = ast.Constant(None)
     return ast.unparse(tree)
+
+
+def peak_memory(device):
+    """{"host": bytes, "device": bytes or None}: the most that this process has held so far."""
+    import torch  # here: what only starts notebooks does without
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"host": held, "device": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None}
 
 
 def provenance():

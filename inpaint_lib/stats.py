@@ -30,8 +30,9 @@ COLUMNS = ["hypothesis", "dataset", "architecture", "metric", "effect", "ci_low"
 KEYS = {"name", "role", "setups", "region", "metric", "width", "better", "margin", "test"}
 
 
-def registered(path=FILE):
-    """The registered hypotheses: (number of primaries, list of dicts). Raises config.ConfigError naming file and entry."""
+def registered(path=FILE, measures=None):
+    """The registered hypotheses: (number of primaries, list of dicts). `measures`: the (region, metric) pairs there are.
+    Raises config.ConfigError naming file and entry."""
     try:
         stored = yaml.safe_load(path.read_text())
         primaries, entries = int(stored["primaries"]), list(stored["hypotheses"])
@@ -52,6 +53,8 @@ def registered(path=FILE):
             raise configuration.ConfigError(f"{where}: margin must be a number, 0 or more")
         if not (isinstance(entry["setups"], list) and len(entry["setups"]) == 2 and set(entry["setups"]) <= set(SETUPS)):
             raise configuration.ConfigError(f"{where}: setups must be two of {', '.join(SETUPS)}")
+        if measures and (entry["region"], entry["metric"]) not in measures:
+            raise configuration.ConfigError(f"{where}: there is no metric {entry['metric']!r} of region {entry['region']!r}")
     return primaries, entries
 
 

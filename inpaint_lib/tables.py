@@ -51,6 +51,24 @@ def _named(run, frame):
     return frame
 
 
+def check(study):
+    """Raise FileNotFoundError or ValueError, naming run and keys, unless runs/ holds this very study, trained and evaluated."""
+    for run in study.runs():
+        if (result := runs.read_json(run.folder / "result.json")) is None:
+            raise FileNotFoundError(f"run {run.name} of profile {study.profile} is not finished: ./run_all.sh {study.profile}")
+        pack = data.existing(study, run.dataset)
+        _same(run, result["settings"], train.settings_of(run, pack))
+        _same(run, evaluate.kept(run)[1]["settings"], evaluate.settings_of(run, pack))
+
+
+def _same(run, made, wanted):
+    if changed := sorted(key for key in made | wanted if made.get(key) != wanted.get(key)):
+        raise ValueError(
+            f"run {run.name} was made with other settings ({', '.join(changed)}): give those it was made with, or make it anew "
+            f"with ./run_all.sh {run.study.profile}"
+        )
+
+
 def complete(study, watch=None):
     """Train and evaluate whatever the grid still lacks (nothing, after ./run_all.sh), so that every notebook runs by itself."""
     for run in study.runs():
@@ -105,7 +123,8 @@ def paper_style(study, table, controls=False):
     Returns (means, deviations over seeds (NaN for one seed)) with the same index and columns.
     """
     table = final(study, table)
-    table = table if controls else table[~table.setup.isin(setups.CONTROLS)]
+    papers = table[~table.setup.isin(setups.CONTROLS)]
+    table = table if controls or papers.empty else papers
     grouped = _shown(table).groupby(["dataset", "architecture", "setup", "column"], sort=False).value
     return tuple(_columns(study, part.unstack("column", sort=False)) for part in (grouped.mean(), grouped.std()))
 
@@ -131,16 +150,21 @@ def _columns(study, frame):
 
 
 def plain(study):
-    """The baselines on all data sets: baselines.csv, a value a row."""
+    """The baselines on all data sets: baselines.csv, a value a row. A slow one measured on a part of the images says so."""
     frames = [evaluate.baselines(study, dataset).assign(dataset=dataset) for dataset in study.config.datasets]
-    return pd.concat(frames, ignore_index=True)[["dataset", "baseline", *COLUMNS[5:]]]
+    found = pd.concat(frames, ignore_index=True)[["dataset", "baseline", *COLUMNS[5:]]]
+    of = found[found.metric == "l1"].groupby(["dataset", "baseline"]).n_images.first()
+    most = of.groupby("dataset").max()
+    names = {(d, b): b if n == most[d] else f"{b} (first {n})" for (d, b), n in of.items()}
+    return found.assign(baseline=[names[key] for key in zip(found.dataset, found.baseline, strict=True)])
 
 
 def beside(study, dataset, architecture, fillings):
     """The baselines on the full-size holes an architecture is trained with: a row per baseline, the tables' columns."""
     family, width = study.config.models[architecture].mask_family, study.config.mask_widths[-1]
     part = fillings[(fillings.dataset == dataset) & (fillings.mask_family == family) & (fillings.mask_width == width)]
-    return _columns(study, _shown(part).pivot(index="baseline", columns="column", values="value")).reindex(baselines.BASELINES)
+    wide = _shown(part).pivot(index="baseline", columns="column", values="value")
+    return _columns(study, wide).reindex(part.baseline.unique())
 
 
 def formatted(study, table, fillings, controls=False, bold=str, link=lambda text, *_: text, escape=str):
@@ -305,8 +329,8 @@ def footnote(study, table):
         "SSIM: 11 x 11 Gaussian window. FID and IS: composites, FID against the originals of the same test images, IS over "
         "ten splits.",
         "Delta E: CIEDE2000 between the mean colours of hole and truth. Continuity: difference of the gradients across the "
-        "hole's boundary. Training - test: hole L1 on training images minus test images. Stability: deviation of G's "
-        "unweighted adversarial loss between steps of the last stage.",
+        "hole's boundary. Training - test: hole L1 on training images minus test images; what the baselines show there is how "
+        "far the two sets differ. Stability: deviation of G's unweighted adversarial loss between steps of the last stage.",
         f"Baselines need no training; {slow}: the first {config.slow_baseline_images} test images at most, so without FID and "
         "IS where there are more.",
         "No post-processing.",

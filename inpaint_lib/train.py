@@ -6,7 +6,6 @@ folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.
 of all, result.json: a run is finished if and only if result.json names the run's settings.
 """
 
-import contextlib
 import io
 import time
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from . import artifacts, data, feed, losses, masks, metrics, models, rng, runs, setups
 from .config import run_settings
+from .step import Step, adam, choose_levers
 
 SOURCES = (  # what decides what a training run computes, beside its architecture's own file
     "inpaint_lib/layers.py",
@@ -27,10 +27,10 @@ SOURCES = (  # what decides what a training run computes, beside its architectur
     "inpaint_lib/rng.py",
     "inpaint_lib/feed.py",
     "inpaint_lib/metrics.py",
+    "inpaint_lib/step.py",
     "inpaint_lib/train.py",
     "inpaint_lib/artifacts.py",
 )
-SATURATED = 0.95  # a step is saturated if D judges at least this share of patches rightly: G learns little from it
 
 
 class NonFiniteError(RuntimeError):
@@ -46,7 +46,8 @@ class State:
     opt_g: torch.optim.Optimizer
     opt_d: torch.optim.Optimizer
     step: int = 0
-    seconds: float = 0.0  # of training, over all sittings
+    seconds: float = 0.0  # over all sittings, evaluation after every stage included
+    step_seconds: float = 0.0  # of them in training steps
     sittings: list = field(default_factory=list)  # where and with what it was trained
     history: list = field(default_factory=list)  # one dict per log point
     evaluations: list = field(default_factory=list)  # per finished stage: (widths, images, regions, metrics)
@@ -56,6 +57,7 @@ class State:
         return networks | {
             "step": self.step,
             "seconds": self.seconds,
+            "step_seconds": self.step_seconds,
             "sittings": self.sittings,
             "history": self.history,
             "evaluations": self.evaluations,
@@ -63,10 +65,15 @@ class State:
         }
 
     def load_state_dict(self, saved):
-        for name in ("G", "D", "opt_g", "opt_d"):
+        for name in ("G", "D"):
             getattr(self, name).load_state_dict(saved[name])
-        self.step, self.seconds, self.sittings = saved["step"], saved["seconds"], saved["sittings"]
-        self.history, self.evaluations = saved["history"], saved["evaluations"]
+        for name in ("opt_g", "opt_d"):  # how it is computed is this device's affair, not the saved one's
+            optimizer = getattr(self, name)
+            kept = [{k: group[k] for k in ("fused", "foreach", "capturable")} for group in optimizer.param_groups]
+            groups = [a | b for a, b in zip(saved[name]["param_groups"], kept, strict=True)]
+            optimizer.load_state_dict(saved[name] | {"param_groups": groups})
+        self.step, self.seconds, self.step_seconds = saved["step"], saved["seconds"], saved["step_seconds"]
+        self.sittings, self.history, self.evaluations = saved["sittings"], saved["history"], saved["evaluations"]
         torch.set_rng_state(saved["rng"])
 
 
@@ -78,18 +85,6 @@ def choose_device(wanted):
     if not here[wanted.split(":")[0]]:
         raise ValueError(f"device: {wanted} is not available here; set device=auto or device=cpu")
     return torch.device(wanted)
-
-
-def choose_precision(wanted, device):
-    """'auto' -> bfloat16 where the hardware has it, else float32."""
-    if wanted != "auto":
-        return getattr(torch, wanted)
-    native = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
-    )
-    return torch.bfloat16 if native else torch.float32
 
 
 def settings_of(run, pack):
@@ -123,18 +118,18 @@ def _fit(run, pack, settings, watch):
     config, folder = run.study.config, run.folder
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
+    levers = choose_levers(config, device)
     objective = losses.OBJECTIVES[run.architecture]
     perceptual = None
     if "perceptual" in objective.terms:
         perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
     schedule = setups.Schedule(config.steps, config.mask_widths, run.seed)
-    state = _start(run, device)
+    state = _start(run, device, levers)
     artifacts.resume(state, run, settings)
 
     loading = feed.choose_loading(config.loading, pack.train.nbytes, device)
     batches = feed.batches(feed.mapped(pack), run.seed, range(state.step, config.steps), config.batch_size, device, loading)
-    update = _make_update(run, state, objective, perceptual, device, precision)
+    step = Step(run, state, objective, perceptual, device, levers)
     probe = _make_probe(run, pack, state, objective, device)
     bar = tqdm(
         total=config.total_images,
@@ -144,30 +139,29 @@ def _fit(run, pack, settings, watch):
         file=io.StringIO() if watch else None,
         mininterval=1.0,
     )
-    sums, since_log, started, last_save = None, 0, time.monotonic(), time.monotonic()
+    started = last_save = time.monotonic()
     clock = state.seconds - started
     if state.step < config.steps:
-        state.sittings.append(_sitting(state, device, precision, loading))
+        state.sittings.append(_sitting(state, device, levers, loading))
 
     for images in batches:
         # --- next batch, holes, one update of D and of G
         phase = setups.SETUPS[run.setup](schedule, state.step)
-        real, mask = metrics.to_float(images, device), holes(run, state.step, phase.mask_width, device)
-        terms = update(real, mask, phase)
-        sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
+        step(images, hole_variates(run, state.step), phase)
         state.step += 1
-        since_log += 1
         boundary = state.step % schedule.steps_per_stage == 0
 
         # --- log point: the only place where the host waits for the device
         if state.step % config.log_every and not boundary:
             continue
-        means = dict(zip(sums, (torch.stack(list(sums.values())).cpu().double() / since_log).tolist(), strict=True))
+        since_log = step.count
+        means = step.read()
         _check_losses(means, state.step, since_log)
         for name in ("adversarial_g", "adversarial_d"):  # spread of the steps since the last log point
             means[f"{name}_std"] = max(means.pop(f"{name}_square") - means[name] ** 2, 0.0) ** 0.5
         now = time.monotonic()
         rate = since_log * config.batch_size / (now - started)
+        state.step_seconds += now - started
         context = {
             "step": state.step,
             "stage": phase.stage + 1,
@@ -178,7 +172,6 @@ def _fit(run, pack, settings, watch):
         means |= probe()
         state.history.append(context | means | {"images_per_second": rate})
         bar.update(since_log * config.batch_size)
-        sums, since_log = None, 0
 
         # --- end of a stage: keep the weights, measure on the frozen masks of every width
         if boundary:
@@ -200,86 +193,31 @@ def _fit(run, pack, settings, watch):
     return artifacts.finish(run, pack, state, settings, device)
 
 
-def _sitting(state, device, precision, loading):
+def _sitting(state, device, levers, loading):
     """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    where = {"from_step": state.step, "device": name, "precision": str(precision).removeprefix("torch."), "loading": loading}
+    where = {"from_step": state.step, "device": name, "loading": loading} | levers.describe()
     return where | {"provenance": runs.provenance()}
 
 
-def holes(run, step, mask_width, device="cpu"):
-    """The holes of one step, (B,1,H,W) float32, keyed by the run's seed and the step: runs that differ in their setup alone see
-    holes that differ in size alone."""
-    config, mask_rng = run.study.config, rng.keyed(run.seed, "masks", step)
-    return masks.generate(run.model.mask_family, config.batch_size, mask_width, config.image_size, mask_rng, device)
+def hole_variates(run, step):
+    """What places and shapes the holes of one step, (B, n), keyed by the run's seed and the step: runs that differ in their
+    setup alone see holes that differ in size alone."""
+    return masks.variates(run.model.mask_family, run.study.config.batch_size, rng.keyed(run.seed, "masks", step))
 
 
-def _start(run, device):
+def holes(run, step, mask_width):
+    """The holes of one step at a width, (B,1,H,W) float32."""
+    size = run.study.config.image_size
+    extent = masks.extent(run.model.mask_family, mask_width, size)
+    return masks.FAMILIES[run.model.mask_family](hole_variates(run, step), extent, size)
+
+
+def _start(run, device, levers):
     """Networks and optimisers at step 0; the initial weights depend on the seed alone."""
     config, model = run.study.config, run.model
-    G, D = models.create(run.architecture, config.image_size, run.seed, **model.widths)
-    G, D = G.to(device), D.to(device)
-    fused = {"fused": True} if device.type in ("cpu", "cuda") else {}
-    return State(
-        G,
-        D,
-        torch.optim.Adam(G.parameters(), model.lr_g, model.betas, **fused),
-        torch.optim.Adam(D.parameters(), model.lr_d, model.betas, **fused),
-    )
-
-
-def _make_update(run, state, objective, perceptual, device, precision):
-    """The training step: (real, mask, phase) -> detached scalar tensors to log. It never waits for the device."""
-    G, D, opt_g, opt_d = state.G, state.D, state.opt_g, state.opt_d
-    weights = dict(run.model.loss_weights)
-    adversarial_weight = weights.pop("adversarial")
-    d_loss, g_loss, boundary = objective.adversarial
-    options = run.model.loss_options
-    autocast = (lambda: torch.autocast(device.type, precision)) if precision != torch.float32 else contextlib.nullcontext
-
-    def update(real, mask, phase):
-        with autocast():
-            stages = G(real * (1 - mask), mask)
-        stages = [stage.float() for stage in stages]
-
-        # D: every step, in every setup
-        with autocast():
-            real_scores = [s.float() for s in losses.scores(D(objective.seen(real, real, mask)))]
-            fake_scores = [s.float() for s in losses.scores(D(objective.seen(stages[-1].detach(), real, mask)))]
-        loss_d = d_loss(real_scores, fake_scores)
-        opt_d.zero_grad()
-        loss_d.backward()
-        opt_d.step()
-
-        # G: the setup scales the adversarial and the reconstruction weights, nothing else
-        D.requires_grad_(False)
-        with autocast():
-            scores_for_g = [s.float() for s in losses.scores(D(objective.seen(stages[-1], real, mask)))]
-            terms = objective.reconstruction(stages, real, mask, perceptual, **options)
-        adversarial_g = g_loss(scores_for_g)
-        reconstruction = sum(weights[name] * value for name, value in terms.items())
-        loss_g = phase.reconstruction * reconstruction + phase.adversarial * adversarial_weight * adversarial_g
-        opt_g.zero_grad()
-        loss_g.backward()
-        opt_g.step()
-        D.requires_grad_(True)
-
-        logged = terms | {
-            "adversarial_g": adversarial_g,
-            "adversarial_d": loss_d,
-            "total_g": loss_g,
-            "adversarial_g_square": adversarial_g.square(),
-            "adversarial_d_square": loss_d.square(),
-            "d_real": _mean(real_scores),
-            "d_fake": _mean(fake_scores),
-            "d_accuracy": (accuracy := _accuracy(real_scores, fake_scores, boundary)),
-            "unsaturated": (accuracy < SATURATED).float(),
-            "grad_norm_g": _grad_norm(G),
-            "grad_norm_d": _grad_norm(D),
-        }
-        return {name: value.detach() for name, value in logged.items()}
-
-    return update
+    G, D = (n.to(device) for n in models.create(run.architecture, config.image_size, run.seed, **model.widths))
+    return State(G, D, adam(G, model.lr_g, model.betas, levers), adam(D, model.lr_d, model.betas, levers))
 
 
 def _make_probe(run, pack, state, objective, device):
@@ -301,23 +239,6 @@ def _make_probe(run, pack, state, objective, device):
     return probe
 
 
-def _mean(score_maps):
-    """Mean score over scales and places."""
-    return torch.stack([s.mean() for s in score_maps]).mean()
-
-
-def _accuracy(real_scores, fake_scores, boundary):
-    """Share of scores on the right side of the boundary, real and fake weighing the same, mean over scales."""
-    right = [
-        (r > boundary).float().mean() + (f < boundary).float().mean() for r, f in zip(real_scores, fake_scores, strict=True)
-    ]
-    return torch.stack(right).mean() / 2
-
-
-def _grad_norm(network):
-    return torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-
-
 def _check_losses(means, step, since):
     for name, value in means.items():
         if not np.isfinite(value):
@@ -329,7 +250,7 @@ def _check_losses(means, step, since):
 
 def _check_weights(state):
     for label, network in (("generator", state.G), ("discriminator", state.D)):
-        for name, p in network.named_parameters():
+        for name, p in network.state_dict().items():  # batch norm's statistics too
             if not torch.isfinite(p).all():
                 raise NonFiniteError(f"weight {name} of the {label} is not finite at step {state.step}")
 

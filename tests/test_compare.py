@@ -39,7 +39,8 @@ def test_equal_runs_and_equal_reports_have_no_differences(study, tmp_path):
     for folder in (study.runs()[0].folder, study.report):
         copy = shutil.copytree(folder, tmp_path / folder.name)
         text = compare.compare(folder, copy)
-        assert "configuration: the same" in text and "provenance: the same" in text and "none: all values are equal" in text
+        for words in ("configuration: the same", "provenance: the same", "none: the last stage's values are equal"):
+            assert words in text
 
 
 def test_two_reports_show_what_was_configured_otherwise_and_by_how_much_the_values_differ(study, tmp_path):
@@ -64,6 +65,31 @@ def test_intervals_over_seeds_are_t_intervals():
     d = np.array([1, 2, 0.5])
     half = 4.302653 * d.std(ddof=1) / 3**0.5  # t quantile, two degrees of freedom
     assert (row["B - A"], row.ci_low, row.ci_high, row.seeds) == pytest.approx((d.mean(), d.mean() - half, d.mean() + half, 3))
+
+
+def test_runs_on_other_images_or_holes_are_no_pairs(study, tmp_path):
+    run = study.runs()[0].folder
+    other = shutil.copytree(run, tmp_path / "other")
+    result = json.loads((other / "result.json").read_text())
+    result["settings"]["data"]["masks.npz"] = "another"
+    (other / "result.json").write_text(json.dumps(result))
+    assert "effects: none, they were measured on other test images or holes" in compare.compare(run, other)
+
+
+def test_images_of_one_photograph_are_drawn_together(study):
+    """The interval of a run's comparison is that of the report's bootstrap: scenes by photograph."""
+    one, other = (run.folder for run in study.runs())
+    row = next(line.split() for line in compare.compare(one, other).splitlines() if line.split()[:3] == ["square", "16", "l1"])
+    expected = tables.bootstrap(study).iloc[0]
+    assert expected.n_groups == 8 and expected.n_images == 8
+    assert [float(v) for v in row[5:8]] == pytest.approx([expected.effect, expected.ci_low, expected.ci_high], rel=1e-3)
+
+
+def test_reports_of_unequal_length_are_compared_at_their_own_ends():
+    same = dict(zip(compare.KEYS, ("d", "a", "s", 0, 2, "square", 16, "hole", "l1"), strict=True))
+    short = pd.DataFrame([same | {"value": 1.0}])
+    long = pd.DataFrame([same | {"value": 9.0}, same | {"stage": 8, "value": 1.5}])
+    assert compare.effects_of_reports(short, long)["B - A"].tolist() == [0.5]
 
 
 @pytest.mark.parametrize("kind", ["nothing", "mixed"])

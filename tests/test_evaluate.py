@@ -84,7 +84,8 @@ def test_lpips_is_torchmetrics_with_the_weights_at_hand(batch, tmp_path, monkeyp
     evaluate._tools.cache_clear()
     assert evaluate.tools(config).lpips is None and "is not torchvision's AlexNet" in evaluate.tools(config).identity["alexnet"]
 
-    monkeypatch.setattr(pretrained, "find", lambda name, _: pretrained.cached(name))
+    find = pretrained.find
+    monkeypatch.setattr(pretrained, "find", lambda name, to: pretrained.cached(name) if name == "alexnet" else find(name, to))
     evaluate._tools.cache_clear()
     output, real, mask = batch
     found = evaluate.measure([batch], evaluate.tools(config).lpips)[0]["whole_composite", "lpips"]
@@ -136,7 +137,8 @@ def test_an_evaluation_holds_every_family_width_region_and_measure(trained):
     assert found == pytest.approx(fid.distance(one, other)[0], rel=1e-4)
 
     full = pack.test_masks("square", 16)
-    errors = [metrics.evaluate(G, images[:8], full, "cpu", 8)[:, 0, 0].mean().item() for images in (pack.train, pack.test)]
+    spread = pack.train[np.linspace(0, 23, 8).round().astype(int)]
+    errors = [metrics.evaluate(G, images, full, "cpu", 8)[:, 0, 0].mean().item() for images in (spread, pack.test)]
     assert value(frame, "square", 16, "hole", "overfitting") == pytest.approx(errors[0] - errors[1], abs=1e-7)
 
 
@@ -191,13 +193,31 @@ def test_the_probe_is_one_batch_with_full_holes_and_does_not_touch_training(trai
 def history(*stages):
     """A history with the given losses per stage."""
     rows = [(k, v, 0.1 * k, v) for k, losses_of_stage in enumerate(stages, 1) for v in losses_of_stage]
-    return pd.DataFrame(rows, columns=["stage", "adversarial_g", "adversarial_g_std", "probe_g"])
+    frame = pd.DataFrame(rows, columns=["stage", "adversarial_g", "adversarial_g_std", "probe_g"])
+    return frame.assign(step=10 * np.arange(1, len(frame) + 1))
 
 
 def test_stability_is_that_of_the_last_stage_and_of_the_probe():
     found = evaluate.stability(history([1, 1], [2, 4]))
     assert found["stability"] == pytest.approx(0.2)
-    assert found["stability_probe"] == pytest.approx(np.std([1, 1, 2, 4]))
+    assert found["stability_probe"] == pytest.approx(np.std([0, 1, 2]) / 2**0.5)
+
+
+def test_steady_learning_is_no_instability_and_noise_is_its_deviation():
+    falling = evaluate.stability(history(np.linspace(1.0, 0.2, 200)))
+    noise = evaluate.stability(history(0.1 * np.random.default_rng(0).normal(size=4000)))
+    assert falling["stability_probe"] == pytest.approx(0, abs=1e-9) and noise["stability_probe"] == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_short_last_interval_weighs_by_its_steps():
+    frame = history([1.0, 1.0]).assign(step=[9, 10], adversarial_g_std=[1.0, 0.0])
+    assert evaluate.stability(frame)["stability"] == pytest.approx(0.9)
+
+
+def test_stationary_noise_settles_at_once():
+    rng = np.random.default_rng(0)
+    shares = [evaluate.stability(history(*rng.normal(size=(8, 160))))["settling_share"] for _ in range(50)]
+    assert np.median(shares) < 0.05
 
 
 def test_a_peak_after_a_growth_is_seen_and_how_long_it_lasts():
@@ -214,9 +234,11 @@ def test_a_peak_after_a_growth_is_seen_and_how_long_it_lasts():
 
 def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micro):
     study = micro()
+    with pytest.raises(FileNotFoundError, match="data set scenes of profile smoke is not prepared"):
+        evaluate.baselines(study, "scenes")
+    pack = data.prepare(study, "scenes")
     frame = evaluate.baselines(study, "scenes")
     assert set(frame.baseline) == set(baselines.BASELINES) and set(frame.mask_family) == set(masks.FAMILIES)
-    pack = data.prepare(study, "scenes")
     holes = pack.test_masks("rectangles", 16)
     filled = baselines.fill("Telea", np.array(pack.test), holes)
     error = np.abs(filled.astype(float) - pack.test)[holes > 0].reshape(-1, 3) / 255
@@ -227,10 +249,44 @@ def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micr
     slow = frame[frame.baseline == "biharmonic"]
     assert set(slow.n_images) == {4} and "fid_random" not in set(slow.metric)  # smoke: four images
     assert "fid_random" in set(part.metric) and set(part.n_images) == {8}
+    spread = np.array(pack.train[np.linspace(0, 23, 8).round().astype(int)])
+    sets = spread, np.array(pack.test)
+    errors = [np.abs(baselines.fill("Telea", images, holes).astype(float) - images)[holes > 0].mean() for images in sets]
+    gap = value(part, "rectangles", 16, "hole", "overfitting", stage=0)
+    assert gap == pytest.approx((errors[0] - errors[1]) / 255, abs=0.01)  # per image there, per pixel here
+
+
+def test_an_image_that_is_not_a_number_is_not_passed_over(batch):
+    output, real, mask = batch
+    output = output.clone()
+    output[0] = float("nan")
+    found, _ = evaluate.measure([(output, real, mask)])
+    assert all(np.isnan(found["hole", metric]) for metric in metrics.METRICS)
+    full = torch.ones_like(mask)
+    full[1:] = mask[1:]
+    found, _ = evaluate.measure([(batch[0], real, full)])  # the first has no boundary
+    assert np.isfinite(found["hole", "continuity"])
+
+
+def test_a_killed_evaluation_leaves_no_numbers_of_other_settings(trained, monkeypatch):
+    evaluate.evaluate(trained)
+    write = evaluate.runs.write_json
+
+    def killed(path, settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate.runs, "write_json", killed)
+    monkeypatch.setattr(evaluate, "settings_of", lambda *_: {"other": 1})
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(trained)
+    monkeypatch.setattr(evaluate.runs, "write_json", write)
+    with pytest.raises(FileNotFoundError, match="is not evaluated"):
+        evaluate.kept(trained)
 
 
 def test_baselines_are_kept(micro, monkeypatch):
     study = micro()
+    data.prepare(study, "scenes")
     first = evaluate.baselines(study, "scenes")
     monkeypatch.setattr(baselines, "fill", None)  # must not be asked again
     assert np.allclose(evaluate.baselines(study, "scenes").value, first.value, rtol=1e-8)

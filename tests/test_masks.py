@@ -49,6 +49,13 @@ def test_square_matches_a_loop():
         assert np.array_equal(masks.square(u, width, 32)[:, 0].numpy(), expected)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", [1, 7, 16, 27, 32])
+def test_an_extent_in_a_tensor_gives_the_same_masks(family, width):
+    u, extent = masks.variates(family, 40, keyed(2)), masks.extent(family, width, 32)
+    assert torch.equal(masks.FAMILIES[family](u, extent, 32), masks.FAMILIES[family](u, torch.tensor(extent), 32))
+
+
 def test_square_reaches_every_corner():
     covered = generate("square", 8000, 8).amax(0)[0]
     assert covered.min() == 1

@@ -49,12 +49,21 @@ def test_a_profile_can_do_without(name, value):
     assert pretrained.fetch(name, value) is None
 
 
+def test_what_weights_are_there_is_an_identity_that_changes_when_they_come(hub, monkeypatch):
+    missing = pretrained.identity("inception", "auto")
+    assert "run once with a network" in missing
+    monkeypatch.setattr(pretrained, "find", lambda *_: __file__)
+    assert pretrained.identity("inception", "auto") == hashlib.sha256(open(__file__, "rb").read()).hexdigest()
+
+
 @pytest.mark.parametrize("name", pretrained.WEIGHTS)
 def test_a_failed_download_is_one_line_and_leaves_nothing(hub, monkeypatch, name):
     def refuse(*_, **__):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    hub.mkdir()
+    pretrained.cached(name).write_bytes(b"a damaged file is asked for again")
     trouble = pretrained.fetch(name)
     assert "cannot be downloaded (no network)" in trouble and pretrained.WEIGHTS[name].metrics in trouble
-    assert "\n" not in trouble and not list(hub.iterdir())
+    assert "\n" not in trouble and [p.name for p in hub.iterdir()] == [pretrained.cached(name).name]

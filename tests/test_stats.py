@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scipy import stats as scipy_stats
 
-from inpaint_lib import config, stats, tables
+from inpaint_lib import config, evaluate, stats, tables
 
 MARGIN = 0.001
 
@@ -132,6 +132,10 @@ def test_the_registered_file_is_whole_and_a_wrong_entry_is_named(tmp_path):
         (tmp_path / "h.yaml").write_text(yaml.safe_dump(broken))
         with pytest.raises(config.ConfigError, match=f"h.yaml: progressive fills better than fixed: {key}"):
             stats.registered(tmp_path / "h.yaml")
+    assert stats.registered(measures=evaluate.MEASURES)[1] == entries
+    (tmp_path / "h.yaml").write_text(yaml.safe_dump({"primaries": 6, "hypotheses": [entries[0] | {"metric": "L1"}]}))
+    with pytest.raises(config.ConfigError, match="there is no metric 'L1' of region 'hole'"):
+        stats.registered(tmp_path / "h.yaml", evaluate.MEASURES)
     for text in ("[", "primaries: 6", "primaries: many\nhypotheses: []", "primaries: 6\nhypotheses: 3"):
         (tmp_path / "h.yaml").write_text(text)
         with pytest.raises(config.ConfigError, match="h.yaml: expected `primaries` and a list"):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inpaint_lib import baselines, stats, tables, train
+from inpaint_lib import baselines, report, runs, stats, tables, train
 
 
 def results(values):
@@ -102,11 +102,12 @@ def test_tables_come_from_runs_and_are_the_same_every_time(micro):
 
     matrix = pd.read_csv(folder / "stage_matrix.csv").set_index(["setup", "stage"])
     assert matrix.loc[("fixed", "1"), "8"] == pytest.approx(means[1, 8, "hole"])
-    assert set(matrix.loc[tables.NO_TRAINING].index) == set(baselines.BASELINES)
+    simple = {"mean colour", "nearest", "biharmonic (first 4)", "Telea", "Navier-Stokes"}
+    assert set(matrix.loc[tables.NO_TRAINING].index) == simple
     other = pd.read_csv(folder / "generalisation.csv")
     assert len(other) == 4 * (2 + 5)  # families, setups and baselines
     long = pd.read_csv(folder / "table.csv")
-    assert set(long.setup) == {"fixed", "progressive", *baselines.BASELINES}
+    assert set(long.setup) == {"fixed", "progressive", *simple}
     assert (folder / "table.tex").read_text().count(r"\begin{tabular}") == 1
 
 
@@ -129,6 +130,31 @@ def test_a_planted_effect_over_five_seeds_is_refuted_from_the_files_of_the_runs(
     assert primary.effect == pytest.approx(0.02, abs=0.002) and 0.001 < primary.ci_low < primary.effect < primary.ci_high
     suffers = found[found.hypothesis.str.contains("does not suffer")].iloc[0]
     assert suffers.verdict == "refuted"
+
+
+def test_old_numbers_are_never_published_under_new_settings(micro):
+    tables.complete(micro(), lambda *_: None)
+    tables.check(micro())
+    for key, value in {"mask_seed": 5, "models.custom.lr_g": 0.5, "fid_stages": "last"}.items():
+        said = f"run scenes/custom/fixed/seed0 was made with other settings .*{key.rpartition('.')[2]}"
+        with pytest.raises(ValueError, match=said):
+            tables.check(micro(**{key: value}))
+
+
+@pytest.mark.parametrize("only", ["fixed", "mixed"])
+def test_a_grid_of_one_setup_has_its_table_and_its_page(micro, only):
+    study = micro(setups=[only])
+    tables.complete(study, lambda *_: None)
+    tables.write(study)
+    assert f"| {only} |" in (study.report / "tables" / "table.md").read_text()
+    runs.write_json(study.report / "figures" / "captions.json", {})
+    text = report.build(study).read_text()
+    assert "No pair of setups that a hypothesis names was run." in text and only in text
+
+
+def test_a_name_with_markup_is_shown_as_it_is():
+    row = dict.fromkeys(stats.COLUMNS, 0.0) | {"hypothesis": "primary: a <b> & c", "verdict": "inconclusive", "dataset": "d"}
+    assert "a &lt;b&gt; &amp; c" in report.verdicts(pd.DataFrame([row]))["primary"]
 
 
 def test_exposure_counts_full_holes(micro):

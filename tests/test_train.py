@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from inpaint_lib import artifacts, data, models, runs, setups, train
+from inpaint_lib import artifacts, data, masks, models, runs, setups, step, train
 
 CHECKPOINT_ALWAYS = {"checkpoint_seconds": 0}
 
@@ -115,23 +115,25 @@ def test_setups_share_initial_weights(micro):
     runs_of = {a: [run for run in study.runs() if run.architecture == a] for a in models.ARCHITECTURES}
     for first, *others in runs_of.values():
         assert len(others) == len(setups.SETUPS) - 1
-        reference = train._start(first, torch.device("cpu"))
+        plain = step.Levers(torch.float32)
+        reference = train._start(first, torch.device("cpu"), plain)
         for run in others:
-            state = train._start(run, torch.device("cpu"))
+            state = train._start(run, torch.device("cpu"), plain)
             for name in ("G", "D"):
                 weights = getattr(state, name).state_dict()
                 assert all(torch.equal(v, weights[k]) for k, v in getattr(reference, name).state_dict().items())
 
 
 def test_setups_see_the_same_images_and_holes_that_differ_in_size_alone(micro, monkeypatch):
-    make, seen = train._make_update, {}
+    compute, seen, steps = step.Step._compute, {}, None
 
-    def recording(run, *rest):
-        update, steps = make(run, *rest), seen.setdefault(run.setup, [])
-        return lambda real, mask, phase: (steps.append((real, mask)), update(real, mask, phase))[1]
+    def recording(self, images, u):
+        steps.append((images.clone(), masks.FAMILIES[self.family](u, self.controls[0], self.size)))
+        compute(self, images, u)
 
-    monkeypatch.setattr(train, "_make_update", recording)
+    monkeypatch.setattr(step.Step, "_compute", recording)
     for run in micro().runs():
+        steps = seen.setdefault(run.setup, [])
         train.fit(run, quiet)
     for (real_a, mask_a), (real_b, mask_b), width in zip(seen["fixed"], seen["progressive"], [8] * 8 + [16] * 8, strict=True):
         assert torch.equal(real_a, real_b)
@@ -231,13 +233,9 @@ def test_a_damaged_checkpoint_is_said_and_training_starts_again(reference, micro
 @pytest.mark.parametrize("term", ["l1_hole", "adversarial_d"])
 def test_a_non_finite_loss_stops_with_the_term_named(micro, run_of, monkeypatch, term):
     run = run_of(micro())
-    original = train._make_update
-
-    def poisoned(*arguments):
-        update = original(*arguments)
-        return lambda *step: {k: v * float("nan") if k == term else v for k, v in update(*step).items()}
-
-    monkeypatch.setattr(train, "_make_update", poisoned)
+    add = step.Step._add
+    poisoned = {term: torch.tensor(float("nan"))}
+    monkeypatch.setattr(step.Step, "_add", lambda self, logged: add(self, logged | poisoned))
     with pytest.raises(train.NonFiniteError, match=f"{term} became nan between steps 0 and 3"):
         train.fit(run, quiet)
     assert not (run.folder / "checkpoint.pt").exists()
@@ -319,8 +317,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_living_process_writes_is_left_alone(tmp_path):
+    other = tmp_path / f".a.txt.{os.getppid()}.tmp.txt"
+    other.write_text("half")
+    with runs.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert other.read_text() == "half"
+
+
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
-    left = tmp_path / ".a.txt.99999.tmp.txt"
+    left = tmp_path / ".a.txt.999999999.tmp.txt"
     left.write_text("half")
     with runs.replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text("whole")

@@ -54,16 +54,19 @@ def main(name, executed, artefact, parameters, study=None, key=None):
                 extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
             )
+            if artefact.is_file():
+                os.replace(temporary, executed)
+                failed.unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            temporary.unlink(missing_ok=True)
+            raise
         except papermill.PapermillExecutionError as error:
-            os.replace(temporary, failed)
             return fail(1, f"{label}: {error.ename}: {error.evalue} (cell {error.exec_count}; see {failed})")
         except Exception as error:  # a dead kernel, a kernel that does not start: nbclient has no common class for them
             return fail(1, f"{label}: {type(error).__name__}: {' '.join(str(error).split())}")
         finally:
-            if artefact.is_file() and temporary.is_file():
-                os.replace(temporary, executed)
-                failed.unlink(missing_ok=True)
-            temporary.unlink(missing_ok=True)
+            if temporary.is_file():
+                os.replace(temporary, failed)
             sockets.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")

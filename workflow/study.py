@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
 GRID = ("datasets", "architectures", "setups", "seeds")
 # what no result depends on
-MACHINE = ("device", "jobs", "loading", "log_every", "checkpoint_seconds", "evaluation_batch", "data_root")
+MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "loading", "checkpoint_seconds",
+           "evaluation_batch", "data_root")  # fmt: skip
 
 
 def arguments(argv):
@@ -28,6 +29,7 @@ def arguments(argv):
         epilog="other commands:\n"
         "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
         "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n"
+        "  run_all.sh bench [--quick]           training speed against a textbook loop, on this machine: 10 minutes (2)\n"
         "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n\n"
         "one's own images: run_all.sh smoke --datasets folder --data-root DIR\n\n"
         "environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_OUTPUT=DIR writes runs/ and\n"
@@ -84,7 +86,7 @@ def overrides_of(args):
 
 def graph(study, overrides):
     """Everything the Snakefile needs to know: plain values, no import of the library there."""
-    from inpaint_lib import config, data, evaluate, runs, tables, train
+    from inpaint_lib import config, data, evaluate, pretrained, runs, tables, train
 
     def digest(notebook, *sources):
         return runs.code_digest(f"notebooks/{notebook}.ipynb", *sources)
@@ -92,6 +94,7 @@ def graph(study, overrides):
     everything = ("inpaint_lib/**/*.py", "config/hypotheses.yaml")
     settings = config.to_dict(study.config)
     identity = {k: v for k, v in settings.items() if k not in (*MACHINE, *GRID, "models")}
+    identity["weights"] = {name: pretrained.identity(name, settings[w.key]) for name, w in pretrained.WEIGHTS.items()}
     return {
         "python": sys.executable,
         "runner": str(ROOT / "workflow" / "run_notebook.py"),
@@ -172,17 +175,21 @@ def main(argv):
     args = arguments(argv)
     try:
         overrides = overrides_of(args)
-        from inpaint_lib import pretrained, runs, stats, tables
+        from inpaint_lib import evaluate, pretrained, runs, stats, tables
 
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
         study = runs.open_study(args.profile, overrides)
-        stats.registered()
-        if args.download:
+        stats.registered(measures=evaluate.MEASURES)
+        if args.download and not args.dry_run:
             fetch(study.config)
         if args.only:
-            tables.results(study)  # all there?
-        settings = graph(study, overrides)
+            tables.check(study)
+        elif not args.dry_run:
+            for name, weights in pretrained.WEIGHTS.items():
+                if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
+                    print(trouble, file=sys.stderr, flush=True)
+        settings = graph(study, overrides) if not args.only else None
         study.folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
@@ -197,9 +204,6 @@ def main(argv):
         if args.only:
             return rebuild(study, args.only, begun)
         print(f"profile {study.profile}: {len(study.runs())} training runs, {study.config.jobs} at a time", flush=True)
-        for name, weights in pretrained.WEIGHTS.items():
-            if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
-                print(trouble, file=sys.stderr, flush=True)
         code = run_snakemake(study, settings, args)
     if code or args.dry_run:
         return code if code in (0, 130) else 1

@@ -1,0 +1,310 @@
+"""How fast a training step is: ours against a textbook loop, interleaved in one run, and ours with each lever off.
+
+    ./run_all.sh bench [--quick] [--device cpu|cuda]
+
+The textbook loop is what tutorials do: eager float32, plain Adam, a DataLoader with two workers that draws one mask a sample, D
+on real and on fake apart and not frozen for G, `.item()` on every loss. Networks, losses and data are the same. Every variant
+lives in a process of its own, since memory settings are a process's, and they take turns.
+
+Cases: 64 px at the narrow widths of `small`, batch 16; 128 px at the full widths of `paper`, batch 8 (64 on CUDA), perceptual
+loss on a full-width VGG with random weights. Writes reports/benchmarks/training_<device>.md and .json.
+"""
+
+import argparse
+import math
+import multiprocessing
+import platform
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from inpaint_lib import config as configuration
+from inpaint_lib import faces, feed, losses, masks, models, runs, setups, train
+from inpaint_lib.step import Levers, Step, choose_levers
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = 64
+CASES = {(size, name): profile for size, profile in ((64, "small"), (128, "paper")) for name in models.ARCHITECTURES}
+
+
+def case_of(size, architecture, device):
+    """The run of a case: its networks, losses and batch size."""
+    overrides = {"datasets": ["faces"], "image_size": size, "perceptual_weights": "random", "train_images": IMAGES,
+                 "architectures": [architecture], "device": device, "threads": torch.get_num_threads()}  # fmt: skip
+    if size == 128 and device == "cpu":
+        overrides |= {"batch_size": 8}
+    study = runs.Study("bench", configuration.load(CASES[size, architecture], overrides))
+    return runs.Run(study, "faces", architecture, "progressive", 0)
+
+
+class Samples(torch.utils.data.Dataset):
+    """An image in [-1, 1] and a mask of its own, as a tutorial's data set gives them."""
+
+    def __init__(self, images, family, size):
+        self.images, self.family, self.size = images, family, size
+
+    def __len__(self):
+        return 2**40 // 2**20  # an epoch longer than any measurement
+
+    def __getitem__(self, k):
+        image = self.images[k % len(self.images)]
+        mask = masks.generate(self.family, 1, self.size // 2, self.size, torch.Generator().manual_seed(k))
+        return image.permute(2, 0, 1).float() / 127.5 - 1, mask[0]
+
+
+def textbook_step(G, D, opt_g, opt_d, objective, perceptual, weights, options, real, mask):
+    """One update of D and of G the plain way -> {name: float}."""
+    d_loss, g_loss, _ = objective.adversarial
+    stages = G(real * (1 - mask), mask)
+    real_scores = losses.scores(D(objective.seen(real, real, mask)))
+    fake_scores = losses.scores(D(objective.seen(stages[-1].detach(), real, mask)))
+    loss_d = d_loss(real_scores, fake_scores)
+    opt_d.zero_grad()
+    loss_d.backward()
+    opt_d.step()
+
+    adversarial_g = g_loss(losses.scores(D(objective.seen(stages[-1], real, mask))))
+    terms = objective.reconstruction(stages, real, mask, perceptual, **options)
+    loss_g = weights["adversarial"] * adversarial_g + sum(weights[name] * value for name, value in terms.items())
+    opt_g.zero_grad()
+    loss_g.backward()
+    opt_g.step()
+    logged = terms | {"adversarial_d": loss_d, "adversarial_g": adversarial_g, "total_g": loss_g}
+    return {name: value.item() for name, value in logged.items()}
+
+
+def prepared(run, device):
+    """Images, objective and perceptual network of a case."""
+    config, objective = run.study.config, losses.OBJECTIVES[run.architecture]
+    images = torch.from_numpy(faces.draw(range(IMAGES), config.image_size, 0))
+    perceptual = None
+    if "perceptual" in objective.terms:
+        perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
+    return images, objective, perceptual
+
+
+def textbook(run, device):
+    """A function that trains one step, and nothing else."""
+    config, model = run.study.config, run.model
+    images, objective, perceptual = prepared(run, device)
+    G, D = (n.to(device) for n in models.create(run.architecture, config.image_size, 0, **model.widths))
+    opt_g, opt_d = (torch.optim.Adam(n.parameters(), lr, model.betas) for n, lr in ((G, model.lr_g), (D, model.lr_d)))
+    loader = torch.utils.data.DataLoader(
+        Samples(images, model.mask_family, config.image_size), config.batch_size, shuffle=True, num_workers=2, drop_last=True
+    )
+    batches = iter(loader)
+
+    def step():
+        real, mask = (t.to(device) for t in next(batches))
+        textbook_step(G, D, opt_g, opt_d, objective, perceptual, model.loss_weights, model.loss_options, real, mask)
+
+    return step
+
+
+def ours(run, device, levers):
+    """The same for the library's step."""
+    config = run.study.config
+    images, objective, perceptual = prepared(run, device)
+    state = train._start(run, device, levers)
+    fast = Step(run, state, objective, perceptual, device, levers)
+    fed = feed.batches(images, 0, range(2**20), config.batch_size, device, "resident")
+    phase = setups.Phase(0, config.image_size // 2, 1.0, 1.0)
+
+    def step():
+        fast(next(fed), train.hole_variates(run, fast.done), phase)
+
+    step.read = fast.read
+    return step
+
+
+def serve(pipe, size, architecture, device, variant):
+    """A process: answers each number of seconds with (steps, seconds) it trained."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    run, place = case_of(size, architecture, device), torch.device(device)
+    levers = choose_levers(run.study.config, place)
+    if variant == "textbook":
+        step = textbook(run, place)
+    else:
+        off = {} if variant == "ours" else {"precision": torch.float32} if variant == "precision" else {variant: False}
+        step = ours(run, place, Levers(**vars(levers) | off))
+
+    def wait():
+        torch.cuda.synchronize() if device == "cuda" else None
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    for _ in range(4 if device == "cuda" else 0):  # past compilation and capture
+        step()
+    wait()
+    pipe.send({"flop": counter.get_total_flops() / run.study.config.batch_size, "levers": levers.describe(),
+               "batch": run.study.config.batch_size})  # fmt: skip
+    while (seconds := pipe.recv()) is not None:
+        steps, begun = 0, time.perf_counter()
+        while not steps or time.perf_counter() - begun < seconds:
+            step()
+            steps += 1
+            if device == "cuda" and steps % 20:
+                continue
+            wait()
+        if variant != "textbook":
+            step.read()
+        wait()
+        elapsed = time.perf_counter() - begun
+        pipe.send((steps, elapsed, runs.peak_memory(place)["device" if device == "cuda" else "host"]))
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+class Variant:
+    """A process that trains when told to."""
+
+    def __init__(self, *case):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, *case))
+        self.process.start()
+        other.close()
+        self.about, self.rates, self.peak = self.pipe.recv(), [], 0
+
+    def measure(self, seconds):
+        self.pipe.send(seconds)
+        steps, elapsed, self.peak = self.pipe.recv()
+        self.rates.append(steps * self.about["batch"] / elapsed)
+
+    def end(self):
+        self.pipe.send(None)
+        self.process.join()
+        return {"images_per_second": statistics.median(self.rates), "spread": [min(self.rates), max(self.rates)],
+                "peak_memory_bytes": self.peak}  # fmt: skip
+
+
+def measure(size, architecture, device, seconds, rounds, ablate):
+    pair = {name: Variant(size, architecture, device, name) for name in ("textbook", "ours")}
+    about = pair["ours"].about
+    for _ in range(rounds):
+        for variant in pair.values():
+            variant.measure(seconds)
+    found = {name: variant.end() for name, variant in pair.items()}
+    levers = [k for k, v in about["levers"].items() if (v is True) or (k == "precision" and v != "float32")]
+    off = {}
+    for lever in levers if ablate else ():
+        variant = Variant(size, architecture, device, lever)
+        variant.measure(seconds)
+        off[lever] = variant.end()["images_per_second"]
+    speedup = found["ours"]["images_per_second"] / found["textbook"]["images_per_second"]
+    return found | {"size": size, "architecture": architecture, "batch": about["batch"], "speedup": speedup,
+                    "gflop_per_image": about["flop"] / 1e9, "levers": about["levers"], "without": off}  # fmt: skip
+
+
+def peaks(device):
+    """Measured TFLOP/s of a matrix product in the precision that is used, and GB/s of a copy."""
+    place = torch.device(device)
+    dtype = choose_levers(configuration.load("smoke", {"precision": "auto"}), place).precision
+    n = 8192 if device == "cuda" else 2048
+    a, b, x = (torch.ones(n, n, dtype=dtype, device=place) for _ in range(3))
+
+    def best(work):
+        times = []
+        for _ in range(6):
+            torch.cuda.synchronize() if device == "cuda" else None
+            begun = time.perf_counter()
+            work()
+            torch.cuda.synchronize() if device == "cuda" else None
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    big = torch.ones(2**28 if device == "cuda" else 2**26, device=place)
+    other = torch.empty_like(big)
+    product, copy = best(lambda: torch.mm(a, b, out=x)), best(lambda: other.copy_(big))
+    name = str(dtype).removeprefix("torch.")
+    return {"tflops": 2 * n**3 / product / 1e12, "gb_per_s": 2 * big.nbytes / copy / 1e9, "dtype": name}
+
+
+def name_of(device):
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").is_file() else None
+    return f"{model[1] if model else platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def paper_cost(cases):
+    """Hours of training for one run of `paper` per architecture at the full-width rates, and for the 24 experiments."""
+    images = configuration.load("paper").total_images
+    hours = {c["architecture"]: images / c["ours"]["images_per_second"] / 3600 for c in cases if c["size"] == 128}
+    return hours | {"24 experiments": 8 * sum(hours.values())} if len(hours) == 3 else {}
+
+
+def as_markdown(result):
+    lines = [
+        f"# Training speed on {result['device']}",
+        "",
+        f"`./run_all.sh bench{' --quick' if result['quick'] else ''}`, torch {result['torch']}, {result['date']}. Medians "
+        "(least to most) over interleaved rounds; images/s of whole steps, feeding and logging included. textbook and levers: "
+        "see benchmarks/training.py and inpaint_lib/step.py.",
+        "",
+        f"Measured peaks: {result['peaks']['tflops']:.3g} TFLOP/s (matrix product, {result['peaks']['dtype']}), "
+        f"{result['peaks']['gb_per_s']:.3g} GB/s (copy).",
+        "",
+        "| px | architecture | batch | textbook | ours | ratio | GFLOP/image | TFLOP/s | of peak | memory, textbook / ours |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for c in result["cases"]:
+        pair = c["textbook"], c["ours"]
+        rates = [f"{v['images_per_second']:.3g} ({v['spread'][0]:.3g}-{v['spread'][1]:.3g})" for v in pair]
+        tflops = c["gflop_per_image"] * c["ours"]["images_per_second"] / 1e3
+        memory = " / ".join(f"{v['peak_memory_bytes'] / 2**30:.2f}" for v in pair)
+        cells = [c["size"], c["architecture"], c["batch"], *rates, f"{c['speedup']:.2f}", f"{c['gflop_per_image']:.3g}",
+                 f"{tflops:.3g}", f"{tflops / result['peaks']['tflops']:.0%}", f"{memory} GiB"]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    if any(c["without"] for c in result["cases"]):
+        names = sorted({name for c in result["cases"] for name in c["without"]})
+        lines += ["", "Ours with one lever off, as a share of ours:", "", "| px | architecture | " + " | ".join(names) + " |",
+                  "| --- | --- |" + " --- |" * len(names)]  # fmt: skip
+        for c in result["cases"]:
+            shares = [f"{c['without'][n] / c['ours']['images_per_second']:.2f}" if n in c["without"] else "-" for n in names]
+            lines.append(f"| {c['size']} | {c['architecture']} | " + " | ".join(shares) + " |")
+    resolved = ", ".join(f"{k} {v}" for k, v in result["cases"][0]["levers"].items())
+    lines += ["", f"Levers as resolved here: {resolved}."]
+    if result["paper_hours"]:
+        hours = ", ".join(f"{name} {value:,.0f} h" for name, value in result["paper_hours"].items())
+        lines += ["", f"Extrapolated cost of `paper` on this device, one run (8,192,000 images) each: {hours} (one seed; "
+                  "training alone, evaluation not counted)."]  # fmt: skip
+    return "\n".join([*lines, "", f"geometric mean speed-up {result['geometric_mean']:.2f}", ""])
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="run_all.sh bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="64 px only, two short rounds, no levers off")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    cases, begun = [], time.monotonic()
+    for size, architecture in CASES:
+        if args.quick and size == 128:
+            continue
+        seconds, rounds = (3, 2) if args.quick else (3, 3)
+        cases.append(measure(size, architecture, args.device, seconds, rounds, not args.quick))
+        c = cases[-1]
+        print(f"{size} px {architecture}: textbook {c['textbook']['images_per_second']:.3g}, ours "
+              f"{c['ours']['images_per_second']:.3g} images/s, ratio {c['speedup']:.2f}", flush=True)  # fmt: skip
+    result = {
+        "device": name_of(args.device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "quick": args.quick,
+        "peaks": peaks(args.device), "cases": cases, "paper_hours": paper_cost(cases),
+        "geometric_mean": math.exp(statistics.mean(math.log(c["speedup"]) for c in cases)),
+    }  # fmt: skip
+    folder = ROOT / "reports" / "benchmarks"
+    name = "training_" + re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_") + ("_quick" if args.quick else "")
+    runs.write_json(folder / f"{name}.json", result)
+    text = as_markdown(result)
+    with runs.replacing(folder / f"{name}.md") as temporary:
+        temporary.write_text(text)
+    print(f"{text}\n{time.monotonic() - begun:.0f} s; {(folder / name).relative_to(ROOT)}.md\n"
+          f"geometric mean speed-up {result['geometric_mean']:.2f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
