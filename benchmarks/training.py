@@ -201,6 +201,40 @@ def measure(size, architecture, device, seconds, rounds, ablate):
                     "gflop_per_image": about["flop"] / 1e9, "levers": about["levers"], "without": off}  # fmt: skip
 
 
+def activations(architecture):
+    """GiB that one step of `paper` keeps for its backward passes at the default batch, in float32: computed on tensors without
+    content. The larger of D's update and G's update, each beside G's graph."""
+    run = case_of(128, architecture, "cuda" if torch.cuda.is_available() else "cpu")
+    config, objective = configuration.load("paper"), losses.OBJECTIVES[architecture]
+    saved, weights = {}, set()
+
+    def keep(tensor):
+        if (key := tensor.untyped_storage()._cdata) not in weights:
+            saved[key] = tensor.untyped_storage()  # held, so that no other takes its place
+        return tensor
+
+    def size():
+        return sum(storage.nbytes() for storage in saved.values())
+
+    with torch.device("meta"):
+        G, D = models.create(architecture, 128, 0, **run.model.widths)
+        perceptual = losses.Perceptual("random", 64) if "perceptual" in objective.terms else None
+        real, mask = torch.empty(config.batch_size, 3, 128, 128), torch.empty(config.batch_size, 1, 128, 128)
+        for network in filter(None, (G, D, perceptual)):
+            weights |= {p.untyped_storage()._cdata for p in network.parameters()}
+        G._check = lambda *_: None
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            stages = G(real * (1 - mask), mask)
+            of_g = size()
+            kept_d = D(torch.cat([objective.seen(image, real, mask) for image in (real, stages[-1].detach())]))
+            update_d = size()
+            kept_g = D(objective.seen(stages[-1], real, mask)), objective.reconstruction(stages, real, mask, perceptual,
+                                                                                         **run.model.loss_options)  # fmt: skip
+            update_g = of_g + size() - update_d
+            del kept_d, kept_g
+    return max(update_d, update_g) / 2**30
+
+
 def peaks(device):
     """Measured TFLOP/s of a matrix product in the precision that is used, and GB/s of a copy."""
     place = torch.device(device)
@@ -270,6 +304,8 @@ def as_markdown(result):
             lines.append(f"| {c['size']} | {c['architecture']} | " + " | ".join(shares) + " |")
     resolved = ", ".join(f"{k} {v}" for k, v in result["cases"][0]["levers"].items())
     lines += ["", f"Levers as resolved here: {resolved}."]
+    kept = ", ".join(f"{name} {gib:.1f} GiB" for name, gib in result["activations_gib"].items())
+    lines += ["", f"What a step of `paper` (batch 64) keeps for its backward passes, computed for float32: {kept}."]
     if result["paper_hours"]:
         hours = ", ".join(f"{name} {value:,.0f} h" for name, value in result["paper_hours"].items())
         lines += ["", f"Extrapolated cost of `paper` on this device, one run (8,192,000 images) each: {hours} (one seed; "
@@ -293,7 +329,7 @@ def main(argv):
               f"{c['ours']['images_per_second']:.3g} images/s, ratio {c['speedup']:.2f}", flush=True)  # fmt: skip
     result = {
         "device": name_of(args.device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "quick": args.quick,
-        "peaks": peaks(args.device), "cases": cases, "paper_hours": paper_cost(cases),
+        "peaks": peaks(args.device), "activations_gib": {a: activations(a) for a in models.ARCHITECTURES}, "cases": cases, "paper_hours": paper_cost(cases),
         "geometric_mean": math.exp(statistics.mean(math.log(c["speedup"]) for c in cases)),
     }  # fmt: skip
     folder = ROOT / "reports" / "benchmarks"

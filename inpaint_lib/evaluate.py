@@ -105,6 +105,7 @@ def _tools(inception_weights, lpips_weights, device):
 def tools(config):
     return _tools(config.inception_weights, config.lpips_weights, train.choose_device(config.device))
 
+
 RUN_MEASURES = ("stability", "stability_probe", "transient_peak", "settling_share")
 MEASURES = {  # every (region, metric) there can be, the stand-ins' apart
     *itertools.product(metrics.REGIONS, metrics.METRICS), *EXTRA, ("hole", "overfitting"),
@@ -266,7 +267,7 @@ def _baselines(config, pack):
     widths, used, frames = config.mask_widths, tools(config), []
     for name in fillings.BASELINES:
         n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
-        hashes = [pack.manifest["files"][file]["sha256"] for file in ("test.npy", "masks.npz")]
+        hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
         settings = _settings(config, {"images": n, "widths": list(widths), "data": hashes})
         found = _kept(pack.folder, f"baseline_{name}", settings)
         if not found:

@@ -99,16 +99,24 @@ class Step:
         if self.done >= WARM_UP or not (self.levers.compile or self.levers.cuda_graph):
             self._advance(images, u)
         else:  # the first steps show whether the levers work here
-            before = copy.deepcopy(self.state.state_dict()), None if self.sums is None else self.sums.clone()
-            try:
-                self._advance(images, u)
-            except Exception as error:
-                self._fall_back(error)
-                self.state.load_state_dict(before[0])
-                self.sums = before[1]
-                self._advance(images, u)
+            self._try(images, u)
         self.done += 1
         self.count += 1
+
+    def _try(self, images, u):
+        """Advance, without the levers that fail, from the state there was."""
+        before, sums = copy.deepcopy(self.state.state_dict()), None if self.sums is None else self.sums.clone()
+        while self.levers.compile or self.levers.cuda_graph:
+            try:
+                return self._advance(images, u)
+            except torch.OutOfMemoryError:  # no lever's fault
+                raise
+            except Exception as error:
+                self._fall_back(error)
+                self.state.D.requires_grad_(True)
+                self.state.load_state_dict(copy.deepcopy(before))
+                self.sums = sums
+        return self._advance(images, u)
 
     def read(self):
         """The means since the last reading, as a dict; the only wait for the device."""
