@@ -329,7 +329,8 @@ def main(argv):
               f"{c['ours']['images_per_second']:.3g} images/s, ratio {c['speedup']:.2f}", flush=True)  # fmt: skip
     result = {
         "device": name_of(args.device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "quick": args.quick,
-        "peaks": peaks(args.device), "activations_gib": {a: activations(a) for a in models.ARCHITECTURES}, "cases": cases, "paper_hours": paper_cost(cases),
+        "peaks": peaks(args.device), "activations_gib": {a: activations(a) for a in models.ARCHITECTURES},
+        "cases": cases, "paper_hours": paper_cost(cases),
         "geometric_mean": math.exp(statistics.mean(math.log(c["speedup"]) for c in cases)),
     }  # fmt: skip
     folder = ROOT / "reports" / "benchmarks"
