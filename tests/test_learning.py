@@ -10,7 +10,7 @@ from inpaint_lib import artifacts, baselines, data, masks, metrics, train
 SETTINGS = {
     "custom": {"total_images": 960, "models.custom.lr_g": 1e-3},
     "context_encoder": {"total_images": 1200, "models.context_encoder.lr_g": 2e-3},
-    "free_form": {"total_images": 960, "models.free_form.lr_g": 1e-3},
+    "free_form": {"total_images": 1440, "models.free_form.lr_g": 1e-3},
 }
 
 

@@ -100,7 +100,7 @@ def test_the_index_warns_of_what_is_a_stand_in(study):
 def test_the_first_screen_is_the_verdict_and_every_cell_leads_to_its_run(study):
     report = study[0] / "reports" / "smoke"
     text = (report / "index.html").read_text()
-    assert text.index("The registered hypotheses") < text.index("inconclusive") < text.index("<h2>Result</h2>")
+    assert text.index("The registered hypotheses") < text.index(">inconclusive<") < text.index("<h2>Result</h2>")
     table = text[text.index("<h3>scenes, custom</h3>") :]
     row = re.search(r"<th>progressive</th>(.*?)</tr>", table, re.S)[1]
     links = re.findall(r'<td><a href="(notebooks/[^"]+)">', row)

@@ -175,7 +175,7 @@ def main(argv):
     args = arguments(argv)
     try:
         overrides = overrides_of(args)
-        from inpaint_lib import evaluate, pretrained, runs, stats, tables
+        from inpaint_lib import data, evaluate, pretrained, runs, stats, tables
 
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
@@ -186,6 +186,8 @@ def main(argv):
         if args.only:
             tables.check(study)
         elif not args.dry_run:
+            for dataset in study.config.datasets:  # what is wrong there is said before anything is fetched
+                data.settings_of(study.config, dataset)
             for name, weights in pretrained.WEIGHTS.items():
                 if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
                     print(trouble, file=sys.stderr, flush=True)
