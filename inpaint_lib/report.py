@@ -65,7 +65,7 @@ def choices(config):
     return [*rows.items(), *FIXED_CHOICES]
 
 
-# what the paper does, as configuration: (keys, its value, why not here)
+# what the paper does, as configuration
 PAPER = {
     "datasets": ["celeba", "coco"],
     "architectures": ["custom", "context_encoder", "free_form"],
@@ -97,7 +97,7 @@ def deviations(config, manifests, measured):
     half = config.image_size // 2
     if config.mask_widths[-1] != half:
         found.append(("widest hole", "half the image", f"{config.mask_widths[-1]} of {config.image_size} px"))
-    for name, manifest in (manifests or {}).items():
+    for name, manifest in manifests.items():
         for split, wanted in (("train", {"coco": 82_783}.get(name, 200_000)), ("test", {"coco": 5_000}.get(name, 10_000))):
             if (n := manifest["images"][split]) != wanted:
                 found.append((f"{name}: {split} images", f"{wanted:,}", f"{n:,}"))

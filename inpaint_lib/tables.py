@@ -39,10 +39,17 @@ def stages(study):
     """
     frames = []
     for run in study.runs():
-        if runs.read_json(run.folder / "result.json") is None:
-            raise FileNotFoundError(f"run {run.name} of profile {study.profile} is not finished: ./run_all.sh {study.profile}")
+        _result(run)
         frames.append(_named(run, pd.read_csv(run.folder / "stages.csv")))
     return pd.concat(frames, ignore_index=True)
+
+
+def _result(run):
+    """The run's result.json. Raises FileNotFoundError for a run that is not finished."""
+    if (result := runs.read_json(run.folder / "result.json")) is None:
+        profile = run.study.profile
+        raise FileNotFoundError(f"run {run.name} of profile {profile} is not finished: ./run_all.sh {profile}")
+    return result
 
 
 def _named(run, frame):
@@ -54,9 +61,7 @@ def _named(run, frame):
 def check(study):
     """Raise FileNotFoundError or ValueError, naming run and keys, unless runs/ holds this very study, trained and evaluated."""
     for run in study.runs():
-        if (result := runs.read_json(run.folder / "result.json")) is None:
-            raise FileNotFoundError(f"run {run.name} of profile {study.profile} is not finished: ./run_all.sh {study.profile}")
-        pack = data.existing(study, run.dataset)
+        result, pack = _result(run), data.existing(study, run.dataset)
         _same(run, result["settings"], train.settings_of(run, pack))
         _same(run, evaluate.kept(run)[1]["settings"], evaluate.settings_of(run, pack))
 
@@ -277,9 +282,7 @@ def stability(study, selected=None):
     for run in selected or study.runs():
         history = pd.read_csv(run.folder / "history.csv")
         frame = history.groupby("stage")[columns].mean().reset_index()
-        for k, name in enumerate(COLUMNS[:4]):
-            frame.insert(k, name, getattr(run, name))
-        frames.append(frame)
+        frames.append(_named(run, frame))
     return pd.concat(frames, ignore_index=True)
 
 

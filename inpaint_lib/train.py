@@ -203,14 +203,17 @@ def _sitting(state, device, levers, loading):
 def hole_variates(run, step):
     """What places and shapes the holes of one step, (B, n), keyed by the run's seed and the step: runs that differ in their
     setup alone see holes that differ in size alone."""
-    return masks.variates(run.model.mask_family, run.study.config.batch_size, rng.keyed(run.seed, "masks", step))
+    return masks.variates(run.model.mask_family, run.study.config.batch_size, _mask_rng(run, step))
 
 
 def holes(run, step, mask_width):
     """The holes of one step at a width, (B,1,H,W) float32."""
-    size = run.study.config.image_size
-    extent = masks.extent(run.model.mask_family, mask_width, size)
-    return masks.FAMILIES[run.model.mask_family](hole_variates(run, step), extent, size)
+    config = run.study.config
+    return masks.generate(run.model.mask_family, config.batch_size, mask_width, config.image_size, _mask_rng(run, step))
+
+
+def _mask_rng(run, step):
+    return rng.keyed(run.seed, "masks", step)
 
 
 def _start(run, device, levers):
