@@ -13,13 +13,17 @@ loss on a full-width VGG with random weights. Writes reports/benchmarks/training
 import argparse
 import math
 import multiprocessing
+import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import nbformat
 import torch
 
 from inpaint_lib import config as configuration
@@ -28,6 +32,14 @@ from inpaint_lib.step import Levers, Step, choose_levers
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 64
+KINDS = {  # of operators, by name; the first that matches
+    "convolution": r"conv",
+    "matrix product": r"mm\b|addmv|linear",
+    "normalisation": r"norm|var_mean|welford",
+    "optimiser": r"adam|_foreach",
+    "padding, scaling, copies": r"pad|upsample|copy|cat\b|index|fill|zero|clone|gather|im2col|col2im|contiguous|resize",
+    "element-wise and the rest": "",
+}
 CASES = {(size, name): profile for size, profile in ((64, "small"), (128, "paper")) for name in models.ARCHITECTURES}
 
 
@@ -144,6 +156,10 @@ def serve(pipe, size, architecture, device, variant):
     pipe.send({"flop": counter.get_total_flops() / run.study.config.batch_size, "levers": levers.describe(),
                "batch": run.study.config.batch_size})  # fmt: skip
     while (seconds := pipe.recv()) is not None:
+        if seconds == "profile":
+            plain = {"compile": False, "cuda_graph": False}  # or kernels would hide which operator they are
+            pipe.send(profile(ours(run, place, Levers(**vars(levers) | plain)), device))
+            continue
         steps, begun = 0, time.perf_counter()
         while not steps or time.perf_counter() - begun < seconds:
             step()
@@ -158,6 +174,27 @@ def serve(pipe, size, architecture, device, variant):
         pipe.send((steps, elapsed, runs.peak_memory(place)["device" if device == "cuda" else "host"]))
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def profile(step, device, steps=3):
+    """{kind of operator: share of a step's time}, by torch's profiler; the rest is between operators (CPU)."""
+    from torch.profiler import ProfilerActivity
+
+    step()
+    step.read()
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    with torch.profiler.profile(activities=activities) as found:
+        begun = time.perf_counter()
+        for _ in range(steps):
+            step()
+        step.read()
+        elapsed = 1e6 * (time.perf_counter() - begun)
+    shares = dict.fromkeys(KINDS, 0.0)
+    for event in found.key_averages():
+        if event.key.startswith(("aten::", "autograd::", "torch::")):
+            kind = next(k for k, pattern in KINDS.items() if re.search(pattern, event.key))
+            shares[kind] += (event.self_device_time_total if device == "cuda" else event.self_cpu_time_total) / elapsed
+    return shares
 
 
 class Variant:
@@ -176,6 +213,10 @@ class Variant:
         steps, elapsed, self.peak = self.pipe.recv()
         self.rates.append(steps * self.about["batch"] / elapsed)
 
+    def profile(self):
+        self.pipe.send("profile")
+        return self.pipe.recv()
+
     def end(self):
         self.pipe.send(None)
         self.process.join()
@@ -189,6 +230,7 @@ def measure(size, architecture, device, seconds, rounds, ablate):
     for _ in range(rounds):
         for variant in pair.values():
             variant.measure(seconds)
+    shares = pair["ours"].profile()
     found = {name: variant.end() for name, variant in pair.items()}
     levers = [k for k, v in about["levers"].items() if (v is True) or (k == "precision" and v != "float32")]
     off = {}
@@ -198,7 +240,8 @@ def measure(size, architecture, device, seconds, rounds, ablate):
         off[lever] = variant.end()["images_per_second"]
     speedup = found["ours"]["images_per_second"] / found["textbook"]["images_per_second"]
     return found | {"size": size, "architecture": architecture, "batch": about["batch"], "speedup": speedup,
-                    "gflop_per_image": about["flop"] / 1e9, "levers": about["levers"], "without": off}  # fmt: skip
+                    "gflop_per_image": about["flop"] / 1e9, "levers": about["levers"], "without": off,
+                    "profile": shares}  # fmt: skip
 
 
 def activations(architecture):
@@ -233,6 +276,29 @@ def activations(architecture):
             update_g = of_g + size() - update_d
             del kept_d, kept_g
     return max(update_d, update_g) / 2**30
+
+
+def startup(rounds):
+    """Seconds, medians: importing the package, a training notebook's imports, and executing a notebook of these alone."""
+    notebook = nbformat.read(ROOT / "notebooks" / "10_train_custom.ipynb", as_version=4)
+    parameters, imports = (c for c in notebook.cells[:3] if c.cell_type == "code")
+    with tempfile.TemporaryDirectory() as folder:
+        end = nbformat.v4.new_code_cell(f"from pathlib import Path\nPath({folder!r}, 'end').touch()")
+        notebook.cells = [parameters, imports, end]
+        nbformat.write(notebook, f"{folder}/imports.ipynb")
+        runner = (f"import run_notebook, pathlib; run_notebook.NOTEBOOKS = pathlib.Path({folder!r}); raise SystemExit("
+                  f"run_notebook.main('imports', {folder + '/executed.ipynb'!r}, {folder + '/end'!r}, '{{}}'))")  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "workflow")])}
+        lines = [line for line in imports.source.splitlines() if line.startswith(("import", "from"))]
+        commands = {"import inpaint_lib": "import inpaint_lib", "a training notebook's imports": "\n".join(lines),
+                    "executing a notebook of them": runner}  # fmt: skip
+        found = {name: [] for name in commands}
+        for _ in range(rounds):
+            for name, code in commands.items():
+                begun = time.perf_counter()
+                subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+                found[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def peaks(device):
@@ -302,8 +368,14 @@ def as_markdown(result):
         for c in result["cases"]:
             shares = [f"{c['without'][n] / c['ours']['images_per_second']:.2f}" if n in c["without"] else "-" for n in names]
             lines.append(f"| {c['size']} | {c['architecture']} | " + " | ".join(shares) + " |")
+    lines += ["", "Where a step of ours spends its time (torch's profiler, which slows small operators most):", "",
+              "| px | architecture | " + " | ".join(KINDS) + " |", "| --- | --- |" + " --- |" * len(KINDS)]  # fmt: skip
+    for c in result["cases"]:
+        lines.append(f"| {c['size']} | {c['architecture']} | " + " | ".join(f"{v:.0%}" for v in c["profile"].values()) + " |")
     resolved = ", ".join(f"{k} {v}" for k, v in result["cases"][0]["levers"].items())
     lines += ["", f"Levers as resolved here: {resolved}."]
+    startup = ", ".join(f"{name} {value:.1f} s" for name, value in result["startup"].items())
+    lines += ["", f"Start-up: {startup}."]
     kept = ", ".join(f"{name} {gib:.1f} GiB" for name, gib in result["activations_gib"].items())
     lines += ["", f"What a step of `paper` (batch 64) keeps for its backward passes, computed for float32: {kept}."]
     if result["paper_hours"]:
@@ -330,7 +402,7 @@ def main(argv):
     result = {
         "device": name_of(args.device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "quick": args.quick,
         "peaks": peaks(args.device), "activations_gib": {a: activations(a) for a in models.ARCHITECTURES},
-        "cases": cases, "paper_hours": paper_cost(cases),
+        "startup": startup(1 if args.quick else 3), "cases": cases, "paper_hours": paper_cost(cases),
         "geometric_mean": math.exp(statistics.mean(math.log(c["speedup"]) for c in cases)),
     }  # fmt: skip
     folder = ROOT / "reports" / "benchmarks"

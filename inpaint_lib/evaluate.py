@@ -6,7 +6,7 @@ functions. Values are means over test images, one a row: stage, mask_family, mas
 
 Beside L1, L2 and PSNR (metrics.py), per image:
 
-- ssim: structural similarity (Wang et al. 2004; 11 x 11 Gaussian window, mirrored at the border) of the composite.
+- ssim: structural similarity (Wang et al. 2004; 11 x 11 Gaussian windows inside the image) of the composite.
 - lpips: learned perceptual distance (Zhang et al. 2018, AlexNet) of the composite, where its weights are at hand.
 - colour: CIEDE2000 between the mean CIELAB colours of the filled hole and of the truth there.
 - continuity: mean absolute difference, images in [0, 1], between composite and truth of the gradient across the hole's boundary
@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pytorch_msssim
 import torch
 from skimage.color import deltaE_ciede2000
 
@@ -69,10 +70,8 @@ def continuity(output, real, mask):
 
 
 def ssim(output, real, mask):
-    from torchmetrics.functional.image import structural_similarity_index_measure  # seconds of import, so only where it is used
-
     whole = ((x.float() + 1) / 2 for x in (losses.composite(output, real, mask), real))
-    return structural_similarity_index_measure(*whole, data_range=1.0, reduction="none")
+    return pytorch_msssim.ssim(*whole, data_range=1.0, size_average=False)
 
 
 SETTLED = 3
@@ -95,7 +94,7 @@ def _tools(inception_weights, lpips_weights, device):
         extractor = fid.extractor(inception_weights, device)
     with contextlib.suppress(pretrained.NotAvailable):
         pretrained.find("alexnet", lpips_weights)
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # seconds of import
 
         lpips = LearnedPerceptualImagePatchSimilarity("alex").net.to(device)
     wanted = {"inception": inception_weights, "alexnet": lpips_weights}

@@ -20,6 +20,7 @@ USED_AS = {
     "pyyaml": "yaml",
     "opencv-python-headless": "cv2",
     "pytorch-fid": "pytorch_fid",
+    "pytorch-msssim": "pytorch_msssim",
     "torch-fidelity": "torch_fidelity",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",

@@ -20,6 +20,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 def main(name, executed, artefact, parameters, study=None, key=None):
+    sys.modules["rfc3987_syntax"] = None  # jsonschema would compile a grammar of URIs, two seconds that no notebook needs
     import papermill
     from traitlets.config import Config
 
