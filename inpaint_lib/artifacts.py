@@ -1,11 +1,10 @@
-"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, samples, result.
+"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, result.
 
 All files appear whole or not at all. result.json is written last: it marks the run as finished.
 """
 
 import json
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,7 +21,7 @@ def save_checkpoint(path, value):
 def files(config):
     """What a finished run's folder holds, relative to it."""
     stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
-    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "samples.npz", "checkpoint.pt", *stages]
+    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages]
 
 
 def resume(state, run, settings):
@@ -90,22 +89,6 @@ def write_tables(run, pack, state):
 def finish(run, pack, state, settings, device):
     """Write what a finished run leaves behind; result.json last."""
     write_tables(run, pack, state)
-    config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
-
-    def outputs(generator, masks):
-        batches = metrics.inpaint(generator, pack.test[:n], masks, device, n)
-        return np.concatenate([metrics.to_uint8(output) for output, _, _ in batches])
-
-    width = config.mask_widths[-1]
-    trained_with = pack.test_masks(run.model.mask_family, width)[:n]
-    earlier = [outputs(load_generator(run, k, device), trained_with) for k in range(1, len(config.mask_widths))]
-    by_stage = np.stack([*earlier, outputs(state.G, trained_with)])
-    samples = {"real": pack.test[:n], "mask": trained_with, "output": by_stage}
-    for family in models.ARCHITECTURES[run.architecture].MASK_FAMILIES:  # after the last stage, for comparisons
-        samples[f"mask_{family}"] = pack.test_masks(family, width)[:n]
-        samples[f"output_{family}"] = outputs(state.G, samples[f"mask_{family}"])
-    with runs.replacing(run.folder / "samples.npz") as temporary:
-        np.savez_compressed(temporary, **samples)
     result = {
         "run": run.name,
         "settings": settings,
@@ -118,7 +101,7 @@ def finish(run, pack, state, settings, device):
         "precision": state.sittings[-1]["precision"],
         "provenance": state.sittings[-1]["provenance"],
         "sittings": state.sittings,
-        "config": to_dict(config),
+        "config": to_dict(run.study.config),
     }
     runs.write_json(run.folder / "result.json", result)
     return result

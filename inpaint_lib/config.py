@@ -63,7 +63,6 @@ class Config:
     log_every: int
     checkpoint_seconds: float
     evaluation_batch: int
-    sample_images: int
 
     @property
     def steps(self):
@@ -198,7 +197,6 @@ def _validate(config, where):
         "perceptual_width",
         "slow_baseline_images",
         "evaluation_batch",
-        "sample_images",
     ):
         require(getattr(config, key) >= 1, f"{key}: must be 1 or more, not {getattr(config, key)}")
     require(config.batch_size <= config.train_images, "batch_size: larger than train_images")

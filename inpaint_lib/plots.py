@@ -1,6 +1,7 @@
 """Every figure of notebooks and report. Functions take data, return a matplotlib figure and save nothing.
 
-A setup has one colour everywhere (Okabe & Ito 2008, colour-blind safe).
+A setup has one colour and one marker everywhere (Okabe & Ito 2008, colour-blind safe). Where there are three seeds or more, a
+line is their mean and its band the 95 % t interval; with two, both seeds are drawn.
 """
 
 import io
@@ -12,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
+from matplotlib.collections import LineCollection
 
-from . import feed, losses, masks, setups, train
+from . import artifacts, data, feed, losses, masks, metrics, setups, stats, tables, train
 
 SETUP_COLOURS = {
     "fixed": "#0072B2",
@@ -22,6 +24,7 @@ SETUP_COLOURS = {
     "adv_ramp": "#CC79A7",
     "mixed": "#7F7F7F",
 }
+SETUP_MARKERS = {"fixed": "o", "progressive": "D", "recon_first": "s", "adv_ramp": "^", "mixed": "X"}
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = {
     "l1_hole": "L1 in the hole",
@@ -44,6 +47,7 @@ TERM_LABELS = {
     "grad_norm_d": "gradient norm of D",
 }
 HOLE = np.array([255, 0, 144], np.uint8)  # a colour no photograph has
+OUTLINE = "#FF0090"
 
 
 def figure(*args, **kwargs):
@@ -65,20 +69,41 @@ def composite(outputs, images, masks):
     return np.where(np.asarray(masks)[..., None] > 0, outputs, images)
 
 
-def grid(columns, title=None, zoom=1.35):
-    """Images side by side: `columns` is {heading: (N,H,W,3) uint8}; a row per image, pixels enlarged without blur."""
+def grid(columns, title=None, zoom=1.35, rows=None, holes=None):
+    """Images side by side: `columns` is {heading: (N,H,W,3) uint8}; a row per image, pixels enlarged without blur.
+
+    rows: N labels at the left. holes (N,H,W): their outlines are drawn on every column.
+    """
     n, size = max(len(images) for images in columns.values()), next(iter(columns.values())).shape[2]
     canvas, gap = _tiled(list(columns.values()), n)
     head = 0.1 + 0.18 * max(heading.count("\n") + 1 for heading in columns) + 0.25 * bool(title)  # inches
-    fig, axis = figure(figsize=(zoom * len(columns), zoom * n + head))
+    left = 0.25 * bool(rows)
+    fig, axis = figure(figsize=(zoom * len(columns) + left, zoom * n + head))
     axis.imshow(canvas, interpolation="nearest")
     axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], list(columns))
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     _bare(axis)
+    for i, label in enumerate(rows or ()):
+        axis.text(-size / 20, i * (size + gap) + size / 2, label, rotation=90, ha="right", va="center")
+    if holes is not None:
+        lines = np.concatenate([outline(m) + (0, i * (size + gap)) for i, m in enumerate(holes)])
+        for j in range(len(columns)):
+            axis.add_collection(LineCollection(lines + (j * (size + gap), 0), colors=OUTLINE, lw=0.8), autolim=False)
     fig.suptitle(title, fontsize=10, y=0.99, va="top") if title else None
-    fig.subplots_adjust(0.005, 0.005, 0.995, 1 - head / (zoom * n + head))
+    width, height = fig.get_size_inches()
+    fig.subplots_adjust((left + 0.01) / width, 0.005, 0.995, 1 - head / height)
     return fig
+
+
+def outline(mask):
+    """The borders between hole and surroundings of a mask (H,W), as (K,2,2) segments of (x, y) in an image's coordinates."""
+    hole = np.pad(np.asarray(mask) > 0, 1)
+    y, x = np.nonzero(hole[1:] != hole[:-1])  # between rows y - 1 and y
+    across = np.stack([np.stack([x - 1, y], 1), np.stack([x, y], 1)], 1)
+    y, x = np.nonzero(hole[:, 1:] != hole[:, :-1])
+    along = np.stack([np.stack([x, y - 1], 1), np.stack([x, y], 1)], 1)
+    return np.concatenate([across, along]) - 0.5
 
 
 def sheet(images, columns=12):
@@ -145,20 +170,43 @@ def training_batch(run, pack, step):
     return show_hole(next(feed.batches(*images)).numpy(), train.holes(run, step, phase.mask_width)[:, 0])
 
 
-def comparison(study, dataset, architectures, rows=8, family=None):
-    """Input, the composite of every setup after its last stage (first seed), truth, for the first test images.
+def filled(run, images, family=None, stage=None, width=None):
+    """What a run's network after `stage` (default: the last) makes of test images `images` (indices) with the frozen holes of
+    `width` (default: full size) of `family` (default: the training family): (originals, holes, composites)."""
+    config, pack = run.study.config, data.existing(run.study, run.dataset)
+    real = np.array(pack.test[images])
+    hole = np.array(pack.test_masks(family or run.model.mask_family, width or config.mask_widths[-1])[images])
+    generator = artifacts.load_generator(run, stage or len(config.mask_widths))
+    output = metrics.to_uint8(next(metrics.inpaint(generator, real, hole, "cpu", len(images)))[0])
+    return real, hole, composite(output, real, hole)
+
+
+def first_seed(study, dataset, architecture):
+    """The runs of every setup with the first seed."""
+    return [r for r in study.runs() if (r.dataset, r.architecture, r.seed) == (dataset, architecture, study.config.seeds[0])]
+
+
+def comparison(study, dataset, architectures, family=None):
+    """Input, the composite of every setup after its last stage (first seed), truth. Rows: the test images that the last of the
+    architectures fills best, in the middle and worst, by hole L1 averaged over its setups and seeds: nothing is picked by hand.
 
     With several architectures the holes are of one `family`, so that all fill the same; by default the training family.
     """
-    suffix, columns = f"_{family}" if family else "", {}
-    for run in study.runs():
-        if run.dataset == dataset and run.architecture in architectures and run.seed == study.config.seeds[0]:
-            with np.load(run.folder / "samples.npz") as samples:
-                real, mask = samples["real"][:rows], samples[f"mask{suffix}"][:rows]
-                output = samples[f"output{suffix}"][:rows] if family else samples["output"][-1][:rows]
-            name = run.setup if len(architectures) == 1 else f"{run.architecture}\n{run.setup}"
-            columns[name] = composite(output, real, mask)
-    return grid({"input": show_hole(real, mask)} | columns | {"truth": real})
+    picked, columns = tables.ranked(study, dataset, architectures[-1]), {}
+    for architecture in architectures:
+        for run in first_seed(study, dataset, architecture):
+            real, hole, image = filled(run, list(picked.values()), family)
+            columns[run.setup if len(architectures) == 1 else f"{architecture}\n{run.setup}"] = image
+    return grid({"input": show_hole(real, hole)} | columns | {"truth": real}, rows=list(picked), holes=hole)
+
+
+def evolution(runs, images):
+    """Test images with the full-size hole (the rows: every run's `images`), filled by the network after every stage."""
+    stages = range(1, len(runs[0].study.config.mask_widths) + 1)
+    columns = {f"stage {k}": np.concatenate([filled(run, images, stage=k)[2] for run in runs]) for k in stages}
+    real, hole = (np.concatenate(x) for x in zip(*(filled(run, images)[:2] for run in runs), strict=True))
+    rows = [run.setup for run in runs] if len(runs) > 1 else None
+    return grid({"input": show_hole(real, hole)} | columns | {"truth": real}, rows=rows, holes=hole)
 
 
 def coverage(fractions):
@@ -194,6 +242,51 @@ def schedules(setups, schedule):
     return fig
 
 
+def answer(effects, verdicts):
+    """The study's answer at a glance: hole L1 of each setup minus that of fixed, a row per data set and architecture.
+
+    effects: `tables.effects`; ticks are seeds, marks their means. verdicts: the primary rows of `tables.hypotheses`,
+    whose intervals are drawn for progressive. Within the registered margin (shaded) a difference would not matter.
+    """
+    margin = next(h["margin"] for h in stats.registered()[1] if h["role"] == "primary")
+    cells = list(dict.fromkeys(zip(effects.dataset, effects.architecture, strict=True)))
+    others = [s for s in SETUP_COLOURS if s in set(effects.setup)]
+    fig, axis = figure(figsize=(5.6, 0.75 + 0.42 * len(cells)), layout="constrained")
+    axis.axvspan(-margin, margin, color="0.9", zorder=0)
+    axis.axvline(0, color="0.3", lw=0.8)
+    for (*cell, setup), part in effects.groupby(["dataset", "architecture", "setup"], sort=False):
+        y = -cells.index(tuple(cell)) - 0.17 * (others.index(setup) - (len(others) - 1) / 2)
+        look = dict(color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup], ls="")
+        if len(part) > 1:
+            axis.plot(part.effect, [y] * len(part), color="0.2", marker="|", ms=7, ls="", zorder=3)
+        axis.plot(part.effect.mean(), y, ms=8 if setup == "progressive" else 5, **look)
+        found = verdicts[(verdicts.dataset == cell[0]) & (verdicts.architecture == cell[1])]
+        if setup == "progressive" and len(found):
+            axis.plot(found[["ci_low", "ci_high"]].iloc[0], [y, y], color=SETUP_COLOURS[setup], lw=2)
+    for setup in others:
+        axis.plot([], [], label=setup, color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup], ls="")
+    axis.set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
+    axis.set_ylim(-len(cells) + 0.5, 0.5)
+    reach = 1.1 * max(margin, effects.effect.abs().max(), np.nan_to_num(verdicts[["ci_low", "ci_high"]].abs().max().max()))
+    axis.set_xlim(-reach, reach)
+    axis.set_xlabel("hole L1 minus that of fixed:  left is better than fixed,  right is worse")
+    axis.grid(axis="y", visible=False)
+    fig.legend(loc="outside upper center", ncols=len(others), fontsize=8)
+    return fig
+
+
+def _lines(axis, values, setup, **options):
+    """One setup's curve: `values` has a column per seed."""
+    look = {"color": SETUP_COLOURS[setup], "lw": 1.2} | options
+    mean = values.mean(axis=1)
+    if values.shape[1] == 2:
+        axis.plot(values, color=look["color"], lw=0.6, alpha=0.6)
+    if values.shape[1] >= 3:
+        ends = np.array([stats.interval(row) for row in values.to_numpy()])
+        axis.fill_between(mean.index, ends[:, 0], ends[:, 1], color=look["color"], alpha=0.18, lw=0)
+    axis.plot(mean.index, mean, label=setup, **look)
+
+
 def training_curves(histories, terms=tuple(TERM_LABELS)):
     """Logged quantities over the iterations. `histories` is {(setup, seed): DataFrame of history.csv}; stages shaded."""
     terms = [t for t in terms if any(t in h for h in histories.values())]
@@ -201,19 +294,24 @@ def training_curves(histories, terms=tuple(TERM_LABELS)):
     fig, axes = figure(rows, 3, figsize=(8.5, 1.7 * rows), sharex=True, squeeze=False)
     for axis, term in zip(axes.flat, terms, strict=False):
         _shade_stages(axis, next(iter(histories.values())))
-        labelled = set()
-        for (setup, _), history in histories.items():
-            label = None if setup in labelled else setup
-            axis.plot(history.step, history[term], color=SETUP_COLOURS[setup], lw=1.2, label=label)
-            labelled.add(setup)
+        for setup in dict.fromkeys(setup for setup, _ in histories):
+            seeds = {seed: h.set_index("step")[term] for (s, seed), h in histories.items() if s == setup}
+            _lines(axis, pd.DataFrame(seeds), setup)
         axis.set_title(TERM_LABELS.get(term, term))
     for axis in axes.flat[len(terms) :]:
         axis.axis("off")
     for axis in axes[-1]:
         axis.set_xlabel("iteration")
-    axes[0, 0].legend(fontsize=7)
-    fig.tight_layout()
+    _legend(fig, axes[0, 0])
     return fig
+
+
+def _legend(fig, axis):
+    """The setups above all panels, where no curve is."""
+    handles, labels = axis.get_legend_handles_labels()
+    height = fig.get_figheight()
+    fig.tight_layout(rect=(0, 0, 1, 1 - 0.25 / height))
+    fig.legend(handles, labels, loc="upper center", ncols=len(labels), fontsize=8)
 
 
 def _shade_stages(axis, history):
@@ -225,24 +323,23 @@ def _shade_stages(axis, history):
 
 def per_stage(stages, region="hole"):
     """Metrics after every stage (rows: metric) for every mask width (columns). `stages` holds setup, seed and the columns
-    of stages.csv; lines are means over seeds."""
-    metrics, widths = list(METRIC_LABELS), sorted(stages.mask_width.unique())
+    of stages.csv."""
+    names, widths = list(METRIC_LABELS), sorted(stages.mask_width.unique())
     fig, axes = figure(
-        len(metrics), len(widths), figsize=(1 + 2.1 * len(widths), 5.6), sharex=True, sharey="row", squeeze=False
+        len(names), len(widths), figsize=(1 + 2.1 * len(widths), 5.6), sharex=True, sharey="row", squeeze=False
     )
-    for i, metric in enumerate(metrics):
+    for i, metric in enumerate(names):
         for j, width in enumerate(widths):
             part = stages[(stages.mask_width == width) & (stages.region == region)]
             for setup, group in part.groupby("setup", sort=False):
-                mean = group.groupby("stage")[metric].mean()
-                axes[i, j].plot(mean.index, mean, "o-", ms=3, color=SETUP_COLOURS[setup], label=setup)
+                values = group.pivot_table(metric, "stage", "seed")
+                _lines(axes[i, j], values, setup, marker=SETUP_MARKERS[setup], ms=4)
             axes[0, j].set_title(f"{width} px hole")
         axes[i, 0].set_ylabel(METRIC_LABELS[metric])
     for axis in axes[-1]:
         axis.set_xlabel("after stage")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend(fontsize=7)
-    fig.tight_layout()
+    _legend(fig, axes[0, 0])
     return fig
 
 
@@ -270,8 +367,11 @@ def heat_maps(matrix, label="hole L1"):
 class Live:
     """A picture of the training that redraws itself in a notebook: pass it to `train.fit(run, watch=Live())`.
 
-    Drawing takes at most a twentieth of the time.
+    Progress with images/s and time left, losses, and what G makes of the first test images with full-size holes. Drawing takes
+    at most a twentieth of the time.
     """
+
+    SAMPLES = 6
 
     def __init__(self):
         self.handle, self.next_drawing = None, 0.0
@@ -281,13 +381,36 @@ class Live:
         begun = time.monotonic()
         if begun < self.next_drawing and not finished:
             return
-        terms = (*losses.OBJECTIVES[run.architecture].terms[-2:], "adversarial_g", "adversarial_d")
-        fig = training_curves({(run.setup, run.seed): pd.DataFrame(state.history)}, terms[-3:])
-        fig.suptitle(f"{run.name}: trained" if finished else str(bar), fontsize=8, family="monospace")
-        fig.tight_layout()
+        fig = self.draw(run, state, f"{run.name}: trained" if finished else str(bar))
         if self.handle is None:
             self.handle = display(fig, display_id=True)
         else:
             self.handle.update(fig)
         now = time.monotonic()
         self.next_drawing = now + max(1.0, 20 * (now - begun))
+
+    def draw(self, run, state, text):
+        history, terms = pd.DataFrame(state.history), losses.OBJECTIVES[run.architecture].terms
+        fig, axes = figure(2, 3, figsize=(8.5, 3.6), height_ratios=[1, 0.9], layout="constrained")
+        for axis, term in zip(axes[0], (terms[-1], "adversarial_g", "adversarial_d"), strict=True):
+            _shade_stages(axis, history)
+            axis.plot(history.step, history[term], color=SETUP_COLOURS[run.setup], lw=1.2)
+            axis.set(title=TERM_LABELS[term], xlim=(0, run.study.config.steps))
+        for axis in axes[1]:
+            axis.remove()
+        below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
+        pack, device = data.existing(run.study, run.dataset), next(state.G.parameters()).device
+        real = np.array(pack.test[: self.SAMPLES])
+        hole = np.array(pack.test_masks(run.model.mask_family, run.study.config.mask_widths[-1])[: self.SAMPLES])
+        output = metrics.to_uint8(next(metrics.inpaint(state.G, real, hole, device, self.SAMPLES))[0])
+        rows = [show_hole(real, hole), composite(output, real, hole), real]
+        canvas, gap = _tiled([np.stack(image) for image in zip(*rows, strict=True)], len(rows))
+        below.imshow(canvas, interpolation="nearest")
+        below.set_xticks([])
+        size = real.shape[1]
+        below.set_yticks([k * (size + gap) + size / 2 for k in range(3)], ["input", "now", "truth"])
+        below.tick_params(length=0)
+        below.spines[:].set_visible(False)
+        below.grid(False)
+        fig.suptitle(text, fontsize=8, family="monospace")
+        return fig

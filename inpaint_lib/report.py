@@ -32,12 +32,15 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def save_figures(study, figures):
-    """Write figures/<name>.png for `{name: (figure, caption)}` and, last, captions.json, from which the index is built."""
+    """Write figures/<name>.png (twice the size it is shown at) and .pdf for `{name: (figure, caption)}` and, last,
+    captions.json, from which the index is built: {name: {"caption", "width", "height"}}, in CSS pixels."""
     folder, captions = study.report / "figures", {}
     for name, (figure, caption) in figures.items():
-        with runs.replacing(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=140, metadata={"Software": None})
-        captions[name] = caption
+        for suffix, dpi, metadata in ((".png", 192, {"Software": None}), (".pdf", 300, {"CreationDate": None})):
+            with runs.replacing(folder / (name + suffix)) as temporary:
+                figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
+        width, height = (round(96 * inches) for inches in figure.get_size_inches())
+        captions[name] = {"caption": caption, "width": width, "height": height}
     runs.write_json(folder / "captions.json", captions)
 
 
@@ -207,18 +210,24 @@ def notebooks(study):
 
 
 def verdicts(table):
-    """hypotheses.csv as it stands on the first screen: primaries and secondaries, as HTML."""
-    ends = zip(table.ci_low, table.ci_high, strict=True)
-    interval = [f"{low:+.5f} to {high:+.5f}" if pd.notna(low) else "-" for low, high in ends]
+    """hypotheses.csv as it stands on the first screen: {"primary", "secondary"} -> HTML. Primaries are the registered claim in
+    every cell of the study, so without its name and metric."""
     if table.empty:
-        return {"primary": "<p>No pair of setups that a hypothesis names was run.</p>", "secondary": ""}
-    columns = {"ci_low": "interval", "p_value": "p", "n_images": "images", "n_seeds": "seeds"}
+        return {"primary": "", "secondary": ""}
+    ends = zip(table.ci_low, table.ci_high, strict=True)
+    interval = [f"{low:+.4f} to {high:+.4f}" if pd.notna(low) else "-" for low, high in ends]
     role = table.hypothesis.str.partition(": ")
-    table = table.assign(hypothesis=role[2].map(html.escape), ci_low=interval).drop(columns="ci_high").rename(columns=columns)
-    table = table.assign(verdict=[f'<b class="{v}">{v}</b>' for v in table.verdict])
+    table = table.assign(
+        hypothesis=role[2].map(html.escape), ci_low=interval, verdict=[f'<b class="{v}">{v}</b>' for v in table.verdict]
+    )
+    columns = {"hypothesis": "hypothesis", "dataset": "data", "architecture": "architecture", "verdict": "verdict",
+               "metric": "metric", "effect": "effect", "ci_low": "interval", "p_value": "p", "n_seeds": "seeds"}  # fmt: skip
+    table = table[list(columns)].rename(columns=columns)
     show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False,
-                formatters={"effect": "{:+.5f}".format, "p": "{:.3g}".format})  # fmt: skip
-    return {name: table[role[0] == name].to_html(**show) for name in ("primary", "secondary")}
+                formatters={"effect": "{:+.4f}".format, "p": "{:.3g}".format})  # fmt: skip
+    parts = {"primary": table[role[0] == "primary"].drop(columns=["hypothesis", "metric"]),
+             "secondary": table[role[0] == "secondary"]}  # fmt: skip
+    return {name: "" if part.empty else part.to_html(**show) for name, part in parts.items()}
 
 
 def build(study):

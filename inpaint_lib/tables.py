@@ -241,6 +241,14 @@ def bootstrap(study):
     return pd.DataFrame(rows, columns=["dataset", "architecture", "effect", "ci_low", "ci_high", "n_images", "n_groups"])
 
 
+def ranked(study, dataset, architecture):
+    """{"best", "median", "worst"}: the test images an architecture fills so, by hole L1 with full-size holes after the last
+    stage, averaged over its setups and seeds."""
+    setups_run = dict.fromkeys(run.setup for run in study.runs())
+    order = np.argsort(np.mean([_of_images(study, dataset, architecture, setup) for setup in setups_run], 0), kind="stable")
+    return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
+
+
 def _of_images(study, dataset, architecture, setup):
     """Hole L1 of every test image after the last stage with the full-size hole, mean over seeds; None if it was not run."""
     values = []
@@ -250,6 +258,15 @@ def _of_images(study, dataset, architecture, setup):
             last = (table.stage == table.stage.max()) & (table.mask_width == study.config.mask_widths[-1])
             values.append(table[last & (table.region == "hole")].sort_values("image").l1.to_numpy())
     return np.mean(values, 0) if values else None
+
+
+def effects(study, table):
+    """Hole L1 with full-size holes of every run minus that of its twin in the setup fixed: dataset, architecture, setup, seed,
+    effect. Empty without fixed."""
+    rows = final(study, table)[lambda t: (t.region == "hole") & (t.metric == "l1")]
+    wide = rows.pivot_table("value", ["dataset", "architecture", "seed"], "setup", sort=False)
+    wide = wide.sub(wide["fixed"], axis=0).drop(columns="fixed") if "fixed" in wide else wide.iloc[:, :0]
+    return wide.stack().rename("effect").reset_index().dropna()
 
 
 def hypotheses(study, table):

@@ -15,7 +15,6 @@ MICRO = {
     "batch_size": 4,
     "mask_widths": [8, 16],
     "log_every": 3,
-    "sample_images": 4,
     "datasets": ["scenes"],
     "architectures": ["custom"],
     "setups": ["fixed", "progressive"],

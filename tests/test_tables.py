@@ -149,12 +149,12 @@ def test_a_grid_of_one_setup_has_its_table_and_its_page(micro, only):
     assert f"| {only} |" in (study.report / "tables" / "table.md").read_text()
     runs.write_json(study.report / "figures" / "captions.json", {})
     text = report.build(study).read_text()
-    assert "No pair of setups that a hypothesis names was run." in text and only in text
+    assert "No pair of setups that the primary hypothesis names was run." in text and only in text
 
 
 def test_a_name_with_markup_is_shown_as_it_is():
-    row = dict.fromkeys(stats.COLUMNS, 0.0) | {"hypothesis": "primary: a <b> & c", "verdict": "inconclusive", "dataset": "d"}
-    assert "a &lt;b&gt; &amp; c" in report.verdicts(pd.DataFrame([row]))["primary"]
+    row = dict.fromkeys(stats.COLUMNS, 0.0) | {"hypothesis": "secondary: a <b> & c", "verdict": "inconclusive", "dataset": "d"}
+    assert "a &lt;b&gt; &amp; c" in report.verdicts(pd.DataFrame([row]))["secondary"]
 
 
 def test_exposure_counts_full_holes(micro):

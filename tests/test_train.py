@@ -41,8 +41,7 @@ def contents(folder):
         "stages": (folder / "stages.csv").read_bytes(),
     }
     weights = {p.name: {k: v.numpy().tobytes() for k, v in load_file(p).items()} for p in (folder / "stages").iterdir()}
-    with np.load(folder / "samples.npz") as samples:
-        return tables, weights, {k: samples[k].tobytes() for k in samples}
+    return tables, weights
 
 
 @pytest.fixture
