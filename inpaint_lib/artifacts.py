@@ -1,4 +1,4 @@
-"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, samples, result.
+"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, samples, model, result.
 
 All files appear whole or not at all. result.json is written last: it marks the run as finished.
 """
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from . import metrics, models, runs
+from . import card, metrics, models, runs
 from .config import to_dict
 
 
@@ -22,7 +22,8 @@ def save_checkpoint(path, value):
 def files(config):
     """What a finished run's folder holds, relative to it."""
     stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
-    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "samples.npz", "checkpoint.pt", *stages]
+    model = [f"model/{name}" for name in ("model.safetensors", "model.json", "README.md")]
+    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "samples.npz", "checkpoint.pt", *stages, *model]
 
 
 def resume(state, run, settings):
@@ -46,18 +47,31 @@ def resume(state, run, settings):
         changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
         print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
     path.unlink(missing_ok=True)
-    for stale in (folder / "stages").glob("*.safetensors"):
+    for stale in [*(folder / "stages").glob("*.safetensors"), *(folder / "model").glob("*")]:
         stale.unlink()
     runs.write_json(folder / "config.json", settings)
 
 
 def save_stage(run, state, stage, settings):
     """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
-    tensors = {k: v.cpu().contiguous() for k, v in state.G.state_dict().items()}
-    tensors |= {f"discriminator.{k}": v.cpu().contiguous() for k, v in state.D.state_dict().items()}
+    tensors = _tensors(state.G) | {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
     header = {"run": run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(settings)}
     with runs.replacing(run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
         save_file(tensors, temporary, metadata=header)
+
+
+def save_model(folder, generator, description):
+    """model.safetensors, the generator alone with all of `description` in its header; model.json; README.md, the model card."""
+    header = {"settings": json.dumps(description["settings"]), "description": json.dumps(description)}
+    with runs.replacing(folder / "model.safetensors") as temporary:
+        save_file(_tensors(generator), temporary, metadata=header)
+    runs.write_json(folder / "model.json", description)
+    with runs.replacing(folder / "README.md") as temporary:
+        temporary.write_text(card.write(description))
+
+
+def _tensors(network):
+    return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
 
 
 def load_generator(run, stage, device="cpu"):
@@ -69,7 +83,7 @@ def load_generator(run, stage, device="cpu"):
 
 
 def write_tables(run, pack, state):
-    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come."""
+    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
     config, family = run.study.config, run.model.mask_family
     runs.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
     axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
@@ -85,11 +99,12 @@ def write_tables(run, pack, state):
     table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
     table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
     runs.write_csv(run.folder / "stages.csv", table)
+    return table
 
 
 def finish(run, pack, state, settings, device):
     """Write what a finished run leaves behind; result.json last."""
-    write_tables(run, pack, state)
+    table = write_tables(run, pack, state)
     config, n = run.study.config, min(run.study.config.sample_images, len(pack.test))
 
     def outputs(generator, masks):
@@ -101,7 +116,8 @@ def finish(run, pack, state, settings, device):
     earlier = [outputs(load_generator(run, k, device), trained_with) for k in range(1, len(config.mask_widths))]
     by_stage = np.stack([*earlier, outputs(state.G, trained_with)])
     samples = {"real": pack.test[:n], "mask": trained_with, "output": by_stage}
-    for family in models.ARCHITECTURES[run.architecture].MASK_FAMILIES:  # after the last stage, for comparisons
+    families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
+    for family in families:  # after the last stage, for comparisons
         samples[f"mask_{family}"] = pack.test_masks(family, width)[:n]
         samples[f"output_{family}"] = outputs(state.G, samples[f"mask_{family}"])
     with runs.replacing(run.folder / "samples.npz") as temporary:
@@ -120,5 +136,6 @@ def finish(run, pack, state, settings, device):
         "sittings": state.sittings,
         "config": to_dict(config),
     }
+    save_model(run.folder / "model", state.G, card.describe(result, pack.manifest, table, central=families == ("center",)))
     runs.write_json(run.folder / "result.json", result)
     return result
