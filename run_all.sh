@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test [pytest arguments] | lab | bench | compare A B. See --help.
+# Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test [pytest arguments] | lab | bench | compare A B | inpaint PHOTO ... See --help.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
@@ -55,5 +55,6 @@ case "${1:-}" in
     lab) shift; cd "$root"; exec "$python" -m jupyterlab --ip=127.0.0.1 "$@" notebooks ;;
     bench) shift; cd "$root"; exec "$python" benchmarks/training.py "$@" ;;
     compare) shift; exec "$python" -m inpaint_lib.compare "$@" ;;
+    inpaint) shift; exec "$python" -m inpaint_lib.inpaint "$@" ;;
     *) exec "$python" "$root/workflow/study.py" "$@" ;;
 esac

@@ -1,4 +1,4 @@
-"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, result.
+"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, model, result.
 
 All files appear whole or not at all. result.json is written last: it marks the run as finished.
 """
@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from . import metrics, models, runs
+from . import card, metrics, models, runs
 from .config import to_dict
 
 
@@ -21,7 +21,8 @@ def save_checkpoint(path, value):
 def files(config):
     """What a finished run's folder holds, relative to it."""
     stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
-    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages]
+    model = [f"model/{name}" for name in ("model.safetensors", "model.json", "README.md")]
+    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages, *model]
 
 
 def resume(state, run, settings):
@@ -45,18 +46,31 @@ def resume(state, run, settings):
         changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
         print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
     path.unlink(missing_ok=True)
-    for stale in (folder / "stages").glob("*.safetensors"):
+    for stale in [*(folder / "stages").glob("*.safetensors"), *(folder / "model").glob("*")]:
         stale.unlink()
     runs.write_json(folder / "config.json", settings)
 
 
 def save_stage(run, state, stage, settings):
     """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
-    tensors = {k: v.cpu().contiguous() for k, v in state.G.state_dict().items()}
-    tensors |= {f"discriminator.{k}": v.cpu().contiguous() for k, v in state.D.state_dict().items()}
+    tensors = _tensors(state.G) | {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
     header = {"run": run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(settings)}
     with runs.replacing(run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
         save_file(tensors, temporary, metadata=header)
+
+
+def save_model(folder, generator, description):
+    """model.safetensors, the generator alone with all of `description` in its header; model.json; README.md, the model card."""
+    header = {"settings": json.dumps(description["settings"]), "description": json.dumps(description)}
+    with runs.replacing(folder / "model.safetensors") as temporary:
+        save_file(_tensors(generator), temporary, metadata=header)
+    runs.write_json(folder / "model.json", description)
+    with runs.replacing(folder / "README.md") as temporary:
+        temporary.write_text(card.write(description))
+
+
+def _tensors(network):
+    return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
 
 
 def load_generator(run, stage, device="cpu"):
@@ -68,7 +82,7 @@ def load_generator(run, stage, device="cpu"):
 
 
 def write_tables(run, pack, state):
-    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come."""
+    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
     config, family = run.study.config, run.model.mask_family
     runs.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
     axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
@@ -84,11 +98,13 @@ def write_tables(run, pack, state):
     table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
     table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
     runs.write_csv(run.folder / "stages.csv", table)
+    return table
 
 
 def finish(run, pack, state, settings, device):
     """Write what a finished run leaves behind; result.json last."""
-    write_tables(run, pack, state)
+    table = write_tables(run, pack, state)
+    central = models.ARCHITECTURES[run.architecture].MASK_FAMILIES == ("center",)
     result = {
         "run": run.name,
         "settings": settings,
@@ -103,5 +119,6 @@ def finish(run, pack, state, settings, device):
         "sittings": state.sittings,
         "config": to_dict(run.study.config),
     }
+    save_model(run.folder / "model", state.G, card.describe(result, pack.manifest, table, central))
     runs.write_json(run.folder / "result.json", result)
     return result

@@ -1,5 +1,6 @@
 """One image file, of whatever kind, as one square of RGB pixels, or the reason why it cannot be used."""
 
+import contextlib
 import math
 import os
 import stat
@@ -33,6 +34,13 @@ def read(source, size):
 
     Raises Unusable for everything else, images under a quarter of `size` and decompression bombs (179 megapixels) included.
     """
+    with opened(source) as image:
+        return _square(image, size)
+
+
+@contextlib.contextmanager
+def opened(source):
+    """The image in a path or a binary file, not yet decoded. What decoding raises in the `with` block becomes Unusable."""
     try:
         if not hasattr(source, "read"):
             status = os.stat(source)
@@ -41,7 +49,7 @@ def read(source, size):
             if not status.st_size:
                 raise Unusable("empty")
         with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
-            return _square(image, size)
+            yield image
     except Unusable:
         raise
     except UnidentifiedImageError:

@@ -2,8 +2,8 @@
 
 `fit(run)` trains until the budget is spent, whatever was done before: a finished run is returned as it is, an interrupted one
 goes on from its checkpoint and ends with the same bytes as if it had never stopped (CPU, float32). It writes, in the run's
-folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.csv.gz, checkpoint.pt and, last
-of all, result.json: a run is finished if and only if result.json names the run's settings.
+folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.csv.gz, checkpoint.pt,
+model/ (card.py) and, last of all, result.json: a run is finished if and only if result.json names the run's settings.
 """
 
 import io

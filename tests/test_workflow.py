@@ -176,6 +176,7 @@ def test_help_lists_profiles_and_options(tmp_path):
         "--only",
         "--dry-run",
         "compare A B",
+        "inpaint PHOTO",
     ):
         assert word in out
 

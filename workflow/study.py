@@ -30,7 +30,8 @@ def arguments(argv):
         "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
         "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n"
         "  run_all.sh bench [--quick]           training speed against a textbook loop, on this machine: 10 minutes (2)\n"
-        "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n\n"
+        "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n"
+        "  run_all.sh inpaint PHOTO (--mask MASK | --box x,y,w,h) --weights RUN -o OUT.png   fill holes in your own photos\n\n"
         "one's own images: run_all.sh smoke --datasets folder --data-root DIR\n\n"
         "environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_OUTPUT=DIR writes runs/ and\n"
         "reports/ there instead of here.",
