@@ -15,8 +15,10 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -96,6 +98,32 @@ def locked(folder, name=".lock"):
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def interrupts_kept():
+    """Yield an event that a first Ctrl-C sets instead of raising KeyboardInterrupt anywhere; a second one raises it at once.
+
+    An interrupt that nobody has answered by the end is raised then. Outside the main thread, or where Ctrl-C means something
+    else, nothing changes.
+    """
+    event, usual = threading.Event(), signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield event
+        return
+
+    def keep(signum, frame):
+        if event.is_set():
+            usual(signum, frame)
+        event.set()
+
+    signal.signal(signal.SIGINT, keep)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if event.is_set():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

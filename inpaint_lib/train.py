@@ -107,14 +107,15 @@ def fit(run, watch=None):
     """Train one run to its end and return its result (the content of result.json).
 
     `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
-    Raises NonFiniteError, naming the loss term; config errors are raised before anything is written.
+    Raises NonFiniteError, naming the loss term; config errors are raised before anything is written. Ctrl-C, or a notebook's
+    stop button, saves a checkpoint at the next log point and raises KeyboardInterrupt; a second one raises at once.
     """
     pack = data.prepare(run.study, run.dataset)
-    with runs.locked(run.folder):
-        return finished(run, pack) or _fit(run, pack, settings_of(run, pack), watch)
+    with runs.locked(run.folder), runs.interrupts_kept() as interrupted:
+        return finished(run, pack) or _fit(run, pack, settings_of(run, pack), watch, interrupted)
 
 
-def _fit(run, pack, settings, watch):
+def _fit(run, pack, settings, watch, interrupted):
     config, folder = run.study.config, run.folder
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -180,13 +181,17 @@ def _fit(run, pack, settings, watch):
             state.evaluations.append(_evaluate(run, pack, state, device))
             if state.step < config.steps:  # the last stage's are written by finish
                 artifacts.write_tables(run, pack, state)
-        if boundary or now - last_save > config.checkpoint_seconds:
+        stopping = interrupted.is_set()  # here, because from a log point a run goes on to the same bytes
+        if boundary or stopping or now - last_save > config.checkpoint_seconds:
             _check_weights(state)
             state.seconds = clock + time.monotonic()
             artifacts.save_checkpoint(folder / "checkpoint.pt", {"settings": settings, "state": state.state_dict()})
             last_save = time.monotonic()
         if watch:
             watch(run, state, bar)
+        if stopping:
+            bar.close()
+            raise KeyboardInterrupt(f"{run.name} is saved at step {state.step} of {config.steps}; run it again to go on")
         started = time.monotonic()
 
     bar.close()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,39 @@ def test_a_killed_run_equals_an_uninterrupted_one(reference, micro, run_of):
     child.wait()
     train.fit(run, quiet)
     assert contents(run.folder) == reference
+
+
+@pytest.mark.parametrize("step", [3, 8, 16])
+def test_an_interrupted_run_is_saved_at_once_and_goes_on_to_the_same_bytes(reference, micro, run_of, step):
+    run = run_of(micro(checkpoint_seconds=1000))
+
+    def press_stop(run, state, bar):
+        if state.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(run, press_stop)
+    saved = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["step"]
+    assert saved == min(16, {3: 6, 8: 9, 16: 16}[step]), "the next log point"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train.fit(run, quiet)  # the lock is free
+    assert contents(run.folder) == reference
+
+
+def test_a_second_interrupt_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), runs.interrupts_kept() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second interrupt was kept")
+
+
+def test_an_interrupt_nobody_answered_is_raised_at_the_end_and_other_threads_are_left_alone():
+    with pytest.raises(KeyboardInterrupt), runs.interrupts_kept():
+        signal.raise_signal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: runs.interrupts_kept().__enter__()).result()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("architecture", ["context_encoder", "free_form"])
