@@ -269,7 +269,7 @@ def answer(effects, verdicts):
     axis.set_ylim(-len(cells) + 0.5, 0.5)
     reach = 1.1 * max(margin, effects.effect.abs().max(), np.nan_to_num(verdicts[["ci_low", "ci_high"]].abs().max().max()))
     axis.set_xlim(-reach, reach)
-    axis.set_xlabel("hole L1 minus that of fixed:  left is better than fixed,  right is worse")
+    axis.set_xlabel("hole L1 minus that of fixed (left: better than fixed)")
     axis.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=len(others), fontsize=8)
     return fig
@@ -394,7 +394,7 @@ class Live:
         fig, axes = figure(2, 3, figsize=(8.5, 3.6), height_ratios=[1, 0.9], layout="constrained")
         for axis, term in zip(axes[0], (terms[-1], "adversarial_g", "adversarial_d"), strict=True):
             _shade_stages(axis, history)
-            axis.plot(history.step, history[term], color=SETUP_COLOURS[run.setup], lw=1.2)
+            axis.plot(history.step, history[term], ".-", color=SETUP_COLOURS[run.setup], lw=1.2, ms=3)
             axis.set(title=TERM_LABELS[term], xlim=(0, run.study.config.steps))
         for axis in axes[1]:
             axis.remove()

@@ -2,7 +2,6 @@
 
 import html
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -28,7 +27,6 @@ FIXED_CHOICES = [
     ("evaluation", "frozen masks; training family and every width after every stage, all families at the end; float32"),
     ("statistics", "the unit is the training seed; fewer than three seeds: no verdict"),
 ]
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def save_figures(study, figures):
@@ -116,13 +114,12 @@ def _plain(value):
 
 
 def identity(run, siblings):
-    """What a run's numbers come from, as HTML: configuration, commit, data and mask hash, device, wall time."""
+    """What a run's numbers come from, for its page: configuration, commit, data and mask hash, device, wall time."""
     result = runs.read_json(run.folder / "result.json")
     manifest = runs.read_json(run.study.data_folder(run.dataset) / "manifest.json")
     family, width = run.model.mask_family, run.study.config.mask_widths[-1]
     masks = manifest["masks"][f"{family}_{width}"]
     rows = {
-        "run": result["run"],
         "configuration": runs.text_sha256(json.dumps(result["settings"], sort_keys=True))[:16],
         "commit": result["provenance"]["commit"],
         "data": ", ".join(f"{name} {entry['sha256'][:16]}" for name, entry in manifest["files"].items()),
@@ -131,13 +128,8 @@ def identity(run, siblings):
         "wall time of training": f"{result['seconds']:.0f} s",
         "versions": ", ".join(f"{name} {version}" for name, version in result["provenance"]["versions"].items()),
     }
-    cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
-    seeds = " ".join(f'<a href="{page_of(r)}">seed {r.seed}</a>' for r in siblings)
-    settings = html.escape(json.dumps(result["settings"], indent=1))
-    return (
-        f'<table style="margin:0 2em;text-align:left">{cells}</table><p style="margin:1em 2em">This cell: {seeds}</p>'
-        f'<details style="margin:0 2em"><summary>configuration</summary><pre>{settings}</pre></details>'
-    )
+    return {"run": result["run"], "rows": rows.items(), "seeds": [(r.seed, page_of(r)) for r in siblings],
+            "settings": json.dumps(result["settings"], indent=1)}  # fmt: skip
 
 
 def cost(study, results):
@@ -162,23 +154,13 @@ def page_of(run):
     return f"{run.name.replace('/', '_')}.html"
 
 
-def convert(notebook, page, home, head=""):
-    """An executed notebook as a self-contained HTML page with a link back to `home`, under it `head`."""
+def convert(notebook, page, title, about=None, neighbours=()):
+    """An executed notebook as a self-contained HTML page in the report's style: `about` as `identity` gives it, `neighbours`
+    (label, (title, page)) pairs to link to."""
     import nbconvert  # here, because it takes seconds that a notebook need not spend
     import nbformat
-    from traitlets.config import Config
+    from pygments.formatters import HtmlFormatter
 
-    c = Config()
-    for name in (
-        "mathjax_url",
-        "require_js_url",
-        "jquery_url",
-        "mermaid_js_url",
-        "widget_renderer_url",
-        "jupyter_widgets_base_url",
-    ):
-        setattr(c.HTMLExporter, name, "")
-    c.HTMLExporter.embed_images = True
     node = nbformat.read(notebook, as_version=4)
     node.metadata.pop("widgets", None)
     for cell in node.cells:  # a widget needs a kernel; the static figure beside it stays
@@ -187,24 +169,27 @@ def convert(notebook, page, home, head=""):
         ]
         if cell.cell_type != "code":
             del cell["outputs"]
-    text, _ = nbconvert.HTMLExporter(config=c).from_notebook_node(node, resources={"metadata": {"name": page.stem}})
-    text = re.sub(r'<script type="module">(?:(?!</script>).)*mermaid(?:(?!</script>).)*</script>', "", text, flags=re.S)
-    text = re.sub(r'<script src=""></script>', "", text)
-    back = f'<p style="margin:1em 2em"><a href="{home}">&larr; back to the report</a></p>{head}'
-    text = re.sub(r"(<body[^>]*>)", lambda m: m.group(1) + back, text, count=1)
+    body, _ = nbconvert.HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(node)
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    _render(page, "notebook", title=title, body=body, about=about, neighbours=neighbours, light=light, dark=dark)
+
+
+def _render(page, template, **values):
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     with runs.replacing(page) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(environment.get_template(f"{template}.html.j2").render(**values))
 
 
 def notebooks(study):
-    """The executed notebooks as (title, path, page name, what stands above it)."""
-    found = [(f"Data: {d}", study.data_folder(d) / "notebook.ipynb", f"data_{d}.html", "") for d in study.config.datasets]
+    """The executed notebooks as (title, path, page name, identity of a run or None)."""
+    found = [(f"Data: {d}", study.data_folder(d) / "notebook.ipynb", f"data_{d}.html", None) for d in study.config.datasets]
     for run in study.runs():
         same = [r for r in study.runs() if (r.dataset, r.architecture, r.setup) == (run.dataset, run.architecture, run.setup)]
         found.append((f"Training: {run.name}", run.folder / "notebook.ipynb", page_of(run), identity(run, same)))
     found += [
-        ("Metrics", study.folder / "metrics.ipynb", "metrics.html", ""),
-        ("Figures", study.folder / "figures.ipynb", "figures.html", ""),
+        ("Metrics", study.folder / "metrics.ipynb", "metrics.html", None),
+        ("Figures", study.folder / "figures.ipynb", "figures.html", None),
     ]
     return [item for item in found if item[1].is_file()]
 
@@ -235,8 +220,9 @@ def build(study):
     folder, config = study.report / "tables", study.config
     results, fillings = pd.read_csv(folder / "results.csv", dtype={"seed": int}), pd.read_csv(folder / "baselines.csv")
     pages = notebooks(study)
-    for _, path, page, head in pages:
-        convert(path, study.report / "notebooks" / page, "../index.html", head)
+    for k, (title, path, page, about) in enumerate(pages):
+        beside = [(label, pages[n][:3:2]) for label, n in (("previous", k - 1), ("next", k + 1)) if 0 <= n < len(pages)]
+        convert(path, study.report / "notebooks" / page, title, about, beside)
     made = {page for _, _, page, _ in pages}
     results_of = {run.name: runs.read_json(run.folder / "result.json") for run in study.runs()}
     manifests = {d: runs.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
@@ -257,8 +243,9 @@ def build(study):
     costs, parts = cost(study, results_of)
     last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
     matrix = tables.generalisation(study, results, fillings)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text()).render(
+    _render(
+        study.report / "index.html",
+        "report",
         study=study,
         notes=tables.notes(study),
         verdicts=verdicts(table_of_verdicts),
@@ -282,8 +269,6 @@ def build(study):
         cost=costs.to_html(index=False, border=0, float_format="%.3g"),
         parts=parts,
     )
-    with runs.replacing(study.report / "index.html") as temporary:
-        temporary.write_text(page)
     return study.report / "index.html"
 
 
