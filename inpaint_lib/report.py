@@ -163,12 +163,16 @@ def convert(notebook, page, title, about=None, neighbours=()):
 
     node = nbformat.read(notebook, as_version=4)
     node.metadata.pop("widgets", None)
-    for cell in node.cells:  # a widget needs a kernel; the static figure beside it stays
-        cell["outputs"] = [
-            o for o in cell.get("outputs", []) if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
-        ]
+    section = title
+    for cell in node.cells:
         if cell.cell_type != "code":
-            del cell["outputs"]
+            section = ([line.strip("# ") for line in cell.source.splitlines() if line.startswith("#")] or [section])[-1]
+            continue
+        # a widget needs a kernel; the static figure beside it stays
+        cell.outputs = [o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})]
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": f"figure: {section}"}
     body, _ = nbconvert.HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(node)
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
     _render(page, "notebook", title=title, body=body, about=about, neighbours=neighbours, light=light, dark=dark)

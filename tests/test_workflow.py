@@ -66,6 +66,33 @@ def test_a_run_folder_holds_what_the_readme_says(study):
     }  # fmt: skip
 
 
+SECTIONS = ("results", "dynamics", "heat", "pictures", "cost", "choices", "notebooks", "provenance")
+
+
+def test_pages_need_no_script_are_small_and_describe_every_picture(study):
+    report = study[0] / "reports" / "smoke"
+    assert (report / "index.html").stat().st_size < 3e6
+    for page in report.rglob("*.html"):
+        text = page.read_text()
+        assert "<script" not in text and "prefers-color-scheme: dark" in text and "@media print" in text
+        pictures = re.findall(r"<img [^>]*>", text)
+        assert pictures and all(re.search(r'alt="(?!No description)[^"]{8,}"', p) for p in pictures), page.name
+
+
+def test_every_figure_is_there_as_vectors_and_every_page_leads_back(study):
+    report = study[0] / "reports" / "smoke"
+    names = set(json.loads((report / "figures" / "captions.json").read_text()))
+    kinds = ("answer", "schedules", "stages_scenes_custom", "curves_scenes_custom", "heat_scenes_custom", "grid_scenes_custom",
+             "evolution_scenes_custom", "masks_scenes")  # fmt: skip
+    assert names == set(kinds)
+    files = {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")}
+    assert {p.name for p in (report / "figures").iterdir()} == {"captions.json"} | files
+    text = (report / "index.html").read_text()
+    assert all(f'<figure id="{n}">' in text and f'href="figures/{n}.pdf"' in text for n in names)
+    pages = list((report / "notebooks").iterdir())
+    assert all('href="../index.html#notebooks"' in page.read_text() for page in pages)
+
+
 def test_pages_load_nothing_from_outside_and_every_link_leads_somewhere(study):
     report = study[0] / "reports" / "smoke"
     pages = sorted(report.rglob("*.html"))
@@ -100,14 +127,16 @@ def test_the_index_warns_of_what_is_a_stand_in(study):
 def test_the_first_screen_is_the_verdict_and_every_cell_leads_to_its_run(study):
     report = study[0] / "reports" / "smoke"
     text = (report / "index.html").read_text()
-    assert text.index("The registered hypotheses") < text.index(">inconclusive<") < text.index("<h2>Result</h2>")
+    order = ["<h1", ">inconclusive<", 'id="answer"', *(f'id="{name}"' for name in SECTIONS)]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
     table = text[text.index("<h3>scenes, custom</h3>") :]
     row = re.search(r"<th>progressive</th>(.*?)</tr>", table, re.S)[1]
     links = re.findall(r'<td><a href="(notebooks/[^"]+)">', row)
     assert len(links) == row.count("<td>") and set(links) == {"notebooks/scenes_custom_progressive_seed0.html"}
     page = (report / links[0]).read_text()
     masks = json.loads((study[0] / "runs/smoke/scenes/data/manifest.json").read_text())["masks"]["square_16"]["sha256"]
-    for words in ("<th>configuration</th>", "<th>commit</th>", "<th>device</th>", "<th>wall time of training</th>", masks[:16]):
+    for words in ("configuration</th>", "commit</th>", "device</th>", "wall time of training</th>", masks[:16]):
         assert words in page
     differs = text[text.index("What differs from the paper") :]
     for key, here in (("image_size", "32"), ("datasets", "scenes"), ("perceptual_weights", "random")):
