@@ -6,7 +6,7 @@ The textbook loop is what tutorials do: eager float32, plain Adam, a DataLoader 
 on real and on fake apart and not frozen for G, `.item()` on every loss. Networks, losses and data are the same. Every variant
 lives in a process of its own, since memory settings are a process's, and they take turns.
 
-Cases: 64 px at the narrow widths of `small`, batch 16; 128 px at the full widths of `paper`, batch 8 (64 on CUDA), perceptual
+Cases: 64 px at the narrow widths of `small`, batch 16; 128 px at the full widths of `paper`, batch 8 (custom 4; CUDA 64), perceptual
 loss on a full-width VGG with random weights. Writes reports/benchmarks/training_<device>.md and .json.
 """
 
@@ -30,8 +30,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or the profiler complains of a
 import torch
 
 from inpaint_lib import config as configuration
-from inpaint_lib import faces, feed, losses, masks, models, runs, setups, train
-from inpaint_lib.step import Levers, Step, choose_levers
+from inpaint_lib import estimate, faces, losses, masks, models, runs
+from inpaint_lib.step import Levers, choose_levers
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 64
@@ -51,7 +51,7 @@ def case_of(size, architecture, device):
     overrides = {"datasets": ["faces"], "image_size": size, "perceptual_weights": "random", "train_images": IMAGES,
                  "architectures": [architecture], "device": device, "threads": torch.get_num_threads()}  # fmt: skip
     if size == 128 and device == "cpu":
-        overrides |= {"batch_size": 8}
+        overrides |= {"batch_size": 4 if architecture == "custom" else 8}  # a step of custom takes ten seconds as it is
     study = runs.Study("bench", configuration.load(CASES[size, architecture], overrides))
     return runs.Run(study, "faces", architecture, "progressive", 0)
 
@@ -92,10 +92,14 @@ def textbook_step(G, D, opt_g, opt_d, objective, perceptual, weights, options, r
     return {name: value.item() for name, value in logged.items()}
 
 
+def made_up(run):
+    return faces.draw(range(IMAGES), run.study.config.image_size, 0)
+
+
 def prepared(run, device):
     """Images, objective and perceptual network of a case."""
     config, objective = run.study.config, losses.OBJECTIVES[run.architecture]
-    images = torch.from_numpy(faces.draw(range(IMAGES), config.image_size, 0))
+    images = torch.from_numpy(made_up(run))
     perceptual = None
     if "perceptual" in objective.terms:
         perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
@@ -120,22 +124,6 @@ def textbook(run, device):
     return step
 
 
-def ours(run, device, levers):
-    """The same for the library's step."""
-    config = run.study.config
-    images, objective, perceptual = prepared(run, device)
-    state = train._start(run, device, levers)
-    fast = Step(run, state, objective, perceptual, device, levers)
-    fed = feed.batches(images, 0, range(2**20), config.batch_size, device, "resident")
-    phase = setups.Phase(0, config.image_size // 2, 1.0, 1.0)
-
-    def step():
-        fast(next(fed), train.hole_variates(run, fast.done), phase)
-
-    step.read = fast.read
-    return step
-
-
 def serve(pipe, size, architecture, device, variant):
     """A process: answers each number of seconds with (steps, seconds) it trained."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -146,7 +134,7 @@ def serve(pipe, size, architecture, device, variant):
         step = textbook(run, place)
     else:
         off = {} if variant == "ours" else {"precision": torch.float32} if variant == "precision" else {variant: False}
-        step = ours(run, place, Levers(**vars(levers) | off))
+        step = estimate.stepper(run, place, Levers(**vars(levers) | off), made_up(run))
 
     def wait():
         torch.cuda.synchronize() if device == "cuda" else None
@@ -161,9 +149,9 @@ def serve(pipe, size, architecture, device, variant):
     while (seconds := pipe.recv()) is not None:
         if seconds == "profile":
             if device == "cuda":  # without the levers that hide which operator a kernel is of
-                step = ours(run, place, Levers(**vars(levers) | {"compile": False, "cuda_graph": False}))
+                step = estimate.stepper(run, place, Levers(**vars(levers) | {"compile": False, "cuda_graph": False}))
                 step()
-                step.read()
+                step.fast.read()
             pipe.send(profile(step, device))
             continue
         steps, begun = 0, time.perf_counter()
@@ -174,7 +162,7 @@ def serve(pipe, size, architecture, device, variant):
                 continue
             wait()
         if variant != "textbook":
-            step.read()
+            step.fast.read()
         wait()
         elapsed = time.perf_counter() - begun
         pipe.send((steps, elapsed, runs.peak_memory(place)["device" if device == "cuda" else "host"]))
@@ -190,7 +178,7 @@ def profile(step, device):
     with torch.profiler.profile(activities=activities) as found:
         begun = time.perf_counter()
         step()
-        step.read()
+        step.fast.read()
         elapsed = 1e6 * (time.perf_counter() - begun)
     shares = dict.fromkeys(KINDS, 0.0)
     for event in found.key_averages():
@@ -405,7 +393,7 @@ def main(argv):
     result = {
         "device": name_of(args.device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "quick": args.quick,
         "peaks": peaks(args.device), "activations_gib": {a: activations(a) for a in models.ARCHITECTURES},
-        "startup": startup(1 if args.quick else 3), "cases": cases, "paper_hours": paper_cost(cases),
+        "startup": startup(1 if args.quick else 2), "cases": cases, "paper_hours": paper_cost(cases),
         "geometric_mean": math.exp(statistics.mean(math.log(c["speedup"]) for c in cases)),
     }  # fmt: skip
     folder = ROOT / "reports" / "benchmarks"

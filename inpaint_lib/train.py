@@ -125,7 +125,7 @@ def _fit(run, pack, settings, watch, interrupted):
     if "perceptual" in objective.terms:
         perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
     schedule = setups.Schedule(config.steps, config.mask_widths, run.seed)
-    state = _start(run, device, levers)
+    state = start(run, device, levers)
     artifacts.resume(state, run, settings)
 
     loading = feed.choose_loading(config.loading, pack.train.nbytes, device)
@@ -221,7 +221,7 @@ def _mask_rng(run, step):
     return rng.keyed(run.seed, "masks", step)
 
 
-def _start(run, device, levers):
+def start(run, device, levers):
     """Networks and optimisers at step 0; the initial weights depend on the seed alone."""
     config, model = run.study.config, run.model
     G, D = (n.to(device) for n in models.create(run.architecture, config.image_size, run.seed, **model.widths))

@@ -36,7 +36,7 @@ def make(run, levers=PLAIN, device=CPU):
     objective, perceptual = losses.OBJECTIVES[run.architecture], None
     if "perceptual" in objective.terms:
         perceptual = losses.Perceptual("random", run.study.config.perceptual_width).to(device)
-    return step.Step(run, train._start(run, device, levers), objective, perceptual, device, levers)
+    return step.Step(run, train.start(run, device, levers), objective, perceptual, device, levers)
 
 
 def batches(run, steps, seed=0):

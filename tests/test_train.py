@@ -149,9 +149,9 @@ def test_setups_share_initial_weights(micro):
     for first, *others in runs_of.values():
         assert len(others) == len(setups.SETUPS) - 1
         plain = step.Levers(torch.float32)
-        reference = train._start(first, torch.device("cpu"), plain)
+        reference = train.start(first, torch.device("cpu"), plain)
         for run in others:
-            state = train._start(run, torch.device("cpu"), plain)
+            state = train.start(run, torch.device("cpu"), plain)
             for name in ("G", "D"):
                 weights = getattr(state, name).state_dict()
                 assert all(torch.equal(v, weights[k]) for k, v in getattr(reference, name).state_dict().items())

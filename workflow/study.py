@@ -48,6 +48,8 @@ def arguments(argv):
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
     parser.add_argument("--only", choices=("tables", "report"), help="rebuild these from runs/ alone, in seconds")
+    parser.add_argument("--estimate", action="store_true",
+                        help="time some steps here, print hours, disk and memory of every run, and do no more")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
     return parser.parse_args(argv)
 
@@ -182,6 +184,11 @@ def main(argv):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
         study = runs.open_study(args.profile, overrides)
         stats.registered(measures=evaluate.MEASURES)
+        if args.estimate:
+            from inpaint_lib import estimate
+
+            print(estimate.as_text(study, *estimate.estimate(study)))
+            return 0
         if args.download and not args.dry_run:
             fetch(study.config)
         if args.only:

@@ -1,0 +1,148 @@
+"""What a study will cost on this device, before anything is spent: some steps timed per architecture, the rest reckoned.
+
+    ./run_all.sh PROFILE --estimate
+
+Training: whole steps on made-up images, after warm-up. Evaluation: a batch filled and measured, times the images, stages, mask
+families and widths there will be. Disk: the sizes of what a run leaves. Every architecture is tried in a process of its own, so
+peak memory is its own. Nothing is written. Not counted: preparing data, start-up, notebooks, baselines (minutes).
+"""
+
+import multiprocessing
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import evaluate, feed, fid, losses, masks, metrics, models, runs, setups, train
+from .step import Step, choose_levers
+
+SECONDS, IMAGES = 5.0, 256  # of timed training; made-up images
+ROW_BYTES = 20  # of per_image.csv.gz
+
+
+def stepper(run, device, levers, images=None):
+    """A function that trains `run`'s networks by one step, full-size holes; `.fast` is its Step. The perceptual network has
+    random weights, which cost the same. images (N,H,W,3) uint8, made up by default."""
+    config, objective = run.study.config, losses.OBJECTIVES[run.architecture]
+    perceptual = None
+    if "perceptual" in objective.terms:
+        perceptual = losses.Perceptual("random", config.perceptual_width).to(device)
+    if images is None:
+        images = _made_up(IMAGES, config.image_size)
+    fast = Step(run, train.start(run, device, levers), objective, perceptual, device, levers)
+    fed = feed.batches(torch.from_numpy(images), run.seed, range(2**31), config.batch_size, device, "resident")
+    phase = setups.Phase(len(config.mask_widths) - 1, config.mask_widths[-1], 1.0, 1.0)
+
+    def step():
+        fast(next(fed), train.hole_variates(run, fast.done), phase)
+
+    step.fast = fast
+    return step
+
+
+def _made_up(n, size):
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
+
+
+def probe(run):
+    """Cost of one run: {"images_per_second", "training_s", "evaluation_s", "disk", "host", "device" (bytes, None on a CPU)}."""
+    config, device = run.study.config, train.choose_device(run.study.config.device)
+    torch.set_num_threads(config.threads)
+    step = stepper(run, device, choose_levers(config, device))
+    fast = step.fast
+    for _ in range(4):  # past compilation and capture
+        step()
+    fast.read()
+    begun, steps = time.perf_counter(), 0
+    while steps < 2 or time.perf_counter() - begun < SECONDS:
+        for _ in range(min(config.log_every, 1 + steps)):
+            step()
+            steps += 1
+        fast.read()  # waits for the device
+    rate = steps * config.batch_size / (time.perf_counter() - begun)
+    return {
+        "images_per_second": rate,
+        "training_s": config.total_images / rate,
+        "evaluation_s": _evaluation(run, fast.state.G, device),
+        "disk": _disk(run, fast.state),
+        **runs.peak_memory(device),
+    }
+
+
+def _evaluation(run, G, device):
+    """Seconds of all evaluations of a run."""
+    config = run.study.config
+    n, batch = config.test_images, config.evaluation_batch
+    stages = widths = len(config.mask_widths)
+    images = _made_up(min(batch, n), config.image_size)
+    holes = masks.frozen(run.model.mask_family, len(images), config.mask_widths[-1], config.image_size, 0)
+    families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
+    extractor = evaluate.tools(config).extractor
+
+    def seconds(work):  # per image
+        work()
+        begun = time.perf_counter()
+        work()
+        return (time.perf_counter() - begun) / len(images)
+
+    plain = seconds(lambda: metrics.evaluate(G, images, holes, device, batch))
+    whole = seconds(lambda: evaluate.measure(metrics.inpaint(G, images, holes, device, batch)))
+    features = seconds(lambda: fid.features(extractor, images, batch)) if extractor else 0.0
+    between = stages - 1 if extractor and config.fid_stages == "all" else 0  # stages with FID beside the last
+    during = plain * n * widths * stages
+    after = n * widths * (whole * len(families) + features + between * (whole + features)) + 2 * n * plain
+    return during + after
+
+
+def _disk(run, state):
+    """Bytes that a finished run leaves: weights of every stage, the model, a checkpoint with Adam's two moments, tables."""
+    config = run.study.config
+    G, D = (sum(t.nbytes for t in network.state_dict().values()) for network in (state.G, state.D))
+    stages = len(config.mask_widths)
+    rows = stages * len(config.mask_widths) * config.test_images * len(metrics.REGIONS)
+    return (stages + 3) * (G + D) + G + ROW_BYTES * rows
+
+
+def estimate(study):
+    """(a frame with a row per architecture, {what: value} of the whole grid). Raises ValueError for a device that is not
+    here."""
+    config, found = study.config, []
+    train.choose_device(config.device)
+    for architecture in config.architectures:
+        run = next(r for r in study.runs() if r.architecture == architecture)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            cost = pool.apply(probe, (run,))
+        n = sum(r.architecture == architecture for r in study.runs())
+        found.append({"architecture": architecture, "runs": n} | cost)
+    frame = pd.DataFrame(found)
+    hours = (frame.training_s + frame.evaluation_s) / 3600
+    pack = (config.train_images + config.test_images) * 3 * config.image_size**2
+    shown = pd.DataFrame({
+        "architecture": frame.architecture, "runs": frame.runs, "images/s": frame.images_per_second,
+        "training (h)": frame.training_s / 3600, "evaluation (h)": frame.evaluation_s / 3600, "run (h)": hours,
+        "disk (GiB)": frame.disk / 2**30, "host memory (GiB)": frame.host / 2**30,
+        "device memory (GiB)": frame.device.astype(float) / 2**30,
+    })  # fmt: skip
+    whole = {
+        "runs": len(study.runs()),
+        "hours": float((hours * frame.runs).sum()),
+        "disk": int((frame.disk * frame.runs).sum() + len(config.datasets) * pack),
+    }
+    return shown.dropna(axis=1, how="all"), whole
+
+
+def as_text(study, frame, whole):
+    config, device = study.config, train.choose_device(study.config.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {config.threads} thread(s) a run"
+    lines = [
+        f"profile {study.profile} on {name}; a run: {config.total_images:,} images; one architecture measured at a time",
+        "",
+        frame.to_string(index=False, float_format="{:.3g}".format),
+        "",
+        f"{whole['runs']} runs: {whole['hours']:.3g} hours one after another; {config.jobs} at a time, if they do not slow "
+        f"each other down, {whole['hours'] / config.jobs:.3g}. Disk: {whole['disk'] / 2**30:.3g} GiB, packed data included.",
+        "Not counted: preparing data, start-up, notebooks, fillings without training. Up to "
+        f"{config.train_images:,} training and {config.test_images:,} test images are assumed.",
+    ]
+    return "\n".join(lines)
