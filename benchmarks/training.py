@@ -6,8 +6,8 @@ The textbook loop is what tutorials do: eager float32, plain Adam, a DataLoader 
 on real and on fake apart and not frozen for G, `.item()` on every loss. Networks, losses and data are the same. Every variant
 lives in a process of its own, since memory settings are a process's, and they take turns.
 
-Cases: 64 px at the narrow widths of `small`, batch 16; 128 px at the full widths of `paper`, batch 8 (custom 4; CUDA 64), perceptual
-loss on a full-width VGG with random weights. Writes reports/benchmarks/training_<device>.md and .json.
+Cases: 64 px at the narrow widths of `small`, batch 16; 128 px at the full widths of `paper`, batch 8 (custom 4; 64 on CUDA),
+perceptual loss on a full-width VGG with random weights. Writes reports/benchmarks/training_<device>.md and .json.
 """
 
 import argparse
