@@ -101,10 +101,9 @@ def write_tables(run, pack, state):
     return table
 
 
-def finish(run, pack, state, settings, device):
+def finish(run, pack, state, settings):
     """Write what a finished run leaves behind; result.json last."""
     table = write_tables(run, pack, state)
-    central = models.ARCHITECTURES[run.architecture].MASK_FAMILIES == ("center",)
     result = {
         "run": run.name,
         "settings": settings,
@@ -112,13 +111,13 @@ def finish(run, pack, state, settings, device):
         "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
         "seconds": round(state.seconds, 2),
         "step_seconds": round(state.step_seconds, 2),
-        "peak_memory_bytes": runs.peak_memory(device),
+        "peak_memory_bytes": {k: max(s["peak_memory_bytes"][k] or 0 for s in state.sittings) for k in ("host", "device")},
         "device": state.sittings[-1]["device"],
         "precision": state.sittings[-1]["precision"],
         "provenance": state.sittings[-1]["provenance"],
         "sittings": state.sittings,
         "config": to_dict(run.study.config),
     }
-    save_model(run.folder / "model", state.G, card.describe(result, pack.manifest, table, central))
+    save_model(run.folder / "model", state.G, card.describe(result, pack.manifest, table, models.central(run.architecture)))
     runs.write_json(run.folder / "result.json", result)
     return result

@@ -42,12 +42,13 @@ class Pack:
     train: np.ndarray
     test: np.ndarray
 
-    def test_masks(self, family, width):
-        """The frozen masks of the test images: (N, H, W) uint8, 1 = hole. Raises KeyError for a set that was not drawn."""
+    def test_masks(self, family, width, images=slice(None)):
+        """The frozen masks of the test images, or of those that `images` picks: (N, H, W) uint8, 1 = hole. Raises KeyError
+        for a set that was not drawn."""
         with np.load(self.folder / "masks.npz") as stored:
-            bits = stored[f"{family}_{width}"]
-        n, height, breadth, _ = self.test.shape
-        return np.unpackbits(bits, axis=1, count=height * breadth).reshape(n, height, breadth)
+            bits = stored[f"{family}_{width}"][images]
+        height, breadth = self.test.shape[1:3]
+        return np.unpackbits(bits, axis=1, count=height * breadth).reshape(-1, height, breadth)
 
     def skipped(self):
         """The files that were left out: a DataFrame of split, file, reason, detail."""

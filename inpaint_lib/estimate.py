@@ -66,8 +66,16 @@ def probe(run):
         "training_s": config.total_images / rate,
         "evaluation_s": _evaluation(run, fast.state.G, device),
         "disk": _disk(run, fast.state),
-        **runs.peak_memory(device),
+        **_memory(config, device),
     }
+
+
+def _memory(config, device):
+    """Peak bytes so far, with all training images instead of the made-up ones where they will lie on the device."""
+    peak, n_bytes = runs.peak_memory(device), config.train_images * 3 * config.image_size**2
+    if peak["device"] and feed.choose_loading(config.loading, n_bytes, device) == "resident":
+        peak["device"] += n_bytes
+    return peak
 
 
 def _evaluation(run, G, device):
@@ -78,7 +86,8 @@ def _evaluation(run, G, device):
     images = _made_up(min(batch, n), config.image_size)
     holes = masks.frozen(run.model.mask_family, len(images), config.mask_widths[-1], config.image_size, 0)
     families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
-    extractor = evaluate.tools(config).extractor
+    tools = evaluate.tools(config)
+    extractor = tools.extractor
 
     def seconds(work):  # per image
         work()
@@ -87,7 +96,7 @@ def _evaluation(run, G, device):
         return (time.perf_counter() - begun) / len(images)
 
     plain = seconds(lambda: metrics.evaluate(G, images, holes, device, batch))
-    whole = seconds(lambda: evaluate.measure(metrics.inpaint(G, images, holes, device, batch)))
+    whole = seconds(lambda: evaluate.measure(metrics.inpaint(G, images, holes, device, batch), tools.lpips))
     features = seconds(lambda: fid.features(extractor, images, batch)) if extractor else 0.0
     between = stages - 1 if extractor and config.fid_stages == "all" else 0  # stages with FID beside the last
     during = plain * n * widths * stages
@@ -112,7 +121,11 @@ def estimate(study):
     for architecture in config.architectures:
         run = next(r for r in study.runs() if r.architecture == architecture)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            cost = pool.apply(probe, (run,))
+            try:
+                cost = pool.apply(probe, (run,))
+            except torch.OutOfMemoryError:
+                reason = f"{architecture}: batch_size {config.batch_size} needs more memory than there is; lower it"
+                raise ValueError(reason) from None
         n = sum(r.architecture == architecture for r in study.runs())
         found.append({"architecture": architecture, "runs": n} | cost)
     frame = pd.DataFrame(found)
@@ -145,4 +158,8 @@ def as_text(study, frame, whole):
         "Not counted: preparing data, start-up, notebooks, fillings without training. Up to "
         f"{config.train_images:,} training and {config.test_images:,} test images are assumed.",
     ]
+    tools = evaluate.tools(config)
+    wanted = {"FID and IS": tools.extractor, "LPIPS": config.lpips_weights == "none" or tools.lpips}
+    if missing := [name for name, tool in wanted.items() if not tool]:
+        lines.append(f"{' and '.join(missing)} left out: the weights are not here yet.")
     return "\n".join(lines)

@@ -198,7 +198,7 @@ def _evaluate(run):
     extractor, lpips = tools(config).extractor, tools(config).lpips
     trained_with, rows, warnings = run.model.mask_family, [], []
     families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
-    raw = families != ("center",)  # a network that puts out the centre alone has no whole image of its own
+    raw = not models.central(run.architecture)  # a network that puts out the centre alone has no whole image of its own
 
     def add(stage, family, width, values, n):
         rows.extend([stage, family, width, *key, value, n] for key, value in values.items())

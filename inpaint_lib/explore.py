@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from . import config as configuration
-from . import data, losses, metrics, models, plots, runs
+from . import data, losses, metrics, models, plots, runs, tables
 
 WORST = 0.5  # upper end of the one colour scale of all error maps, of 1
 LOGGED = {name: plots.TERM_LABELS[name] for name in ("adversarial_g", "adversarial_d", "d_accuracy")} | {
@@ -38,7 +38,8 @@ class Fill(NamedTuple):
 def finished(study):
     """The finished runs under runs/<profile>, each with the configuration it was made with, in the order of the registries.
 
-    Left out are those that do not fit `study`'s image size and hole widths, or whose data or weights are no longer there.
+    Left out are those that do not fit `study`'s image size and hole widths, or whose data or weights are no longer there; and,
+    so that iterations compare, all but those of its budget or, if it has none, of the first's.
     """
     found = []
     for path in sorted(study.folder.glob("*/*/*/seed*/result.json")):
@@ -55,7 +56,10 @@ def finished(study):
         if fits and same and all((run.folder / f"stages/{k}.safetensors").is_file() for k in range(1, stages + 1)):
             found.append(run)
     order = [*models.ARCHITECTURES, *plots.SETUP_COLOURS]
-    return sorted(found, key=lambda r: (r.dataset, order.index(r.architecture), order.index(r.setup), r.seed))
+    found.sort(key=lambda r: (r.dataset, order.index(r.architecture), order.index(r.setup), r.seed))
+    budgets = [(r.study.config.total_images, r.study.config.batch_size) for r in found]
+    own = study.config.total_images, study.config.batch_size
+    return [r for r, budget in zip(found, budgets, strict=True) if budget == (own if own in budgets else budgets[0])]
 
 
 @functools.lru_cache(maxsize=8)
@@ -128,14 +132,9 @@ def rasterise(strokes, size):
     return hole
 
 
-def central(architectures):
-    """Whether one of these architectures puts out the central half of the image alone."""
-    return any(models.ARCHITECTURES[a].MASK_FAMILIES == ("center",) for a in architectures)
-
-
 def confine(hole, architectures):
     """(the part of a hole that all these architectures can fill, the reason why the rest is left out or "")."""
-    if not central(architectures):
+    if not any(map(models.central, architectures)):
         return hole, ""
     quarter = hole.shape[0] // 4
     inside = np.zeros_like(hole)
@@ -269,17 +268,16 @@ def outputs(picked, step, image, width, load=networks):
 
 
 def wins(picked):
-    """How often each run is the best: a frame with, per run, on how many test images its hole L1 is the lowest, and its mean
-    (last stage, widest hole). Raises ValueError if no run is picked."""
+    """How often each run is the best of its architecture: a frame with, per run, on how many test images its hole L1 is the
+    lowest, and its mean (last stage, widest hole). Raises ValueError if no run is picked."""
     pack_of(picked)
-    found = {}
-    for run in picked:
-        values = pd.read_csv(run.folder / "per_image.csv.gz").query("region == 'hole'")
-        last = values[(values.stage == values.stage.max()) & (values.mask_width == values.mask_width.max())]
-        found[name_of(run)] = last.set_index("image").l1
-    by_image = pd.DataFrame(found)
-    best = by_image.idxmin(axis=1).value_counts().reindex(by_image.columns, fill_value=0)
-    return pd.DataFrame({"best on images": best, "mean hole L1": by_image.mean()})
+    frames = []
+    for architecture in dict.fromkeys(run.architecture for run in picked):  # each has holes of its own
+        runs_of = [run for run in picked if run.architecture == architecture]
+        by_image = pd.DataFrame({name_of(run): tables.last_hole_l1(run.folder / "per_image.csv.gz") for run in runs_of})
+        best = by_image.idxmin(axis=1).value_counts().reindex(by_image.columns, fill_value=0)
+        frames.append(pd.DataFrame({"best on images": best, "mean hole L1": by_image.mean()}))
+    return pd.concat(frames)
 
 
 def name_of(run):

@@ -43,7 +43,7 @@ class Model:
     @property
     def central(self):
         """Whether it fills the central half of a square alone."""
-        return models.ARCHITECTURES[self.architecture].MASK_FAMILIES == ("center",)
+        return models.central(self.architecture)
 
 
 def load(weights, device="cpu"):

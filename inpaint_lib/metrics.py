@@ -56,11 +56,13 @@ def inpaint(generator, images, masks, device, batch_size):
     """
     was_training, place = generator.training, "cpu" if torch.device(device).type == "mps" else device
     generator.eval()
-    for start in range(0, len(images), batch_size):
-        real = to_float(np.array(images[start : start + batch_size]), device)
-        mask = torch.from_numpy(np.array(masks[start : start + batch_size])).to(device).float()[:, None]
-        yield tuple(t.to(place) for t in (generator(real * (1 - mask), mask)[-1], real, mask))
-    generator.train(was_training)
+    try:
+        for start in range(0, len(images), batch_size):
+            real = to_float(np.array(images[start : start + batch_size]), device)
+            mask = torch.from_numpy(np.array(masks[start : start + batch_size])).to(device).float()[:, None]
+            yield tuple(t.to(place) for t in (generator(real * (1 - mask), mask)[-1], real, mask))
+    finally:  # also if not all batches are taken
+        generator.train(was_training)
 
 
 def evaluate(generator, images, masks, device, batch_size):

@@ -12,11 +12,11 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 
-from . import explore, images, masks, plots
+from . import explore, images, masks, models, plots
 from .rng import keyed
 
 CANVAS = 320  # pixels of the screen, at most, that an image of up to 160 px is enlarged to for painting
-KEPT = 32  # pairs of networks held in memory
+KEPT = 8  # pairs of networks held in memory
 WRAP = ipywidgets.Layout(flex_flow="row wrap")
 
 
@@ -64,8 +64,10 @@ class Picker:
             "setup": ipywidgets.SelectMultiple(options=values["setup"], description="setups", **several),
             "seed": ipywidgets.Dropdown(options=sorted(values["seed"]), description="seed"),
         }
+        grid = [r for r in found if all(getattr(r, k) in getattr(config, f"{k}s") for k in self.controls)] or found[:1]
         for name, control in self.controls.items():
-            there = [v for v in getattr(config, f"{name}s") if v in values[name]] or values[name][:1]
+            of_first = [r for r in grid if (r.dataset, r.seed) == (grid[0].dataset, grid[0].seed)]
+            there = list(dict.fromkeys(getattr(r, name) for r in of_first))
             control.value = tuple(there) if name in ("architecture", "setup") else there[0]
         dataset, architecture, setup, seed = self.controls.values()
         self.box = ipywidgets.HBox([ipywidgets.VBox([dataset, seed]), architecture, setup], layout=WRAP)
@@ -323,7 +325,7 @@ class Painter:
         opaque = np.dstack([shown, np.full(shown.shape[:2], 255, np.uint8)])  # without alpha it would travel as JPEG
         with ipycanvas.hold_canvas():
             self.canvas.put_image_data(opaque.repeat(self.zoom, 0).repeat(self.zoom, 1), 0, 0)
-            if explore.central({run.architecture for run in self.picker.runs()}):
+            if any(models.central(run.architecture) for run in self.picker.runs()):
                 quarter = self.size // 4 * self.zoom
                 self.canvas.stroke_style, self.canvas.line_width = "white", 1
                 self.canvas.set_line_dash([6, 4])

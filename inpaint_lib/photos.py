@@ -171,7 +171,7 @@ def check_target(path, option, overwrite, *sources):
         raise ValueError(f"{option} {path}: the suffix says the format; give one of {', '.join(WRITERS)}")
     if any(path.resolve() == Path(source).resolve() or (path.exists() and Path(source).exists() and path.samefile(source))
            for source in sources):  # fmt: skip
-        raise ValueError(f"{option} {path}: is one of the files to read; name another")
+        raise ValueError(f"{option} {path}: is another file of this command; name one of its own")
     if path.is_dir():
         raise ValueError(f"{option} {path}: is a folder; name a file")
     if path.exists() and not overwrite:

@@ -170,12 +170,12 @@ def training_batch(run, pack, step):
     return show_hole(next(feed.batches(*images)).numpy(), train.holes(run, step, phase.mask_width)[:, 0])
 
 
-def filled(run, images, family=None, stage=None, width=None):
-    """What a run's network after `stage` (default: the last) makes of test images `images` (indices) with the frozen holes of
-    `width` (default: full size) of `family` (default: the training family): (originals, holes, composites)."""
+def filled(run, images, family=None, stage=None):
+    """What a run's network after `stage` (default: the last) makes of test images `images` (indices) with the frozen full-size
+    holes of `family` (default: the training family): (originals, holes, composites)."""
     config, pack = run.study.config, data.existing(run.study, run.dataset)
     real = np.array(pack.test[images])
-    hole = np.array(pack.test_masks(family or run.model.mask_family, width or config.mask_widths[-1])[images])
+    hole = pack.test_masks(family or run.model.mask_family, config.mask_widths[-1], images)
     generator = artifacts.load_generator(run, stage or len(config.mask_widths))
     output = metrics.to_uint8(next(metrics.inpaint(generator, real, hole, "cpu", len(images)))[0])
     return real, hole, composite(output, real, hole)
@@ -203,8 +203,9 @@ def comparison(study, dataset, architectures, family=None):
 def evolution(runs, images):
     """Test images with the full-size hole (the rows: every run's `images`), filled by the network after every stage."""
     stages = range(1, len(runs[0].study.config.mask_widths) + 1)
-    columns = {f"stage {k}": np.concatenate([filled(run, images, stage=k)[2] for run in runs]) for k in stages}
-    real, hole = (np.concatenate(x) for x in zip(*(filled(run, images)[:2] for run in runs), strict=True))
+    by_stage = {k: [filled(run, images, stage=k) for run in runs] for k in stages}
+    columns = {f"stage {k}": np.concatenate([image for *_, image in found]) for k, found in by_stage.items()}
+    real, hole, _ = (np.concatenate(x) for x in zip(*by_stage[stages[-1]], strict=True))
     rows = [run.setup for run in runs] if len(runs) > 1 else None
     return grid({"input": show_hole(real, hole)} | columns | {"truth": real}, rows=rows, holes=hole)
 
@@ -254,6 +255,7 @@ def answer(effects, verdicts):
     fig, axis = figure(figsize=(5.6, 0.75 + 0.42 * len(cells)), layout="constrained")
     axis.axvspan(-margin, margin, color="0.9", zorder=0)
     axis.axvline(0, color="0.3", lw=0.8)
+    reach = max(margin, effects.effect.abs().max())
     for (*cell, setup), part in effects.groupby(["dataset", "architecture", "setup"], sort=False):
         y = -cells.index(tuple(cell)) - 0.17 * (others.index(setup) - (len(others) - 1) / 2)
         look = dict(color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup], ls="")
@@ -261,14 +263,15 @@ def answer(effects, verdicts):
             axis.plot(part.effect, [y] * len(part), color="0.2", marker="|", ms=7, ls="", zorder=3)
         axis.plot(part.effect.mean(), y, ms=8 if setup == "progressive" else 5, **look)
         found = verdicts[(verdicts.dataset == cell[0]) & (verdicts.architecture == cell[1])]
-        if setup == "progressive" and len(found):
-            axis.plot(found[["ci_low", "ci_high"]].iloc[0], [y, y], color=SETUP_COLOURS[setup], lw=2)
+        if setup == "progressive" and len(found) and found.n_seeds.iloc[0] >= stats.MIN_SEEDS:
+            ends = found[["ci_low", "ci_high"]].iloc[0]
+            axis.plot(ends, [y, y], color=SETUP_COLOURS[setup], lw=2)
+            reach = max(reach, ends.abs().max())
     for setup in others:
         axis.plot([], [], label=setup, color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup], ls="")
     axis.set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
     axis.set_ylim(-len(cells) + 0.5, 0.5)
-    reach = 1.1 * max(margin, effects.effect.abs().max(), np.nan_to_num(verdicts[["ci_low", "ci_high"]].abs().max().max()))
-    axis.set_xlim(-reach, reach)
+    axis.set_xlim(-1.1 * reach, 1.1 * reach)
     axis.set_xlabel("hole L1 minus that of fixed (left: better than fixed)")
     axis.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=len(others), fontsize=8)
@@ -401,7 +404,7 @@ class Live:
         below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
         pack, device = data.existing(run.study, run.dataset), next(state.G.parameters()).device
         real = np.array(pack.test[: self.SAMPLES])
-        hole = np.array(pack.test_masks(run.model.mask_family, run.study.config.mask_widths[-1])[: self.SAMPLES])
+        hole = pack.test_masks(run.model.mask_family, run.study.config.mask_widths[-1], slice(self.SAMPLES))
         output = metrics.to_uint8(next(metrics.inpaint(state.G, real, hole, device, self.SAMPLES))[0])
         rows = [show_hole(real, hole), composite(output, real, hole), real]
         canvas, gap = _tiled([np.stack(image) for image in zip(*rows, strict=True)], len(rows))

@@ -223,6 +223,9 @@ def build(study):
     """Write reports/<profile>/notebooks/*.html and, last, index.html. Raises FileNotFoundError for a missing result."""
     folder, config = study.report / "tables", study.config
     results, fillings = pd.read_csv(folder / "results.csv", dtype={"seed": int}), pd.read_csv(folder / "baselines.csv")
+    figures = runs.read_json(study.report / "figures" / "captions.json")
+    if figures is None:
+        raise FileNotFoundError(f"the figures of profile {study.profile} are not drawn: ./run_all.sh {study.profile}")
     pages = notebooks(study)
     for k, (title, path, page, about) in enumerate(pages):
         beside = [(label, pages[n][:3:2]) for label, n in (("previous", k - 1), ("next", k + 1)) if 0 <= n < len(pages)]
@@ -261,7 +264,7 @@ def build(study):
         stability=last.to_html(index=False, border=0, float_format="%.3g"),
         exposure=tables.exposure(study).to_html(index=False, border=0),
         footnote=tables.footnote(study, tables.stages(study)),
-        figures=runs.read_json(study.report / "figures" / "captions.json"),
+        figures=figures,
         choices=choices(config),
         deviations=deviations(config, manifests, "fid" in set(results.metric)),
         family=max(stats.registered()[0], sum(table_of_verdicts.hypothesis.str.startswith("primary"))),

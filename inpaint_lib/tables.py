@@ -1,5 +1,6 @@
 """The study's numbers as tables: one tidy file, and the paper-style tables, matrices and verdicts made from it."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -89,8 +90,7 @@ def tidy(stage_table, evaluations=()):
     """
     frame = stage_table.melt(id_vars=[c for c in COLUMNS if c in stage_table], value_vars=list(metrics.METRICS),
                              var_name="metric")  # fmt: skip
-    central = [a for a, module in models.ARCHITECTURES.items() if module.MASK_FAMILIES == ("center",)]
-    frame = frame[~((frame.region == "whole_raw") & frame.architecture.isin(central))]
+    frame = frame[~((frame.region == "whole_raw") & frame.architecture.map(models.central))]
     frame = pd.concat([frame[COLUMNS], *(e[COLUMNS] for e in evaluations)], ignore_index=True)
     frame = frame.drop_duplicates(COLUMNS[:9], keep="first")
     return frame.sort_values(COLUMNS[:9], kind="stable").reset_index(drop=True)
@@ -251,13 +251,20 @@ def ranked(study, dataset, architecture):
 
 def _of_images(study, dataset, architecture, setup):
     """Hole L1 of every test image after the last stage with the full-size hole, mean over seeds; None if it was not run."""
-    values = []
-    for run in study.runs():
-        if (run.dataset, run.architecture, run.setup) == (dataset, architecture, setup):
-            table = pd.read_csv(run.folder / "per_image.csv.gz")
-            last = (table.stage == table.stage.max()) & (table.mask_width == study.config.mask_widths[-1])
-            values.append(table[last & (table.region == "hole")].sort_values("image").l1.to_numpy())
-    return np.mean(values, 0) if values else None
+    found = [r for r in study.runs() if (r.dataset, r.architecture, r.setup) == (dataset, architecture, setup)]
+    return np.mean([last_hole_l1(run.folder / "per_image.csv.gz") for run in found], 0) if found else None
+
+
+def last_hole_l1(path):
+    """Hole L1 of every test image after the last stage with the widest hole, from a run's per_image.csv.gz: (N,) array."""
+    return _last_hole_l1(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _last_hole_l1(path, _):
+    table = pd.read_csv(path)
+    last = (table.stage == table.stage.max()) & (table.mask_width == table.mask_width.max())
+    return table[last & (table.region == "hole")].sort_values("image").l1.to_numpy()
 
 
 def effects(study, table):

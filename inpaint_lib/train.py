@@ -185,6 +185,7 @@ def _fit(run, pack, settings, watch, interrupted):
         if boundary or stopping or now - last_save > config.checkpoint_seconds:
             _check_weights(state)
             state.seconds = clock + time.monotonic()
+            state.sittings[-1]["peak_memory_bytes"] = runs.peak_memory(device)
             artifacts.save_checkpoint(folder / "checkpoint.pt", {"settings": settings, "state": state.state_dict()})
             last_save = time.monotonic()
         if watch:
@@ -195,7 +196,7 @@ def _fit(run, pack, settings, watch, interrupted):
         started = time.monotonic()
 
     bar.close()
-    return artifacts.finish(run, pack, state, settings, device)
+    return artifacts.finish(run, pack, state, settings)
 
 
 def _sitting(state, device, levers, loading):

@@ -46,7 +46,7 @@ def copy(name, folder, **parameters):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    copy("40_explore", folder / "notebooks", overrides={k: v for k, v in MICRO.items() if k != "sample_images"})
+    copy("40_explore", folder / "notebooks", overrides=MICRO)
     long = MICRO | {"total_images": 960, "datasets": ["faces"], "log_every": 2, "checkpoint_seconds": 1000}  # 240 steps
     copy("10_train_custom", folder / "notebooks", overrides=long)
     for name, values in SETTINGS.items():

@@ -1,6 +1,7 @@
 """What notebook 40 computes, and its widgets driven from Python."""
 
 import io
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_finished_runs_are_found_with_their_own_configuration(trained):
     assert [explore.name_of(run) for run in found] == ["custom fixed", "custom progressive", "context_encoder fixed"]
     assert found[0].study.config.total_images == trained.config.total_images
     assert not explore.finished(runs.open_study("smoke", {"mask_widths": [4, 16]}))
+
+
+def test_runs_of_one_budget_are_offered(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.folder, tmp_path / "runs/smoke")
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    path = trained.runs()[0].folder / "result.json"
+    result = runs.read_json(path)
+    runs.write_json(path, result | {"config": result["config"] | {"total_images": 2 * trained.config.total_images}})
+    other = runs.open_study("smoke", {"total_images": 2 * trained.config.total_images})
+    assert [explore.name_of(r) for r in explore.finished(other)] == ["custom fixed"]
+    assert len(explore.finished(trained)) == 2
 
 
 def test_a_run_without_result_or_weights_or_on_other_data_is_not_offered(trained):

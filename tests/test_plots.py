@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from inpaint_lib import artifacts, data, losses, metrics, plots, report, runs, stats, tables, train
+from inpaint_lib import artifacts, data, losses, metrics, models, plots, report, runs, stats, tables, train
 
 
 def quiet(*_):
@@ -65,6 +65,20 @@ def test_effects_are_differences_from_fixed_of_the_same_seed(trained):
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_the_answer_marks_means_and_draws_the_verdicts_interval_from_three_seeds_on(seeds):
+    setups = ["progressive", "mixed"]
+    rows = [("faces", "custom", s, seed, 0.01 * k + 0.002 * seed) for k, s in enumerate(setups) for seed in range(seeds)]
+    effects = pd.DataFrame(rows, columns=["dataset", "architecture", "setup", "seed", "effect"])
+    verdict = {"dataset": "faces", "architecture": "custom", "ci_low": -0.7, "ci_high": 0.8, "n_seeds": seeds}
+    axis = plots.answer(effects, pd.DataFrame([verdict])).axes[0]
+    drawn = [list(line.get_xdata()) for line in axis.lines]
+    for setup in setups:
+        assert [effects[effects.setup == setup].effect.mean()] in drawn
+    assert ([-0.7, 0.8] in drawn) == (seeds >= 3) and (axis.get_xlim()[1] > 0.8) == (seeds >= 3)
+    assert plots.answer(effects[effects.setup == "mixed"], pd.DataFrame([verdict]).iloc[:0]).axes
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_bands_are_t_intervals_and_need_three_seeds(seeds):
     values = pd.DataFrame(np.random.default_rng(1).normal(size=(4, seeds)), index=[1, 2, 3, 4])
     _, axis = plots.figure()
@@ -86,12 +100,19 @@ def test_figures_are_saved_at_twice_their_size_and_as_vectors_with_sizes_for_the
     assert (folder / "one.pdf").read_bytes().startswith(b"%PDF") and entry["caption"] == "What to see."
 
 
-def test_the_live_view_shows_progress_losses_and_samples_and_draws_no_random_numbers(micro, monkeypatch):
-    study, shown = micro(), []
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_the_live_view_shows_progress_losses_and_samples_and_changes_no_training(micro, monkeypatch, architecture):
+    study, shown = micro(architectures=[architecture]), []
     handle = type("Handle", (), {"update": lambda _, figure: shown.append(figure)})()
     monkeypatch.setattr(plots, "display", lambda figure, **_: shown.append(figure) or handle)
-    live, run = plots.Live(), runs.Run(study, "scenes", "custom", "progressive", 0)
-    train.fit(run, live)
+    live, run = plots.Live(), runs.Run(study, "scenes", architecture, "progressive", 0)
+
+    def at_every_log_point(run, state, bar):
+        live.next_drawing = 0.0
+        live(run, state, bar)
+        assert state.G.training and state.D.training
+
+    train.fit(run, at_every_log_point)
     watched = (run.folder / "stages.csv").read_bytes()
     assert "trained" in shown[-1].get_suptitle() and re.search(r"image", shown[0].get_suptitle())
     assert [len(axis.images) for axis in shown[-1].axes].count(1) == 1 and plt.get_fignums() == []

@@ -61,7 +61,7 @@ def test_the_study_ends_with_the_table_and_the_report(study):
 def test_a_run_folder_holds_what_the_readme_says(study):
     folder = study[0] / "runs/smoke/scenes/custom/progressive/seed0"
     assert {p.name for p in folder.iterdir() if not p.name.startswith(".")} == {
-        "config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", "stages",
+        "config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", "stages", "model",
         "result.json", "evaluation.csv", "evaluation.json", "notebook.ipynb",
     }  # fmt: skip
 

@@ -124,7 +124,7 @@ def graph(study, overrides):
                         *train.SOURCES,
                         *evaluate.CODE,
                         f"inpaint_lib/models/{a}.py",
-                        "inpaint_lib/plots.py",
+                        *(f"inpaint_lib/{name}.py" for name in ("plots", "stats", "tables")),
                     ),
                 }
                 for a in study.config.architectures

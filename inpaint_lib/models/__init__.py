@@ -40,6 +40,11 @@ def width_names(architecture):
     return [name for name in inspect.signature(ARCHITECTURES[architecture].create).parameters if name != "image_size"]
 
 
+def central(architecture):
+    """Whether it puts out the central half of the image alone."""
+    return ARCHITECTURES[architecture].MASK_FAMILIES == ("center",)
+
+
 def n_parameters(module):
     """Number of trainable scalars."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
