@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 import yaml
+from conftest import repository
 
 from inpaint_lib import config
 
@@ -101,3 +105,9 @@ def test_identity_ignores_what_cannot_change_a_result():
     changes = {"threads": 2, "log_every": 3, "precision": "bfloat16", "models.custom.lr_g": 1e-3, "mask_widths": [16]}
     for change in ({key: value} for key, value in changes.items()):
         assert settings(**change) != settings()
+
+
+def test_checking_a_configuration_does_not_load_torchs_compiler():
+    """Two seconds that a notebook which does not train need not spend."""
+    code = "import sys; from inpaint_lib import config; config.load('smoke'); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=repository(), check=False).returncode == 0

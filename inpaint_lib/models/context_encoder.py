@@ -53,7 +53,7 @@ class Generator(nn.Module):
         decoder = [_up(bottleneck, filters[0], stride=1)] + [_up(a, b) for a, b in zip(filters, filters[1:], strict=False)]
         self.decoder = nn.Sequential(*decoder)
         self.to_rgb = nn.ConvTranspose2d(filters[-1], 3, 4, 2, 1, bias=False)
-        mean = torch.tensor(MEAN_COLOUR).view(1, 3, 1, 1) / 127.5 - 1
+        mean = torch.tensor([c / 127.5 - 1 for c in MEAN_COLOUR]).view(1, 3, 1, 1)
         self.register_buffer("mean_colour", mean, persistent=False)
 
     def forward(self, masked, mask):
@@ -93,6 +93,8 @@ def create(image_size=128, generator_width=64, discriminator_width=64, bottlenec
     networks = Generator(image_size, generator_width, bottleneck), Discriminator(image_size, discriminator_width)
     for network in networks:
         for module in network.modules():
+            if getattr(module, "weight", None) is None or module.weight.is_meta:
+                continue  # on meta nothing is computed: shapes alone
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, 0.0, 0.02)
             elif isinstance(module, nn.BatchNorm2d):

@@ -148,7 +148,10 @@ class Discriminator(nn.Module):
         layers, c_in = [], 4
         for factor, stride in plan:
             c_out = factor * width if factor else 1
-            layers += [spectral_norm(nn.Conv2d(c_in, c_out, kernel, stride, padding=(kernel - 1) // 2)), nn.LeakyReLU(0.2)]
+            conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=(kernel - 1) // 2)
+            if not conv.weight.is_meta:  # on meta nothing is computed: shapes alone
+                conv = spectral_norm(conv)
+            layers += [conv, nn.LeakyReLU(0.2)]
             c_in = c_out
         self.layers = nn.Sequential(*(layers if last_activation else layers[:-1]))
 
