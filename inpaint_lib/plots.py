@@ -374,7 +374,7 @@ class Live:
     at most a twentieth of the time.
     """
 
-    SAMPLES = 6
+    SAMPLES = 10
 
     def __init__(self):
         self.handle, self.next_drawing = None, 0.0
@@ -394,7 +394,7 @@ class Live:
 
     def draw(self, run, state, text):
         history, terms = pd.DataFrame(state.history), losses.OBJECTIVES[run.architecture].terms
-        fig, axes = figure(2, 3, figsize=(8.5, 3.6), height_ratios=[1, 0.9], layout="constrained")
+        fig, axes = figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
         for axis, term in zip(axes[0], (terms[-1], "adversarial_g", "adversarial_d"), strict=True):
             _shade_stages(axis, history)
             axis.plot(history.step, history[term], ".-", color=SETUP_COLOURS[run.setup], lw=1.2, ms=3)
