@@ -96,20 +96,12 @@ def made_up(run):
     return faces.draw(range(IMAGES), run.study.config.image_size, 0)
 
 
-def prepared(run, device):
-    """Images, objective and perceptual network of a case."""
-    config, objective = run.study.config, losses.OBJECTIVES[run.architecture]
-    images = torch.from_numpy(made_up(run))
-    perceptual = None
-    if "perceptual" in objective.terms:
-        perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
-    return images, objective, perceptual
-
-
 def textbook(run, device):
     """A function that trains one step, and nothing else."""
-    config, model = run.study.config, run.model
-    images, objective, perceptual = prepared(run, device)
+    config, model, objective = run.study.config, run.model, losses.OBJECTIVES[run.architecture]
+    images, perceptual = torch.from_numpy(made_up(run)), None
+    if "perceptual" in objective.terms:
+        perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
     G, D = (n.to(device) for n in models.create(run.architecture, config.image_size, 0, **model.widths))
     opt_g, opt_d = (torch.optim.Adam(n.parameters(), lr, model.betas) for n, lr in ((G, model.lr_g), (D, model.lr_d)))
     loader = torch.utils.data.DataLoader(

@@ -73,12 +73,19 @@ def _tensors(network):
     return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
 
 
+def load_networks(run, stage):
+    """(G, D) as they were at the end of `stage` (1 .. number of stages; 0: before training), in eval mode."""
+    G, D = models.create(run.architecture, run.study.config.image_size, run.seed, **run.model.widths)
+    if stage:
+        state, prefix = load_file(run.folder / "stages" / f"{stage}.safetensors"), "discriminator."
+        G.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefix)})
+        D.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    return G.eval(), D.eval()
+
+
 def load_generator(run, stage, device="cpu"):
-    """The generator as it was at the end of `stage` (1 .. number of stages), in eval mode."""
-    G, _ = models.create(run.architecture, run.study.config.image_size, run.seed, **run.model.widths)
-    state = load_file(run.folder / "stages" / f"{stage}.safetensors")
-    G.load_state_dict({k: v for k, v in state.items() if not k.startswith("discriminator.")})
-    return G.to(device).eval()
+    """The generator alone, as of `load_networks`, on a device."""
+    return load_networks(run, stage)[0].to(device)
 
 
 def write_tables(run, pack, state):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 
 from . import config as configuration
 from . import data, losses, metrics, models, plots, runs, tables
+from .artifacts import load_networks
 
 WORST = 0.5  # upper end of the one colour scale of all error maps, of 1
 LOGGED = {name: plots.TERM_LABELS[name] for name in ("adversarial_g", "adversarial_d", "d_accuracy")} | {
@@ -66,16 +66,6 @@ def finished(study):
 def _config(text):
     """A configuration from its JSON; checking one takes half a second, and most runs share theirs."""
     return configuration.load("smoke", json.loads(text))  # every key of the preset is overridden
-
-
-def networks(run, stage):
-    """(G, D) at the end of `stage`, in eval mode; stage 0: as they were before training."""
-    G, D = models.create(run.architecture, run.study.config.image_size, run.seed, **run.model.widths)
-    if stage:
-        state, prefix = load_file(run.folder / "stages" / f"{stage}.safetensors"), "discriminator."
-        G.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefix)})
-        D.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    return G.eval(), D.eval()
 
 
 def stage_at(run, step):
@@ -239,7 +229,7 @@ def score_figure(found, boundary):
     return fig
 
 
-def compare(picked, image, holes, stage_of, load=networks):
+def compare(picked, image, holes, stage_of, load=load_networks):
     """An image filled by several runs -> (figure, a frame of metrics in the hole with a row per run).
 
     `holes` is {architecture: hole}, `stage_of(run)` the stage whose weights fill. Raises ValueError for an empty hole, or one
@@ -254,7 +244,7 @@ def compare(picked, image, holes, stage_of, load=networks):
     return side_by_side(list(rows.values())), pd.DataFrame(table).T
 
 
-def outputs(picked, step, image, width, load=networks):
+def outputs(picked, step, image, width, load=load_networks):
     """`compare` on test image number `image` with the frozen hole of each architecture's own family, weights as of iteration
     `step` or the nearest kept before; the frame has the logged values, too. Raises ValueError if no run is picked."""
     pack = pack_of(picked)

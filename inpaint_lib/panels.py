@@ -13,18 +13,12 @@ import numpy as np
 import pandas as pd
 
 from . import explore, images, masks, models, plots
+from .artifacts import load_networks
 from .rng import keyed
 
 CANVAS = 320  # pixels of the screen, at most, that an image of up to 160 px is enlarged to for painting
 KEPT = 8  # pairs of networks held in memory
 WRAP = ipywidgets.Layout(flex_flow="row wrap")
-
-
-def picture(fig):
-    """A figure as PNG bytes."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=96)
-    return buffer.getvalue()
 
 
 def empty_picture(name):
@@ -78,12 +72,12 @@ class Picker:
         return [r for r in self.found if all(getattr(r, k) in values for k, values in wanted.items())]
 
     def load(self, run, stage):
-        """`explore.networks`, the last ones kept in memory."""
+        """`artifacts.load_networks`, the last ones kept in memory."""
         key = run.name, stage
         if key not in self.loaded:
             if len(self.loaded) >= KEPT:
                 self.loaded.pop(next(iter(self.loaded)))
-            self.loaded[key] = explore.networks(run, stage)
+            self.loaded[key] = load_networks(run, stage)
         return self.loaded[key]
 
     def on_change(self, callback):
@@ -125,7 +119,7 @@ def panel(draw, controls, picker, name):
     def redraw(_=None):
         try:
             fig, label.value = draw(**{key: control.value for key, control in controls.items()})
-            image.value = picture(fig)
+            image.value = plots.png(fig, 96)
         except ValueError as error:
             label.value = f"<p>{error}</p>"
 
@@ -314,7 +308,7 @@ class Painter:
             picked, stage = self.picker.runs(), self.stage.value
             holes = {run.architecture: hole for run in picked}
             fig, frame = explore.compare(picked, image, holes, lambda run: stage, self.picker.load)
-            self.picture.value, self.label.value = picture(fig), table(frame, f"{int(hole.sum())} px of hole.")
+            self.picture.value, self.label.value = plots.png(fig, 96), table(frame, f"{int(hole.sum())} px of hole.")
             self.picture.layout.visibility = "visible"
         except ValueError as error:
             self.label.value, self.picture.layout.visibility = f"<p>{error}</p>", "hidden"

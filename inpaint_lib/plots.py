@@ -147,18 +147,20 @@ def families(images, width):
     return grid({name: show_hole(images, mask) for name, mask in frozen.items()}, f"{width} px of {size}")
 
 
+def png(fig, dpi="figure"):
+    """A figure as PNG bytes."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
 def slider(draw, value, low, high, description):
     """A slider that redraws `draw(value) -> figure`, for JupyterLab. It works without an Output widget, whose messages to the
     kernel can stall a headless execution."""
 
-    def png(value):
-        buffer = io.BytesIO()
-        draw(value).savefig(buffer, format="png")
-        return buffer.getvalue()
-
-    image = ipywidgets.Image(value=png(value), format="png")
+    image = ipywidgets.Image(value=png(draw(value)), format="png")
     control = ipywidgets.IntSlider(value, low, high, description=description, continuous_update=False)
-    control.observe(lambda change: setattr(image, "value", png(change["new"])), "value")
+    control.observe(lambda change: setattr(image, "value", png(draw(change["new"]))), "value")
     return ipywidgets.VBox([control, image])
 
 
@@ -173,11 +175,14 @@ def training_batch(run, pack, step):
 def filled(run, images, family=None, stage=None):
     """What a run's network after `stage` (default: the last) makes of test images `images` (indices) with the frozen full-size
     holes of `family` (default: the training family): (originals, holes, composites)."""
-    config, pack = run.study.config, data.existing(run.study, run.dataset)
+    return _filled_by(artifacts.load_generator(run, stage or len(run.study.config.mask_widths)), run, images, family)
+
+
+def _filled_by(generator, run, images, family=None):
+    pack, device = data.existing(run.study, run.dataset), next(generator.parameters()).device
     real = np.array(pack.test[images])
-    hole = pack.test_masks(family or run.model.mask_family, config.mask_widths[-1], images)
-    generator = artifacts.load_generator(run, stage or len(config.mask_widths))
-    output = metrics.to_uint8(next(metrics.inpaint(generator, real, hole, "cpu", len(images)))[0])
+    hole = pack.test_masks(family or run.model.mask_family, run.study.config.mask_widths[-1], images)
+    output = metrics.to_uint8(next(metrics.inpaint(generator, real, hole, device, len(real)))[0])
     return real, hole, composite(output, real, hole)
 
 
@@ -402,11 +407,8 @@ class Live:
         for axis in axes[1]:
             axis.remove()
         below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
-        pack, device = data.existing(run.study, run.dataset), next(state.G.parameters()).device
-        real = np.array(pack.test[: self.SAMPLES])
-        hole = pack.test_masks(run.model.mask_family, run.study.config.mask_widths[-1], slice(self.SAMPLES))
-        output = metrics.to_uint8(next(metrics.inpaint(state.G, real, hole, device, self.SAMPLES))[0])
-        rows = [show_hole(real, hole), composite(output, real, hole), real]
+        real, hole, filled = _filled_by(state.G, run, slice(self.SAMPLES))
+        rows = [show_hole(real, hole), filled, real]
         canvas, gap = _tiled([np.stack(image) for image in zip(*rows, strict=True)], len(rows))
         below.imshow(canvas, interpolation="nearest")
         below.set_xticks([])

@@ -11,7 +11,7 @@ import torch
 from conftest import MICRO, smooth
 from PIL import Image
 
-from inpaint_lib import data, explore, images, losses, masks, models, panels, runs, train
+from inpaint_lib import artifacts, data, explore, images, losses, masks, models, panels, runs, train
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,8 @@ def test_networks_of_a_stage_are_the_saved_ones_and_of_stage_0_the_initial_ones(
     fill = explore.compare([run], pack.test[0], {"custom": pack.test_masks("square", 16)[0]}, lambda run: 2)[1]
     assert fill["hole L1"].iloc[0] == pytest.approx(per_image(run).iloc[0].l1, rel=1e-5)
     initial, _ = models.create("custom", 32, 0, **run.model.widths)
-    assert all(torch.equal(a, b) for a, b in zip(initial.parameters(), explore.networks(run, 0)[0].parameters(), strict=True))
+    untrained, _ = artifacts.load_networks(run, 0)
+    assert all(torch.equal(a, b) for a, b in zip(initial.parameters(), untrained.parameters(), strict=True))
 
 
 def per_image(run):
@@ -181,7 +182,7 @@ def per_image(run):
 
 def test_scores_are_the_discriminator_s_own(trained):
     for run in trained.runs()[1:3]:
-        pack, pair = data.existing(trained, run.dataset), explore.networks(run, 2)
+        pack, pair = data.existing(trained, run.dataset), artifacts.load_networks(run, 2)
         hole = pack.test_masks(run.model.mask_family, 16)[0]
         found, boundary = explore.score_maps(run, pair, pack.test[0], hole)
         assert boundary == losses.OBJECTIVES[run.architecture].adversarial[2]
