@@ -48,6 +48,8 @@ def arguments(argv):
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
     parser.add_argument("--only", choices=("tables", "report"), help="rebuild these from runs/ alone, in seconds")
+    parser.add_argument("--force-new", action="store_true",
+                        help="delete runs that were made with other settings, and make them anew")  # fmt: skip
     parser.add_argument("--estimate", action="store_true",
                         help="time some steps here, print hours, disk and memory of every run, and do no more")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
@@ -178,7 +180,7 @@ def main(argv):
     args = arguments(argv)
     try:
         overrides = overrides_of(args)
-        from inpaint_lib import data, evaluate, pretrained, runs, stats, tables
+        from inpaint_lib import artifacts, data, evaluate, pretrained, runs, stats, tables, train
 
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
@@ -199,6 +201,9 @@ def main(argv):
             for name, weights in pretrained.WEIGHTS.items():
                 if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
                     print(trouble, file=sys.stderr, flush=True)
+        changed = {} if args.only else train.changed(study)
+        if changed and not args.force_new:
+            raise ValueError(f"{next(iter(changed.values()))}{f'; {len(changed)} runs are concerned' * (len(changed) > 1)}")
         settings = graph(study, overrides) if not args.only else None
         study.folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
@@ -213,6 +218,9 @@ def main(argv):
         begun = time.monotonic()
         if args.only:
             return rebuild(study, args.only, begun)
+        for folder in {} if args.dry_run else changed:
+            print(f"deleting {folder.relative_to(study.folder)}: made with other settings", flush=True)
+            artifacts.discard(folder)
         print(f"profile {study.profile}: {len(study.runs())} training runs, {study.config.jobs} at a time", flush=True)
         code = run_snakemake(study, settings, args)
     if code or args.dry_run:
