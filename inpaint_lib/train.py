@@ -87,6 +87,10 @@ def choose_device(wanted):
     return torch.device(wanted)
 
 
+def device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def settings_of(run, pack):
     """The run's identity: its configuration, the data it sees and what the training code does."""
     return run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed) | {
@@ -201,8 +205,7 @@ def _fit(run, pack, settings, watch, interrupted):
 
 def _sitting(state, device, levers, loading):
     """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    where = {"from_step": state.step, "device": name, "loading": loading} | levers.describe()
+    where = {"from_step": state.step, "device": device_name(device), "loading": loading} | levers.describe()
     return where | {"provenance": runs.provenance()}
 
 
