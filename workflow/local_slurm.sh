@@ -10,7 +10,7 @@
 set -euo pipefail
 
 die() { echo "local_slurm.sh: $*" >&2; exit 2; }
-alive() { [ -s "$1" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ]; } # PIDFILE NAME
+alive() { [ "$(cat "/proc/$(cat "$1" 2>/dev/null)/comm" 2>/dev/null)" = "$2" ]; } # PIDFILE NAME
 own_link() { [ "$(readlink /etc/slurm/slurm.conf 2>/dev/null)" = "$dir/slurm.conf" ]; }
 
 configure() { # slurm.conf for NODES nodes
