@@ -122,3 +122,26 @@ def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
     assert {gpu for gpu, *_ in seen} == {"4", "GPU-a"}
     for (gpu, _, end), (other, begun, _) in zip(seen, seen[1:], strict=False):
         assert gpu != other or float(end) < float(begun)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "at_a_time", "slots", "words"),
+    [
+        ([], 2, "0,1", "2 at a time, on GPU 0, 1"),
+        (["--runs-per-gpu", "2"], 4, "0,1,0,1", "4 at a time, on GPU 0, 1"),
+        (["--jobs", "1"], 1, "0,1", "1 at a time"),
+        (["--jobs", "8"], 8, "0,1", "2 at a time"),  # six wait for a GPU
+        (["--set", "device=cpu", "--set", "jobs=3"], 3, "", "3 at a time"),
+    ],
+)
+def test_as_many_runs_at_a_time_as_gpus_can_take(output, monkeypatch, capsys, arguments, at_a_time, slots, words):
+    import study
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    asked = []
+    monkeypatch.setattr(study, "run_snakemake", lambda _, settings, args, jobs: asked.append((settings, jobs)) or 130)
+    assert study.main(["smoke", "--datasets", "scenes", *arguments]) == 130
+    (settings, jobs), *_ = asked
+    assert (jobs, settings["gpus"], settings["slurm"]) == (at_a_time, slots, None)
+    assert words in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """A study on a Slurm cluster: what its jobs ask for, and that none is left behind or submitted twice."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -47,9 +48,12 @@ def cancel(name, patience=120):
     """Cancel the jobs of that name and wait until they have ended -> how many there were. A node that does not answer may keep
     its job longer; the lock of the run's folder keeps that apart from the next."""
     seen, deadline = set(), time.monotonic() + patience
-    while (left := jobs(name)) and time.monotonic() < deadline:
-        seen |= set(left)
-        subprocess.run(["scancel", *left], capture_output=True, check=False)
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ValueError):  # a controller that is busy answers the next time
+            if not (left := jobs(name)):
+                break
+            seen |= set(left)
+            subprocess.run(["scancel", *left], capture_output=True, check=False)
         time.sleep(1)
     return len(seen)
 
