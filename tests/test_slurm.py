@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import repository
-from test_workflow import SETTINGS, run, start, tables
+from test_workflow import SETTINGS, start, tables
 
 from inpaint_lib import config, estimate, runs
 
@@ -146,7 +146,7 @@ def finished(profile_folder):
 
 def drill(folder, profile, arguments, reference):
     """Run a study on two nodes: Ctrl-C, its command killed and started again, one job cancelled, one slurmd killed and started
-    again. `reference`: the tables of the same study, {name: bytes}. Needs root and Slurm. -> what happened, as a dict.
+    again. `reference()`: the tables of the same study, {name: bytes}. Needs root and Slurm. -> what happened, as a dict.
     """
     output, daemons = folder / "output", folder / "slurm"
     runs_folder, begun = output / "runs" / profile, time.monotonic()
@@ -174,7 +174,7 @@ def drill(folder, profile, arguments, reference):
 
         out, err = second.communicate(timeout=3600)
         assert second.returncode == 0, out + err
-        written = {p.name: p.read_bytes() for p in (output / "reports" / profile / "tables").iterdir()}
+        written = tables(output, profile)
         told = {
             "jobs": len(set(re.findall(r"SLURM jobid (\d+)", out + err))),
             "left after Ctrl-C": after_ctrl_c,
@@ -184,7 +184,7 @@ def drill(folder, profile, arguments, reference):
             "finished": len(finished(runs_folder)),
             "trained twice": sum(not once(path) for path in finished(runs_folder)),
             "left in the queue": len(queue()),
-            "equal": written == reference,
+            "equal": written == reference(),
         }
     finally:
         local_slurm("stop", daemons)
@@ -201,9 +201,14 @@ def once(result):
 @pytest.mark.skipif(bool(missing()), reason=f"{missing()}")
 def test_a_study_on_slurm_survives_and_ends_with_the_tables_of_a_local_one(tmp_path):
     arguments = [*SETTINGS, "--set=total_images=640", "--set=checkpoint_seconds=1"]
-    code, out, err = run(tmp_path / "local", "smoke", *arguments)
-    assert code == 0, out + err
-    told = drill(tmp_path, "smoke", arguments, tables(tmp_path / "local"))
+    local = start(tmp_path / "local", "smoke", *arguments, "--jobs", "1")
+
+    def reference():
+        out, err = local.communicate()
+        assert local.returncode == 0, out + err
+        return tables(tmp_path / "local")
+
+    told = drill(tmp_path, "smoke", arguments, reference)
     assert told.pop("seconds") and told.pop("jobs") >= 6 and told.pop("left by a killed command") == 2
     assert told.pop("equal") and told.pop("finished") == 2
     assert {k for k, v in told.items() if v == 1} == {"cancelled", "killed slurmd"}
