@@ -201,7 +201,7 @@ def once(result):
 @pytest.mark.skipif(bool(missing()), reason=f"{missing()}")
 def test_a_study_on_slurm_survives_and_ends_with_the_tables_of_a_local_one(tmp_path):
     arguments = [*SETTINGS, "--set=total_images=640", "--set=checkpoint_seconds=1"]
-    local = start(tmp_path / "local", "smoke", *arguments, "--jobs", "1")
+    local = start(tmp_path / "local", "smoke", *arguments)
 
     def reference():
         out, err = local.communicate()
