@@ -87,10 +87,15 @@ def choose_device(wanted):
     return torch.device(wanted)
 
 
+def device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def settings_of(run, pack=None):
     """The run's identity: its configuration, the data it sees (if there is a pack) and what the training code does."""
-    data = {"data": {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}} if pack else {}
-    return run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed) | data | {
+    seen = {"data": {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}} if pack else {}
+    settings = run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed)
+    return settings | seen | {
         "perceptual_weights": losses.weights_digest(run.study.config.perceptual_weights),
         "code": runs.code_digest(*SOURCES, f"inpaint_lib/models/{run.architecture}.py"),
     }
@@ -227,8 +232,7 @@ def _fit(run, pack, settings, watch, interrupted):
 
 def _sitting(state, device, levers, loading):
     """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    where = {"from_step": state.step, "device": name, "loading": loading} | levers.describe()
+    where = {"from_step": state.step, "device": device_name(device), "loading": loading} | levers.describe()
     return where | {"provenance": runs.provenance()}
 
 

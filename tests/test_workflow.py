@@ -36,8 +36,8 @@ def run(output, *arguments):
     return process.returncode, out, err
 
 
-def tables(output):
-    return {p.name: p.read_bytes() for p in (output / "reports" / "smoke" / "tables").iterdir()}
+def tables(output, profile="smoke"):
+    return {p.name: p.read_bytes() for p in (output / "reports" / profile / "tables").iterdir()}
 
 
 @pytest.fixture(scope="module")
