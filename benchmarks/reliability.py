@@ -2,10 +2,10 @@
 
     ./run_all.sh reliability [--quick] [--parts kills,cases,slurm] [--kills N]
 
-Writes reports/reliability.md. Kills: one experiment, killed again and again; between kills the same command goes on from what the
-last one left. When it ends by itself its tables are compared with those of an undisturbed run, and it starts anew until enough
-kills have struck. After every kill all its processes must end within seconds, and every file under a final name must be whole.
-A kill is lost if what was started after it ends with other tables or not at all. Cases: the tests of the files named in CASES.
+Writes reports/reliability.md. Kills: one experiment, killed again and again; between kills the same command goes on from what
+the last one left. When it ends by itself its tables are compared with those of an undisturbed run, and it starts anew until
+enough kills have struck. After every kill all its processes must end within seconds, and every file under a final name must be
+whole. A kill is lost if what was started after it ends with other tables or not at all. Cases: the tests of the files named in CASES.
 """
 
 import argparse
@@ -39,10 +39,11 @@ from inpaint_lib import artifacts, data, runs
 ROOT = Path(__file__).resolve().parent.parent
 REPORT, KEPT = ROOT / "reports" / "reliability.md", ROOT / "reports" / "benchmarks" / "reliability.json"
 GRID = {
-    "train_images": 2000, "test_images": 64, "total_images": 1024, "batch_size": 8, "mask_widths": [8, 16], "log_every": 4,
+    "train_images": 200, "test_images": 32, "total_images": 512, "batch_size": 8, "mask_widths": [8, 16], "log_every": 4,
     "datasets": ["faces"], "architectures": ["custom"], "setups": ["progressive"], "perceptual_width": 4,
     "checkpoint_seconds": 0,
 }  # fmt: skip
+PREPARED = GRID | {"train_images": 2000}  # enough for two workers
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 END = 30  # seconds that a signalled process and its children may take to end
 CASES = {
@@ -65,7 +66,8 @@ class Target:
 
 
 def targets():
-    script = OPENED.format(grid=GRID) + "print('begins', flush=True);"
+    script = OPENED + "print('begins', flush=True);"
+    train, prepare = script.format(grid=GRID) + "train.fit(study.runs()[0])", script.format(grid=PREPARED)
     run = runs.open_study("smoke", GRID).runs()[0]
     under = Path("runs/smoke") / run.name
     settings = [f"--set={key}={json.dumps(value)}" for key, value in GRID.items()]
@@ -96,7 +98,7 @@ def targets():
 
     def parent_or_worker(process, names):
         workers = [p for p in names if "spawn_main" in names[p]]
-        return [[process.pid], [random.choice(workers)]] if workers else [[process.pid]]
+        return [[process.pid]] * max(len(workers), 1) + [[worker] for worker in workers]
 
     return [
         Target("Snakemake and run_all.sh", lambda output: [ROOT / "run_all.sh", "smoke", *settings], "profile smoke",
@@ -104,9 +106,9 @@ def targets():
                ("runs", "reports")),
         Target("papermill and its kernel", notebook_command, "start", runner_and_kernel,
                lambda o: run_files(o, (*tables_of_a_run, "evaluation.csv")), (under,)),
-        Target("training process", lambda output: [sys.executable, "-c", script + "train.fit(study.runs()[0])"], "begins",
+        Target("training process", lambda output: [sys.executable, "-c", train], "begins",
                alone, run_files, (under,)),
-        Target("data preparation", lambda output: [sys.executable, "-c", script + "data.prepare(study, 'faces')"], "begins",
+        Target("data preparation", lambda output: [sys.executable, "-c", prepare + "data.prepare(study, 'faces')"], "begins",
                parent_or_worker, lambda o: {p.name: content(p) for p in (o / "runs/smoke/faces/data").glob("[!.]*")},
                ("runs",)),
     ]  # fmt: skip
@@ -267,8 +269,8 @@ def prepare(target, output):
         data.prepare(runs.open_study("smoke", GRID), "faces")
 
 
-def kill_tests(kills, folder, lanes):
-    """Every target with every signal, `lanes` at a time -> [{target, signal, tried, ...}]."""
+def kill_tests(kills, folder, keep, lanes=2):
+    """Every target with every signal, `lanes` at a time; `keep([{target, signal, tried, ...}])` after each."""
     references, timed = {}, {}
     for target in targets():
         output = folder / "reference"
@@ -280,15 +282,17 @@ def kill_tests(kills, folder, lanes):
             sys.exit(f"{target.name} fails undisturbed: {said[-2000:]}")
         references[target.name] = target.made(output)
         print(f"{target.name}: {timed[target.name]:.1f} s undisturbed", flush=True)
-    jobs = [(target, name) for target in targets() for name in SIGNALS]
+    jobs = [(target, name) for name in SIGNALS for target in targets()]
 
     def one(job):
         number, (target, name) = job
         found = drill(target, name, kills, folder / str(number), references[target.name], timed[target.name], number)
-        return {"target": target.name, "signal": name} | found
+        done.append({"target": target.name, "signal": name} | found)
+        keep(sorted(done, key=lambda row: list(timed).index(row["target"])))
 
+    done = []
     with ThreadPoolExecutor(lanes) as pool:
-        return list(pool.map(one, enumerate(jobs)))
+        list(pool.map(one, enumerate(jobs)))
 
 
 def cases(thorough):
@@ -335,14 +339,14 @@ def slurm_test(quick, folder):
 
 def report(kept):
     where = "{system}, {cpus} CPU cores, Python {python}, torch {torch}; commit {commit}; {minutes} minutes"
-    lines = ["# Reliability", "", "Made by `./run_all.sh reliability`. What each part does is told in `benchmarks/reliability.py`.", ""]
+    lines = ["# Reliability", "", "Made by `./run_all.sh reliability`; `benchmarks/reliability.py` tells how.", ""]
     if part := kept.get("kills"):
         rows = part["found"]
         lines += ["## Kills at random moments", "", where.format(**part), "",
-                  "One experiment: custom, progressive, one seed, 2,000 drawn faces at 32 px. *Survived*: the same command, given "
+                  "One experiment: custom, progressive, one seed, drawn faces at 32 px. *Survived*: the same command, given "
                   "again, ended with the tables of an undisturbed run, byte for byte (images/s aside). *Lost*: it did not. "
                   f"*Orphans*: processes left {END} s after the kill. *Torn*: files under a final name that were not whole. "
-                  "*Completed*: how often the command came to its end and its tables were compared. Kills pile up: what a kill "
+                  "*Completed*: how often the command came to its end and its tables were compared. Kills pile up: what one "
                   "leaves is gone on with and killed again.", "",
                   "| killed | by | tried | survived | lost | orphans | torn files | completed |",
                   "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
@@ -364,8 +368,8 @@ def report(kept):
             lines += [f"Not run: {part['found']['skipped']}.", ""]
         else:
             lines += ["Two nodes on this machine. The command is stopped by Ctrl-C, started again, killed by SIGKILL, started "
-                      "again; then one running job is cancelled and the daemon of one node is killed and started again. *Equal*: "
-                      "the tables are those of a local run, byte for byte.", "", "| what | |", "| --- | ---: |",
+                      "again; then one running job is cancelled and the daemon of one node is killed and started again. "
+                      "*Equal*: the tables are those of a local run, byte for byte.", "", "| what | |", "| --- | ---: |",
                       *(f"| {key} | {value} |" for key, value in part["found"].items()), ""]  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
@@ -381,21 +385,26 @@ def main():
         parser.error(f"--parts {args.parts}: no part {unknown.pop()}; there are kills, cases, slurm")
     if not Path("/proc/self/environ").exists():
         parser.error("needs Linux: processes are found through /proc")
+    os.environ["TQDM_DISABLE"] = "1"
     kept, kills = runs.read_json(KEPT) or {}, args.kills or (3 if args.quick else 30)
     done = {
-        "kills": lambda folder: kill_tests(kills, folder, lanes=2),
-        "cases": lambda folder: cases(not args.quick),
-        "slurm": lambda folder: slurm_test(args.quick, folder),
+        "kills": lambda folder, keep: kill_tests(kills, folder, keep),
+        "cases": lambda folder, keep: keep(cases(not args.quick)),
+        "slurm": lambda folder, keep: keep(slurm_test(args.quick, folder)),
     }
     for part in args.parts.split(","):
         begun, made = time.monotonic(), runs.provenance()
+
+        def keep(found, part=part, begun=begun, made=made):
+            kept[part] = {"found": found, "system": made["system"], "python": made["python"], "torch": torch.__version__,
+                          "commit": made["commit"], "cpus": os.cpu_count(),
+                          "minutes": round((time.monotonic() - begun) / 60)}  # fmt: skip
+            runs.write_json(KEPT, kept)
+            with runs.replacing(REPORT) as temporary:
+                temporary.write_text(report(kept))
+
         with tempfile.TemporaryDirectory() as folder:
-            found = done[part](Path(folder))
-        kept[part] = {"found": found, "system": made["system"], "python": made["python"], "torch": torch.__version__,
-                      "commit": made["commit"], "cpus": os.cpu_count(), "minutes": round((time.monotonic() - begun) / 60)}  # fmt: skip
-        runs.write_json(KEPT, kept)
-        with runs.replacing(REPORT) as temporary:
-            temporary.write_text(report(kept))
+            done[part](Path(folder), keep)
     print(REPORT.read_text(), os.path.relpath(REPORT), sep="\n")
     lost = [r for r in kept.get("kills", {}).get("found", []) if r["lost"] or r["orphans"] or r["torn"]]
     failed = [f for f in kept.get("cases", {}).get("found", {}).values() if f["failed"]]
