@@ -5,7 +5,7 @@
 Writes reports/reliability.md. Kills: one experiment, killed again and again; between kills the same command goes on from what
 the last one left. When it ends by itself its tables are compared with those of an undisturbed run, and it starts anew until
 enough kills have struck. After every kill all its processes must end within seconds, and every file under a final name must be
-whole. A kill is lost if what was started after it ends with other tables or not at all. Cases: the tests of the files named in CASES.
+whole. A kill is lost if what was started after it ends with other tables or not at all. Cases: the tests of the files in CASES.
 """
 
 import argparse

@@ -10,6 +10,7 @@ Both folders lie under the repository, or under $INPAINT_OUTPUT if that is set.
 import ast
 import contextlib
 import functools
+import gzip
 import hashlib
 import json
 import os
@@ -208,9 +209,9 @@ def write_json(path, value):
 
 def write_csv(path, frame):
     """A table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
-    with replacing(path) as temporary:
-        gzip = {"method": "gzip", "mtime": 0} if str(path).endswith(".gz") else None
-        frame.to_csv(temporary, index=False, compression=gzip, float_format="%.9g", lineterminator="\n")
+    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
+    with replacing(path) as temporary:  # compressed in memory: a file's header would name the temporary one
+        temporary.write_bytes(gzip.compress(text, mtime=0) if str(path).endswith(".gz") else text)
 
 
 def read_json(path):

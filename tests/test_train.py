@@ -420,6 +420,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_equal_tables_give_equal_bytes_whoever_writes_them(tmp_path, monkeypatch, name):
+    frame, found = pd.DataFrame({"a": [1.5, np.nan], "b": ["x", "y"]}), set()
+    for pid in (7, 8):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        runs.write_csv(tmp_path / name, frame)
+        found.add((tmp_path / name).read_bytes())
+    assert len(found) == 1 and pd.read_csv(tmp_path / name).equals(frame)
+
+
 def test_what_a_living_process_writes_is_left_alone(tmp_path):
     other = tmp_path / f".a.txt.{os.getppid()}.tmp.txt"
     other.write_text("half")
