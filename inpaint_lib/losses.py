@@ -211,7 +211,7 @@ OBJECTIVES = {
         adversarial=(lsgan_d, lsgan_g, 0.5),
         reconstruction=_custom_reconstruction,
         terms=("l1_valid", "l1_hole", "perceptual"),
-        options={"l1_normalisation": L1_NORMALISATIONS.__contains__},
+        options={"l1_normalisation": [*L1_NORMALISATIONS].__contains__},
     ),
     "context_encoder": Objective(
         seen=lambda output, real, mask: _central_half(composite(output, real, mask)),

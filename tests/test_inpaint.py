@@ -540,7 +540,7 @@ BAD = {
     "comparison is the output": ([*GOOD, "--compare", "out.png"], "--compare out.png: is another file"),
     "comparison exists": ([*GOOD, "--compare", "exists.png"], "--compare exists.png: exists"),
     "comparison no png": ([*GOOD, "--compare", "pair.jpg"], "--compare pair.jpg: is written as PNG"),
-    "no weights": (replaced("WEIGHTS", "absent.safetensors"), "--weights absent.safetensors: no safetensors file"),
+    "no weights": (replaced("WEIGHTS", "absent.safetensors"), "--weights absent.safetensors: no such file; name a finished"),
     "text as weights": (replaced("WEIGHTS", "text.safetensors"), "--weights text.safetensors: no safetensors file"),
     "endless header": (replaced("WEIGHTS", "long.safetensors"), "--weights long.safetensors: no safetensors file"),
     "pickle": (replaced("WEIGHTS", "pickle.safetensors"), "pickles (.pt, .pth) are not opened"),
