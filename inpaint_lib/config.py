@@ -131,7 +131,8 @@ def _build(kind, data, where):
             raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are: {_join(fields)}")
         if missing := [name for name in fields if name not in data]:
             raise ConfigError(f"{where}: key {missing[0]!r} is missing")
-        return kind(**{name: _build(t, data[name], f"{where}: {name}") for name, t in fields.items()})
+        dot = ": " if kind is Config else "."
+        return kind(**{name: _build(t, data[name], f"{where}{dot}{name}") for name, t in fields.items()})
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         data = data if isinstance(data, list | tuple) else [data]

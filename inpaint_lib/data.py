@@ -92,6 +92,8 @@ def _open(folder):
 
 def settings_of(config, dataset):
     """What a pack depends on: sizes, seeds, the code that makes it, and a fingerprint of the source (not where it lies)."""
+    if dataset not in DATASETS:
+        raise SourceError(f"dataset: no {dataset!r}; there are: {', '.join(DATASETS)}")
     keys = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths")
     settings = {"dataset": dataset} | {key: getattr(config, key) for key in keys}
     common = ("inpaint_lib/data.py", "inpaint_lib/sources.py", "inpaint_lib/masks.py", "inpaint_lib/rng.py")

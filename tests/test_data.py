@@ -185,6 +185,16 @@ def test_more_than_a_tenth_of_bad_files_stops_with_a_summary(packed, tmp_path):
     assert left <= {"unusable.csv", ".lock"}
 
 
+def test_a_source_gone_bad_leaves_the_earlier_pack_whole(packed, tmp_path):
+    before = packed(train_images=100, test_images=100)
+    files = {p.name: p.read_bytes() for p in before.folder.iterdir()}
+    for k in range(4):
+        (tmp_path / "images" / f"{k:04d}.png").write_bytes(b"")
+    with pytest.raises(sources.SourceError, match="more than 10%"):
+        packed(train_images=100, test_images=100)
+    assert {name: (before.folder / name).read_bytes() for name in files} == files
+
+
 def test_a_changed_source_or_setting_gives_another_pack(packed, tmp_path):
     first = packed().manifest
     assert packed().manifest == first
