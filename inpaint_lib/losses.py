@@ -147,13 +147,13 @@ def weights_digest(weights):
 
 def _vgg16_state(weights):
     if weights == "torchvision":
-        from torchvision.models import VGG16_Weights, vgg16
+        from torchvision.models import VGG16_Weights
 
-        try:
-            return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
-        except OSError as error:
+        try:  # torchvision itself would unpickle whatever lies in torch hub's cache
+            return VGG16_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
+        except Exception as error:  # network, hash, a damaged or foreign file: no common class
             raise ConfigError(
-                f"perceptual_weights: torchvision's VGG-16 weights could not be downloaded ({error}); "
+                f"perceptual_weights: torchvision's VGG-16 weights could not be downloaded or read ({error}); "
                 "name a local file instead, or 'random'"
             ) from None
     try:

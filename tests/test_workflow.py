@@ -246,6 +246,6 @@ def test_a_dead_kernel_and_an_error_are_failures(tmp_path, monkeypatch, capsys, 
     nbformat.write(nbformat.v4.new_notebook(cells=[kill, write], metadata=kernel), tmp_path / "dies.ipynb")
     (tmp_path / "artefact").write_text("of an earlier run")
     assert run_notebook.main("dies", tmp_path / "executed.ipynb", tmp_path / "artefact", "{}") == 1
-    assert ("kernel died" if "kill" in cause else "ZeroDivisionError: division by zero (cell 1; see") in capsys.readouterr().err
+    assert ("Kernel died" if "kill" in cause else "ZeroDivisionError: division by zero (cell 1; see") in capsys.readouterr().err
     assert not (tmp_path / "executed.ipynb").exists() and not (tmp_path / "artefact").exists()
     assert (tmp_path / "executed.failed.ipynb").exists() and not list(tmp_path.glob(".*.tmp*"))
