@@ -1,6 +1,6 @@
 """Whatever bytes and values come in from outside, the readers give a result or their own error, in one line.
 
-Under --hypothesis-profile=thorough the same tests take far more examples. Coverage-guided fuzzing with atheris 3.0.0 (75 s each,
+Under --hypothesis-profile=thorough the same tests take far more examples. Fuzzing by coverage with atheris 3.0.0 (75 s each,
 12,000 profiles and 54,000 masks) found nothing that these had not, so it is no dependency.
 """
 
