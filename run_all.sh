@@ -54,6 +54,7 @@ case "${1:-}" in
     test) shift; cd "$root"; exec "$python" -m pytest "$@" ;;
     lab) shift; cd "$root"; exec "$python" -m jupyterlab --ip=127.0.0.1 "$@" notebooks ;;
     bench) shift; cd "$root"; exec "$python" benchmarks/training.py "$@" ;;
+    reliability) shift; cd "$root"; exec "$python" benchmarks/reliability.py "$@" ;;
     compare) shift; exec "$python" -m inpaint_lib.compare "$@" ;;
     inpaint) shift; exec "$python" -m inpaint_lib.inpaint "$@" ;;
     *) exec "$python" "$root/workflow/study.py" "$@" ;;

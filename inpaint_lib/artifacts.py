@@ -3,7 +3,11 @@
 All files appear whole or not at all. result.json is written last: it marks the run as finished.
 """
 
+import errno
 import json
+import os
+import shutil
+import zipfile
 
 import pandas as pd
 import torch
@@ -12,10 +16,30 @@ from safetensors.torch import load_file, save_file
 from . import card, metrics, models, runs
 from .config import to_dict
 
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
 
-def save_checkpoint(path, value):
-    with runs.replacing(path) as temporary:
+
+def save_checkpoint(folder, value):
+    """The newest checkpoint; the one before it is kept."""
+    newest, previous = (folder / name for name in CHECKPOINTS)
+    with runs.replacing(newest) as temporary:
         torch.save(value, temporary)
+        if newest.exists():
+            os.replace(newest, previous)
+
+
+def load_checkpoint(path):
+    """What was saved, or None, with a word, where the file is damaged. Raises OSError for one that cannot be read now."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch's own reader does not check sums
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any layer of the reader
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset outside the file
+            raise
+        print(f"{path.name} cannot be read ({type(error).__name__})", flush=True)
+        return None
 
 
 def files(config):
@@ -26,29 +50,39 @@ def files(config):
 
 
 def resume(state, run, settings):
-    """Load the run's checkpoint into `state` if it was made with these settings; else clear what is stale."""
-    folder = run.folder
-    path = folder / "checkpoint.pt"
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-    except Exception as error:  # a damaged file can fail in any layer of the reader
-        print(f"{path.name} cannot be read ({type(error).__name__}); training starts again", flush=True)
+    """Load the newest whole checkpoint into `state`; where there is none, training starts at step 0.
+
+    Raises runs.SettingsChanged, before anything is changed, if it was made with other settings.
+    """
+    folder, saved = run.folder, None
+    for path in (folder / name for name in CHECKPOINTS):
+        if not path.exists():
+            continue
+        if saved := load_checkpoint(path):
+            runs.refuse_other(f"run {run.name}", saved["settings"], settings)
+            done = len(saved["state"]["evaluations"])
+            if all((folder / "stages" / f"{k}.safetensors").is_file() for k in range(1, done + 1)):
+                break
+            print(f"weights of a stage that {path.name} builds on are missing", flush=True)
         saved = None
+        path.unlink()  # or the next one to be saved would push the good one out
+        print(f"going on from {CHECKPOINTS[1]}" if (folder / CHECKPOINTS[1]).exists() else "training starts again", flush=True)
     (folder / "result.json").unlink(missing_ok=True)
-    if saved and saved["settings"] == settings:
-        done = len(saved["state"]["evaluations"])
-        if all((folder / "stages" / f"{k}.safetensors").is_file() for k in range(1, done + 1)):
-            state.load_state_dict(saved["state"])
-            runs.write_json(folder / "config.json", settings)
-            return
-        print("weights of a finished stage are missing; training starts again", flush=True)
-    elif saved:
-        changed = [k for k in settings | saved["settings"] if settings.get(k) != saved["settings"].get(k)]
-        print(f"settings changed since the last checkpoint ({', '.join(changed)}); training starts again", flush=True)
-    path.unlink(missing_ok=True)
+    runs.write_json(folder / "config.json", settings)
+    if saved:
+        return state.load_state_dict(saved["state"])
     for stale in [*(folder / "stages").glob("*.safetensors"), *(folder / "model").glob("*")]:
         stale.unlink()
-    runs.write_json(folder / "config.json", settings)
+
+
+def discard(folder):
+    """Delete what a run's folder holds, once nobody works there."""
+    with runs.locked(folder):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif not path.name.endswith(".lock"):
+                path.unlink()
 
 
 def save_stage(run, state, stage, settings):
@@ -126,5 +160,6 @@ def finish(run, pack, state, settings):
         "config": to_dict(run.study.config),
     }
     save_model(run.folder / "model", state.G, card.describe(result, pack.manifest, table, models.central(run.architecture)))
+    (run.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
     runs.write_json(run.folder / "result.json", result)
     return result

@@ -16,20 +16,6 @@ from . import runs, stats, tables
 KEYS = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mask_width", "region", "metric"]
 
 
-def flat(value, name=""):
-    """Nested dicts as {"dotted.key": leaf}."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}" if name else str(key)).items()}
-
-
-def differences(one, other):
-    """Keys whose values differ, as (key, one, other)."""
-    one, other = flat(one), flat(other)
-    pairs = {key: (one.get(key, "-"), other.get(key, "-")) for key in one | other}
-    return [(key, a, b) for key, (a, b) in pairs.items() if a != b]
-
-
 def read(path):
     """(kind, configuration, provenance, values) of a run's or a report's folder. Raises ValueError."""
     try:
@@ -86,7 +72,7 @@ def compare(a, b):
         raise ValueError(f"{a} is a {kind}, {b} a {other_kind}: give two of a kind")
     lines = [f"A: {a}", f"B: {b}"]
     for title, pair in (("configuration", (config, other_config)), ("provenance", (provenance, other_provenance))):
-        found = differences(*pair)
+        found = runs.differences(*pair)
         lines += ["", f"{title}: {f'{len(found)} differ' if found else 'the same'}"]
         lines += [f"  {k}: {_short(x)} | {_short(y)}" for k, x, y in found]
     if kind == "run" and any(config["data"][f] != other_config["data"][f] for f in ("test.npy", "masks.npz")):

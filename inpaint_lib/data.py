@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from . import masks, runs, sources
 from .sources import DATASETS, SourceError
 
+KEYS = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths")  # of the configuration
 SHARD_IMAGES = 64  # what a kill costs a worker
 IMAGES_PER_WORKER = 1000  # another process pays off for each so many
 HEADER = 128  # bytes before the pixels in a .npy file
@@ -57,16 +58,38 @@ class Pack:
 def prepare(study, dataset):
     """Return the data set's Pack, making it first unless one of the same settings and the same source lies there.
 
-    Raises sources.SourceError if the images are not there, cannot be used or do not fit on the disk.
+    Raises sources.SourceError if the images are not there, cannot be used or do not fit on the disk, and runs.SettingsChanged
+    as `check` does.
     """
     folder, config = study.data_folder(dataset), study.config
     wanted = settings_of(config, dataset)
     with runs.locked(folder):
-        pack = _open(folder)
-        if not pack or pack.manifest["settings"] != wanted:
-            runs.write_json(folder / "manifest.json", _pack(config, dataset, folder, wanted))
-            pack = _open(folder)
-    return pack
+        if pack := current(study, dataset):
+            return pack
+        check(study, dataset)
+        runs.write_json(folder / "manifest.json", _pack(config, dataset, folder, wanted))
+    return _open(folder)
+
+
+def current(study, dataset):
+    """The data set's Pack if it is whole and of today's settings and source, else None."""
+    pack = _open(study.data_folder(dataset))
+    return pack if pack and pack.manifest["settings"] == settings_of(study.config, dataset) else None
+
+
+def check(study, dataset):
+    """Raise runs.SettingsChanged if runs were trained on a pack of another configuration: theirs would be overwritten."""
+    manifest = runs.read_json(study.data_folder(dataset) / "manifest.json")
+    settings = manifest.get("settings") if isinstance(manifest, dict) else None  # whatever damage made of it
+    if isinstance(settings, dict) and trained_on(study, dataset):
+        made = {key: settings.get(key) for key in KEYS}
+        wanted = {key: value for key, value in settings_of(study.config, dataset).items() if key in KEYS}
+        runs.refuse_other(f"data set {dataset} of profile {study.profile}, on which runs were trained,", made, wanted)
+
+
+def trained_on(study, dataset):
+    """The folders of the runs, of this grid or another, that were trained on the data set."""
+    return [folder for folder in sorted((study.folder / dataset).glob("*/*/seed*")) if runs.holds_work(folder)]
 
 
 def existing(study, dataset):
@@ -94,8 +117,7 @@ def settings_of(config, dataset):
     """What a pack depends on: sizes, seeds, the code that makes it, and a fingerprint of the source (not where it lies)."""
     if dataset not in DATASETS:
         raise SourceError(f"dataset: no {dataset!r}; there are: {', '.join(DATASETS)}")
-    keys = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths")
-    settings = {"dataset": dataset} | {key: getattr(config, key) for key in keys}
+    settings = {"dataset": dataset} | {key: getattr(config, key) for key in KEYS}
     common = ("inpaint_lib/data.py", "inpaint_lib/sources.py", "inpaint_lib/masks.py", "inpaint_lib/rng.py")
     settings["code"] = runs.code_digest(*common, *DATASETS[dataset].code)
     settings["source"] = DATASETS[dataset].fingerprint(config)

@@ -4,7 +4,8 @@
 
 Training: whole steps on made-up images, after warm-up. Evaluation: a batch filled and measured, times the images, stages, mask
 families and widths there will be. Disk: the sizes of what a run leaves. Every architecture is tried in a process of its own, so
-peak memory is its own. Nothing is written. Not counted: preparing data, start-up, notebooks, baselines (minutes).
+peak memory is its own. The command keeps what a run costs in runs/PROFILE/estimate.json, for jobs on a cluster. Not counted:
+preparing data, start-up, notebooks, baselines (minutes).
 """
 
 import multiprocessing
@@ -15,10 +16,12 @@ import pandas as pd
 import torch
 
 from . import evaluate, feed, fid, losses, masks, metrics, models, runs, setups, train
+from .config import run_settings
 from .step import Step, choose_levers
 
 SECONDS, IMAGES = 5.0, 256  # of timed training; made-up images
 ROW_BYTES = 20  # of per_image.csv.gz
+FILE = "estimate.json"  # in a study's folder: {architecture: {"seconds", "host" (bytes), "device", "settings"}} of a run
 
 
 def stepper(run, device, levers, images=None):
@@ -114,10 +117,10 @@ def _disk(run, state):
 
 
 def estimate(study):
-    """(a frame with a row per architecture, {what: value} of the whole grid). Raises ValueError for a device that is not
-    here."""
+    """(a frame with a row per architecture, {what: value} of the whole grid and, as `measured`, what FILE keeps). Raises
+    ValueError for a device that is not here."""
     config, found = study.config, []
-    train.choose_device(config.device)
+    device = train.device_name(train.choose_device(config.device))
     for architecture in config.architectures:
         run = next(r for r in study.runs() if r.architecture == architecture)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -141,13 +144,28 @@ def estimate(study):
         "runs": len(study.runs()),
         "hours": float((hours * frame.runs).sum()),
         "disk": int((frame.disk * frame.runs).sum() + len(config.datasets) * pack),
-    }
+        "measured": {
+            row.architecture: {"seconds": row.training_s + row.evaluation_s, "host": int(row.host), "device": device,
+                               "settings": settings_of(config, row.architecture)}
+            for row in frame.itertuples()
+        },
+    }  # fmt: skip
     return shown.dropna(axis=1, how="all"), whole
+
+
+def settings_of(config, architecture):
+    """What the cost of a run of an architecture depends on, beside the device."""
+    return run_settings(config, None, architecture, None, None)
+
+
+def keep(study, whole):
+    """Write what `estimate` measured; what other estimates measured of other architectures stays."""
+    runs.write_json(study.folder / FILE, (runs.read_json(study.folder / FILE) or {}) | whole["measured"])
 
 
 def as_text(study, frame, whole):
     config, device = study.config, train.choose_device(study.config.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {config.threads} thread(s) a run"
+    name = train.device_name(device) if device.type == "cuda" else f"{device.type}, {config.threads} thread(s) a run"
     lines = [
         f"profile {study.profile} on {name}; a run: {config.total_images:,} images; one architecture measured at a time",
         "",

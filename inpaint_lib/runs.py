@@ -87,6 +87,45 @@ def output_root():
     return Path(os.environ.get("INPAINT_OUTPUT") or configuration.ROOT).resolve()
 
 
+class SettingsChanged(ValueError):
+    """A folder holds work made with other settings; the message says which, and what may be done."""
+
+
+def flat(value, name=""):
+    """Nested dicts as {"dotted.key": leaf}."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}" if name else str(key)).items()}
+
+
+def differences(one, other):
+    """Keys whose values differ, as (key, one, other)."""
+    one, other = flat(one), flat(other)
+    pairs = {key: (one.get(key, "-"), other.get(key, "-")) for key in one | other}
+    return [(key, a, b) for key, (a, b) in pairs.items() if a != b]
+
+
+def holds_work(folder):
+    """Whether something is in a run's folder that took training."""
+    return any((folder / name).exists() for name in ("result.json", "checkpoint.pt", "checkpoint.previous.pt"))
+
+
+def refuse_other(what, made, wanted):
+    """Raise SettingsChanged unless `what` was made with the wanted settings (both are dicts)."""
+
+    def short(value):
+        text = str(value)
+        return text if len(text) <= 24 else f"{text[:12]}..."
+
+    if changed := differences(made, wanted):
+        listed = [f"{key} {short(a)} -> {short(b)}" for key, a, b in changed[:6]]
+        listed += [f"{len(changed) - 6} more"] * (len(changed) > 6)
+        raise SettingsChanged(
+            f"{what} was made with other settings ({', '.join(listed)}): give those again, or work elsewhere with "
+            "INPAINT_OUTPUT=DIR, or delete the old and make it anew with ./run_all.sh ... --force-new"
+        )
+
+
 @contextlib.contextmanager
 def locked(folder, name=".lock"):
     """Hold `folder`'s lock, waiting for another process that writes there. The system frees it when its holder dies."""

@@ -63,16 +63,10 @@ def check(study):
     """Raise FileNotFoundError or ValueError, naming run and keys, unless runs/ holds this very study, trained and evaluated."""
     for run in study.runs():
         result, pack = _result(run), data.existing(study, run.dataset)
-        _same(run, result["settings"], train.settings_of(run, pack))
-        _same(run, evaluate.kept(run)[1]["settings"], evaluate.settings_of(run, pack))
-
-
-def _same(run, made, wanted):
-    if changed := sorted(key for key in made | wanted if made.get(key) != wanted.get(key)):
-        raise ValueError(
-            f"run {run.name} was made with other settings ({', '.join(changed)}): give those it was made with, or make it anew "
-            f"with ./run_all.sh {run.study.profile}"
-        )
+        runs.refuse_other(f"run {run.name}", result["settings"], train.settings_of(run, pack))
+        if evaluate.kept(run)[1]["settings"] != evaluate.settings_of(run, pack):
+            profile = run.study.profile
+            raise ValueError(f"run {run.name} was evaluated with other settings: mend that with ./run_all.sh {profile}")
 
 
 def complete(study, watch=None):

@@ -87,10 +87,15 @@ def choose_device(wanted):
     return torch.device(wanted)
 
 
-def settings_of(run, pack):
-    """The run's identity: its configuration, the data it sees and what the training code does."""
-    return run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed) | {
-        "data": {name: entry["sha256"] for name, entry in pack.manifest["files"].items()},
+def device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def settings_of(run, pack=None):
+    """The run's identity: its configuration, the data it sees (if there is a pack) and what the training code does."""
+    seen = {"data": {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}} if pack else {}
+    settings = run_settings(run.study.config, run.dataset, run.architecture, run.setup, run.seed)
+    return settings | seen | {
         "perceptual_weights": losses.weights_digest(run.study.config.perceptual_weights),
         "code": runs.code_digest(*SOURCES, f"inpaint_lib/models/{run.architecture}.py"),
     }
@@ -103,15 +108,41 @@ def finished(run, pack):
     return result if result and whole and result["settings"] == settings_of(run, pack) else None
 
 
+def check(run, pack=None):
+    """Raise runs.SettingsChanged if the run's folder holds work made with other settings."""
+    made, wanted = runs.read_json(run.folder / "config.json"), settings_of(run, pack)
+    if made and runs.holds_work(run.folder):
+        runs.refuse_other(f"run {run.name}", {k: v for k, v in made.items() if pack or k != "data"}, wanted)
+
+
+def changed(study):
+    """{folder: why} of all runs that `fit` would refuse to touch, those of other grids on the same data included."""
+    found = {}
+    for dataset in study.config.datasets:
+        try:
+            data.check(study, dataset)
+        except runs.SettingsChanged as error:
+            found |= dict.fromkeys(data.trained_on(study, dataset), error)
+    packs = {dataset: data.current(study, dataset) for dataset in study.config.datasets}
+    for run in study.runs():
+        try:
+            check(run, packs[run.dataset])
+        except runs.SettingsChanged as error:
+            found.setdefault(run.folder, error)
+    return found
+
+
 def fit(run, watch=None):
     """Train one run to its end and return its result (the content of result.json).
 
     `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
-    Raises NonFiniteError, naming the loss term; config errors are raised before anything is written. Ctrl-C, or a notebook's
+    Raises NonFiniteError, naming the loss term, and runs.SettingsChanged if work made with other settings lies there; config
+    errors are raised before anything is written. Ctrl-C, or a notebook's
     stop button, saves a checkpoint at the next log point and raises KeyboardInterrupt; a second one raises at once.
     """
     pack = data.prepare(run.study, run.dataset)
     with runs.locked(run.folder), runs.interrupts_kept() as interrupted:
+        check(run, pack)
         return finished(run, pack) or _fit(run, pack, settings_of(run, pack), watch, interrupted)
 
 
@@ -186,7 +217,7 @@ def _fit(run, pack, settings, watch, interrupted):
             _check_weights(state)
             state.seconds = clock + time.monotonic()
             state.sittings[-1]["peak_memory_bytes"] = runs.peak_memory(device)
-            artifacts.save_checkpoint(folder / "checkpoint.pt", {"settings": settings, "state": state.state_dict()})
+            artifacts.save_checkpoint(folder, {"settings": settings, "state": state.state_dict()})
             last_save = time.monotonic()
         if watch:
             watch(run, state, bar)
@@ -201,8 +232,7 @@ def _fit(run, pack, settings, watch, interrupted):
 
 def _sitting(state, device, levers, loading):
     """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    where = {"from_step": state.step, "device": name, "loading": loading} | levers.describe()
+    where = {"from_step": state.step, "device": device_name(device), "loading": loading} | levers.describe()
     return where | {"provenance": runs.provenance()}
 
 

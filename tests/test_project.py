@@ -26,6 +26,7 @@ USED_AS = {
     "scikit-learn": "sklearn",
     "ipykernel": "python3",  # the kernel papermill starts
     "nbval": "--nbval-lax",
+    "snakemake-executor-plugin-slurm": "executor: slurm",
     "pre-commit": "repos",  # the head of its configuration
 }
 
@@ -52,7 +53,8 @@ def test_pyproject_conda_and_lock_agree():
 
 @pytest.mark.parametrize("name", sorted(map(name_of, DEPENDENCIES)))
 def test_no_dependency_is_unused(name):
-    patterns = ("inpaint_lib/**/*.py", "workflow/*", "tests/*.py", "notebooks/*.ipynb", "*.sh", ".pre-commit-config.yaml")
+    patterns = ("inpaint_lib/**/*.py", "workflow/*", "workflow/**/*.yaml", "tests/*.py", "notebooks/*.ipynb", "*.sh",
+                ".pre-commit-config.yaml")  # fmt: skip
     sources = {p for pattern in patterns for p in ROOT.glob(pattern) if p.is_file() and p.name != "test_project.py"}
     word = re.compile(rf"(?<![\w-]){re.escape(USED_AS.get(name, name))}(?![\w])")
     assert any(word.search(p.read_text(errors="ignore")) for p in sources), f"{name} is used nowhere"

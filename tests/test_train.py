@@ -244,22 +244,91 @@ def test_the_content_of_a_weights_file_is_part_of_the_identity(micro, run_of, tm
     assert train.settings_of(run, pack) != before
 
 
-def test_changed_settings_start_again_and_say_what_changed(micro, run_of, capsys):
-    train.fit(run_of(micro()), quiet)
-    run = run_of(micro(**{"models.custom.lr_g": 1e-3}))
-    result = train.fit(run, quiet)
-    assert "settings changed since the last checkpoint (lr_g)" in capsys.readouterr().out
-    assert result["settings"]["lr_g"] == 1e-3
+@pytest.mark.parametrize("left", ["finished", "interrupted", "no config.json", "no config.json, no result"])
+def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, left):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    if left == "interrupted":
+        with pytest.raises(Stop):
+            train.fit(run, stop_at(9))
+    else:
+        train.fit(run, quiet)
+    for name in ("config.json", "result.json")[: left.count("no ")]:
+        (run.folder / name).unlink()
+    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+    other = run_of(micro(**{"models.custom.lr_g": 1e-3}))
+    with pytest.raises(runs.SettingsChanged, match=r"run scenes/custom.*\(lr_g 0.0002 -> 0.001\).*--force-new"):
+        train.fit(other, quiet)
+    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
+    assert train.changed(other.study).keys() == ({run.folder} if "config" not in left else set())
+    artifacts.discard(run.folder)
+    assert train.fit(other, quiet)["settings"]["lr_g"] == 1e-3
 
 
-def test_a_damaged_checkpoint_is_said_and_training_starts_again(reference, micro, run_of, capsys):
+def test_a_pack_that_runs_were_trained_on_is_not_overwritten_by_one_of_another_configuration(micro, run_of):
+    run, other = run_of(micro()), micro(test_images=4)
+    data.prepare(other, "scenes")
+    data.prepare(run.study, "scenes")  # nothing was trained on the first
+    train.fit(run, quiet)
+    pixels = (run.study.data_folder("scenes") / "test.npy").read_bytes()
+    with pytest.raises(runs.SettingsChanged, match=r"data set scenes.*\(test_images 8 -> 4\)"):
+        data.prepare(other, "scenes")
+    assert (run.study.data_folder("scenes") / "test.npy").read_bytes() == pixels
+    grid = micro(test_images=4, setups=["fixed"])  # in which the finished run is not
+    assert list(train.changed(grid)) == [run.folder]
+
+
+def test_nothing_is_refused_where_nothing_was_trained(micro, run_of):
+    run = run_of(micro())
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(3))
+    assert (run.folder / "config.json").exists() and not (run.folder / "checkpoint.pt").exists()
+    other = micro(**{"models.custom.lr_g": 1e-3, "test_images": 4})
+    assert train.changed(other) == {} and train.fit(run_of(other), quiet)["settings"]["lr_g"] == 1e-3
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        content = content[:5000]
+    elif how == "one bit":
+        content[len(content) // 2] ^= 1
+    elif how == "empty":
+        content = b""
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "one bit", "empty"])
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_goes_on(reference, micro, run_of, capsys, how):
     run = run_of(micro(**CHECKPOINT_ALWAYS))
     with pytest.raises(Stop):
         train.fit(run, stop_at(9))
-    path = run.folder / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:5000])
-    train.fit(run, quiet)
-    assert "checkpoint.pt cannot be read" in capsys.readouterr().out
+    damage(run.folder / "checkpoint.pt", how)
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(0))
+    said = capsys.readouterr().out
+    assert "checkpoint.pt cannot be read" in said and "going on from checkpoint.previous.pt" in said
+    result = train.fit(run, quiet)
+    assert [s["from_step"] for s in result["sittings"]][:2] == [0, 8]
+    assert contents(run.folder) == reference and not list(run.folder.glob("checkpoint.previous*"))
+
+
+def test_with_both_checkpoints_damaged_training_starts_again(reference, micro, run_of, capsys):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(9))
+    for name in artifacts.CHECKPOINTS:
+        damage(run.folder / name, "one bit")
+    result = train.fit(run, quiet)
+    assert "training starts again" in capsys.readouterr().out
+    assert [s["from_step"] for s in result["sittings"]] == [0] and contents(run.folder) == reference
+
+
+def test_a_kill_between_the_two_renames_loses_one_checkpoint(reference, micro, run_of, capsys):
+    run = run_of(micro(**CHECKPOINT_ALWAYS))
+    with pytest.raises(Stop):
+        train.fit(run, stop_at(9))
+    (run.folder / "checkpoint.pt").unlink()
+    assert [s["from_step"] for s in train.fit(run, quiet)["sittings"]] == [0, 8]
     assert contents(run.folder) == reference
 
 
@@ -312,6 +381,7 @@ def test_bfloat16_trains_and_ends_near_float32(micro, run_of):
     for precision in ("float32", "bfloat16"):
         run = run_of(micro(precision=precision))
         result = train.fit(run, quiet)
+        artifacts.discard(run.folder)
         found[precision] = result["final"]["l1_hole"]
         assert result["precision"] == precision
     assert np.isclose(found["float32"], found["bfloat16"], rtol=0.1)

@@ -16,6 +16,8 @@ import pytest
 from conftest import MICRO, repository
 from test_sources import celeba_tree
 
+from inpaint_lib import runs, train
+
 ROOT = Path(repository())
 SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in MICRO.items()]
 
@@ -34,8 +36,8 @@ def run(output, *arguments):
     return process.returncode, out, err
 
 
-def tables(output):
-    return {p.name: p.read_bytes() for p in (output / "reports" / "smoke" / "tables").iterdir()}
+def tables(output, profile="smoke"):
+    return {p.name: p.read_bytes() for p in (output / "reports" / profile / "tables").iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,22 @@ def test_tables_alone_are_rebuilt_from_the_runs(study):
     assert tables(output) == before
 
 
+LISTS = (".study.lock", "study.json")  # what a dry run writes
+
+
+def test_work_of_other_settings_is_refused_until_force_new(study):
+    output, _ = study
+    before = {p: p.stat().st_mtime_ns for p in output.rglob("*") if p.is_file()}
+    code, out, err = run(output, "smoke", *SETTINGS, "--set", "models.custom.lr_g=1e-3")
+    assert {p: p.stat().st_mtime_ns for p in output.rglob("*") if p.is_file()} == before
+    assert code == 2 and not out and len(err.strip().splitlines()) == 1
+    for words in ("run scenes/custom/fixed/seed0", "lr_g 0.0002 -> 0.001", "--force-new", "2 runs are concerned"):
+        assert words in err
+    code, out, _ = run(output, "smoke", *SETTINGS, "--set", "models.custom.lr_g=1e-3", "--force-new", "--dry-run")
+    assert code == 0
+    assert {p for p in before if p.stat().st_mtime_ns != before[p]} <= {output / f"runs/smoke/{n}" for n in LISTS}
+
+
 def test_compare_prints_what_differs(study):
     output, _ = study
     code, out, _ = run(output, "compare", *(output / f"runs/smoke/scenes/custom/{s}/seed0" for s in ("fixed", "progressive")))
@@ -184,6 +202,21 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(study, tmp_path):
     assert code == 0, out + err
     assert tables(tmp_path) == tables(study[0])
     assert not [p for p in tmp_path.rglob("*.tmp*")], "a temporary file was left behind"
+
+
+def test_force_new_deletes_what_was_made_with_other_settings(tmp_path, monkeypatch, capsys):
+    sys.path.insert(0, str(ROOT / "workflow"))
+    import study as command
+
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    micro = runs.open_study("smoke", MICRO)
+    for training in micro.runs():
+        train.fit(training, lambda *_: None)
+    monkeypatch.setattr(command, "run_snakemake", lambda *_: 1)
+    assert command.main(["smoke", *SETTINGS, "--set=models.custom.lr_g=1e-3", "--force-new"]) == 1
+    assert capsys.readouterr().out.count("deleting scenes/custom/") == 2
+    assert [p for p in micro.folder.rglob("*") if p.is_file() and "seed0" in p.parts and p.name != ".lock"] == []
+    assert (micro.folder / "scenes/data/manifest.json").exists()
 
 
 def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path):

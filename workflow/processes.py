@@ -8,11 +8,11 @@ import threading
 import time
 
 
-def die_with_parent():
-    """Ask Linux to send SIGTERM to this process when its parent dies, however it dies. Elsewhere: nothing."""
+def die_with_parent(signum=signal.SIGTERM):
+    """Ask Linux to send a signal to this process when its parent dies, however it dies. Elsewhere: nothing."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
 
 
 def interrupt_on_terminate():

@@ -1,6 +1,7 @@
 """Execute one notebook with parameters: run_notebook.py NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON [STUDY.json KEY]
 
-STUDY.json holds, under "parameters" and KEY, parameters that all notebooks of a kind share.
+STUDY.json holds, under "parameters" and KEY, parameters that all notebooks of a kind share. $INPAINT_GPUS, if set, lists the
+slots of GPUs (gpus.py): the kernel gets one of them for itself.
 
 The job counts as done only if the notebook's last cell wrote ARTEFACT: after a dead kernel papermill marks the cells that never
 ran as completed. EXECUTED.ipynb appears in one step; what a failed execution got to is kept as EXECUTED.failed.ipynb.
@@ -15,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import gpus
 from processes import die_with_parent, interrupt_on_terminate, stop_with
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -39,11 +41,13 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         return fail(2, f"{name}: {error}")
 
     label = f"{name} {describe(parameters)}".strip()
-    begun = time.monotonic()
     print(f"  start   {label}", flush=True)
     failed = executed.with_suffix(".failed.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
-    with runs.locked(executed.parent, f".{executed.stem}.lock"):
+    with runs.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
+        if gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        begun = time.monotonic()
         earlier = runs.temporary_for(artefact)  # set aside: that there is one again proves that the last cell wrote it
         if artefact.is_file():
             os.replace(artefact, earlier)

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import gpus
+import slurm
 from processes import die_with_parent, interrupt_on_terminate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,9 +48,13 @@ def arguments(argv):
         "--download", action="store_true", help="fetch what is missing there, if the data set's own library offers it (celeba)"
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
+    parser.add_argument("--runs-per-gpu", type=int, metavar="N", help="runs that share a GPU at a time (default: 1)")
+    parser.add_argument("--cluster", metavar="slurm", help="submit every step as a job; --jobs N: in the queue at a time")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
     parser.add_argument("--only", choices=("tables", "report"), help="rebuild these from runs/ alone, in seconds")
+    parser.add_argument("--force-new", action="store_true",
+                        help="delete runs that were made with other settings, and make them anew")  # fmt: skip
     parser.add_argument("--estimate", action="store_true",
                         help="time some steps here, print hours, disk and memory of every run, and do no more")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
@@ -155,27 +161,37 @@ def fetch(config):
             sources.download(name, config.data_root)
 
 
-def run_snakemake(study, settings, args):
+def run_snakemake(study, settings, args, jobs):
     """Start Snakemake in runs/<profile>, pass signals on, and return its exit code."""
     from inpaint_lib import runs
 
     runs.write_json(study.folder / "study.json", settings)
-    os.environ["INPAINT_STUDY_PID"] = str(os.getpid())
+    if args.cluster:  # another node's processes are none of ours: jobs are known by their name
+        os.environ.pop("INPAINT_STUDY_PID", None)
+        where = ["--profile", str(slurm.PROFILE), "--slurm-jobname-prefix", slurm.name(study),
+                 "--quiet", "host", "reason", "rules", *(["--jobs", str(jobs)] if jobs else [])]  # fmt: skip
+    else:
+        os.environ["INPAINT_STUDY_PID"] = str(os.getpid())
+        where = ["--cores", str(jobs), "--latency-wait", "5", "--quiet", "rules" if args.dry_run else "all"]
     os.environ["INPAINT_OUTPUT"] = str(runs.output_root())  # absolute: every process has a working directory of its own
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"),
         "--directory", str(study.folder), "--configfile", str(study.folder / "study.json"),
-        "--cores", str(study.config.jobs), "--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete",
-        "--keep-going", "--nolock", "--latency-wait", "5",
-        *(["--dry-run", "--quiet", "rules"] if args.dry_run else ["--quiet", "all"]),
+        *where, "--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--keep-going", "--nolock",
+        *(["--dry-run"] if args.dry_run else []),
     ]  # fmt: skip
-    child = subprocess.Popen(command, preexec_fn=die_with_parent, start_new_session=True)
+    # Snakemake alone would wait for its jobs to end, and on a cluster submit anew what is cancelled
+    end = signal.SIGKILL if args.cluster else signal.SIGTERM
+    child = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(end), start_new_session=True)
     try:
         return child.wait()
     except KeyboardInterrupt:
         print("stopping; finished work is kept, the same command goes on from here", flush=True)
-        os.killpg(child.pid, signal.SIGTERM)  # Snakemake alone would wait for its jobs to end
+        os.killpg(child.pid, end)
         child.wait()
+        if args.cluster:
+            time.sleep(1)  # what was being submitted is in the queue by now
+            slurm.cancel(slurm.name(study))
         return 130
 
 
@@ -183,16 +199,23 @@ def main(argv):
     try:
         args = arguments(argv)
         overrides = overrides_of(args)
-        from inpaint_lib import data, evaluate, losses, pretrained, runs, sources, stats, tables
+        from inpaint_lib import artifacts, data, evaluate, losses, pretrained, runs, sources, stats, tables, train
 
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
         study = runs.open_study(args.profile, overrides)
         stats.registered(measures=evaluate.MEASURES)
+        if args.runs_per_gpu is not None and (args.cluster or args.runs_per_gpu < 1):
+            why = "Slurm assigns the GPUs" if args.cluster else "give a whole number, 1 or more"
+            raise ValueError(f"--runs-per-gpu {args.runs_per_gpu}: {why}")
+        if args.cluster:
+            slurm.check(args.cluster, study.config)
         if args.estimate:
             from inpaint_lib import estimate
 
-            print(estimate.as_text(study, *estimate.estimate(study)))
+            frame, whole = estimate.estimate(study)
+            print(estimate.as_text(study, frame, whole))
+            estimate.keep(study, whole)
             return 0
         if args.download and not args.dry_run:
             fetch(study.config)
@@ -207,7 +230,14 @@ def main(argv):
             for name, weights in pretrained.WEIGHTS.items():
                 if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
                     print(trouble, file=sys.stderr, flush=True)
-        settings = graph(study, overrides) if not args.only else None
+        changed = {} if args.only else train.changed(study)
+        if changed and not args.force_new:
+            raise ValueError(f"{next(iter(changed.values()))}{f'; {len(changed)} runs are concerned' * (len(changed) > 1)}")
+        asked, words = slurm.requests(study) if args.cluster else (None, "")
+        slots = [] if args.cluster else gpus.found(study.config.device) * (args.runs_per_gpu or 1)
+        if slots:
+            gpus.folder()
+        settings = graph(study, overrides) | {"slurm": asked, "gpus": ",".join(slots)} if not args.only else None
         study.folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
@@ -218,11 +248,22 @@ def main(argv):
         except BlockingIOError:
             print(f"run_all.sh: another run_all.sh works on profile {study.profile}; wait for it or stop it", file=sys.stderr)
             return 2
-        begun = time.monotonic()
+        begun, started = time.monotonic(), time.time()
         if args.only:
             return rebuild(study, args.only, begun)
-        print(f"profile {study.profile}: {len(study.runs())} training runs, {study.config.jobs} at a time", flush=True)
-        code = run_snakemake(study, settings, args)
+        for folder in {} if args.dry_run else changed:
+            print(f"deleting {folder.relative_to(study.folder)}: made with other settings", flush=True)
+            artifacts.discard(folder)
+        jobs = overrides.get("jobs") or (None if args.cluster else len(slots) or study.config.jobs)
+        if not args.cluster:
+            words = f"{min(jobs, len(slots) or jobs)} at a time"
+            words += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
+        elif not args.dry_run and (left := slurm.cancel(slurm.name(study))):
+            words = f"{left} jobs that an earlier run left are cancelled; {words}"
+        print(f"profile {study.profile}: {len(study.runs())} training runs, {words}", flush=True)
+        code = run_snakemake(study, settings, args, jobs)
+        if code not in (0, 130) and args.cluster:
+            print(*slurm.failures(study.folder, started), sep="\n", file=sys.stderr)
     if code or args.dry_run:
         return code if code in (0, 130) else 1
     show(study, begun)
