@@ -18,7 +18,16 @@ KEYS = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mas
 
 def read(path):
     """(kind, configuration, provenance, values) of a run's or a report's folder. Raises ValueError."""
-    folder = Path(path)
+    try:
+        found = _read(Path(path))
+    except Exception as error:  # damaged tables and JSON can fail anywhere in their readers
+        raise ValueError(f"{path}: is damaged ({type(error).__name__}: {error}); make it anew with ./run_all.sh") from None
+    if not found:
+        raise ValueError(f"{path}: neither a finished run (result.json) nor a report (tables/study.json); name one")
+    return found
+
+
+def _read(folder):
     if result := runs.read_json(folder / "result.json"):
         provenance = {key: result[key] for key in ("device", "precision", "seconds", "provenance")}
         values = pd.read_csv(folder / "per_image.csv.gz")
@@ -28,7 +37,7 @@ def read(path):
     if study := runs.read_json(folder / "tables" / "study.json"):
         provenance = {"hypotheses": study["hypotheses"], "data": study["data"], "runs": study["runs"]}
         return "report", study["config"], provenance, pd.read_csv(folder / "tables" / "results.csv")
-    raise ValueError(f"{path}: neither a finished run (result.json) nor a report (tables/study.json)")
+    return None
 
 
 def effects_of_runs(one, other):
@@ -84,11 +93,16 @@ def _short(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-if __name__ == "__main__":
+def main(argv):
     try:
-        if len(sys.argv) != 3:
+        if len(argv) != 2:
             raise ValueError("compare: give two folders, of runs or of reports")
-        print(compare(*sys.argv[1:]))
+        print(compare(*argv))
     except (ValueError, OSError) as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        sys.exit(2)
+        print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

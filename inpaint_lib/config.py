@@ -2,8 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
+import os
+import reprlib
+import textwrap
 import typing
 import warnings
 from dataclasses import dataclass
@@ -70,7 +74,10 @@ class Config:
 
 
 class ConfigError(ValueError):
-    """A setting is wrong; the message names the key and how to mend it."""
+    """A setting is wrong; the message, one line, names the key and how to mend it."""
+
+    def __str__(self):
+        return textwrap.shorten(super().__str__(), 1000, placeholder=" ...")
 
 
 def profiles():
@@ -83,17 +90,25 @@ def load(profile, overrides=None):
     Raises ConfigError with the file and the key.
     """
     path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else ROOT / "config" / f"{profile}.yaml"
-    if not path.is_file() or profile == "hypotheses":
-        raise ConfigError(f"no profile {str(profile)!r}: choose one of {', '.join(profiles())}")
+    if not os.path.isfile(path) or profile == "hypotheses":
+        raise ConfigError(f"no profile {short(str(profile))}: choose one of {', '.join(profiles())}")
+    data = read_yaml(path)
     try:
-        data = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
-    for key, value in (overrides or {}).items():
-        _override(data, key, value)
-    config = _build(Config, data, path.name)
-    _validate(config, path.name)
+        for key, value in (overrides or {}).items():
+            _override(data, key, value)
+        config = _build(Config, data, path.name)
+        _validate(config, path.name)
+    except ValueError as error:  # besides ConfigError: a number of more digits than Python writes out
+        raise error if isinstance(error, ConfigError) else ConfigError(f"{path.name}: {error}") from None
     return config
+
+
+def read_yaml(path):
+    """The value of a YAML file. Raises ConfigError."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except Exception as error:  # besides its own errors the reader lets ValueError, RecursionError and others through
+        raise ConfigError(f"{path.name}: not valid YAML, mend the file: {error}") from None
 
 
 def _override(data, key, value):
@@ -102,48 +117,73 @@ def _override(data, key, value):
     for name in parents:
         node = node.get(name) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        known = f": {_join(node)}" if isinstance(node, dict) else ""
-        raise ConfigError(f"--set {key}: there is no such key{known and '; here are' + known}")
+        known = f"; here are: {_join(node)}" if isinstance(node, dict) else ""
+        raise ConfigError(f"--set {short(key, str)}: there is no such key{known}")
     node[last] = value
 
 
 def _build(kind, data, where):
     if dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
-            raise ConfigError(f"{where}: expected keys and values, got {data!r}")
+            raise ConfigError(f"{where}: expected keys and values, got {short(data)}")
         fields = typing.get_type_hints(kind)
         if unknown := sorted(set(map(str, data)) - set(fields)):
             raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are: {_join(fields)}")
         if missing := [name for name in fields if name not in data]:
             raise ConfigError(f"{where}: key {missing[0]!r} is missing")
-        return kind(**{name: _build(t, data[name], f"{where}: {name}") for name, t in fields.items()})
+        dot = ": " if kind is Config else "."
+        return kind(**{name: _build(t, data[name], f"{where}{dot}{name}") for name, t in fields.items()})
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         data = data if isinstance(data, list | tuple) else [data]
         if len(args) == 2 and args[1] is not Ellipsis and len(data) != 2:
-            raise ConfigError(f"{where}: expected two values, got {data!r}")
+            raise ConfigError(f"{where}: expected two values, got {short(data)}")
         return tuple(_build(args[0], item, where) for item in data)
     if origin is dict:
         if not isinstance(data, dict):
-            raise ConfigError(f"{where}: expected keys and values, got {data!r}")
+            raise ConfigError(f"{where}: expected keys and values, got {short(data)}")
         return {key: _build(args[1], value, f"{where}.{key}") for key, value in data.items()}
     return _scalar(kind, data, where)
 
 
 def _scalar(kind, data, where):
     if kind is float and not isinstance(data, bool):
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             if math.isfinite(float(data)):
                 return float(data)  # YAML 1.1 reads 1e-4 as text
     elif kind is str and isinstance(data, bool):
         return "on" if data else "off"  # YAML 1.1 reads these two words so
-    elif isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+    elif isinstance(data, kind) and not (kind is int and (isinstance(data, bool) or abs(data) >= 2**63)):
         return data
-    raise ConfigError(f"{where}: expected {kind.__name__}, got {data!r}")
+    expected = {int: "a whole number", float: "a number", str: "text"}.get(kind, "keys and values")
+    raise ConfigError(f"{where}: expected {expected}, got {short(data)}")
 
 
 def _join(names):
     return ", ".join(sorted(map(str, names)))
+
+
+def short(value, text=reprlib.repr):
+    """A value as it may stand in a message: a few nodes of it, whatever a file made it."""
+    return textwrap.shorten(text(value), 100, placeholder=" ...")
+
+
+def _known(where, key, names, registry):
+    if not names or len(names) != len(set(names)):
+        raise ConfigError(f"{where}: {key}: give at least one name, each once")
+    for name in names:
+        if name not in registry:
+            listed = _join(registry) if not isinstance(registry, range) else f"0 to {registry[-1]}"
+            raise ConfigError(f"{where}: {key}: no {short(name)}; there are: {listed}")
+
+
+def check_cell(dataset, architecture, setup, seed):
+    """Raise ConfigError naming what of these there is not."""
+    from . import models, setups, sources
+
+    for key, name, registry in (("dataset", dataset, sources.DATASETS), ("architecture", architecture, models.ARCHITECTURES),
+                                ("setup", setup, setups.SETUPS), ("seed", seed, range(2**31))):  # fmt: skip
+        _known("parameters", key, (name,), registry)
 
 
 def _validate(config, where):
@@ -155,18 +195,14 @@ def _validate(config, where):
         if not condition:
             raise ConfigError(f"{where}: {message}")
 
-    def known(key, names, registry):
-        require(len(names) == len(set(names)) and names, f"{key}: give at least one name, each once")
-        for name in names:
-            listed = _join(registry) if not isinstance(registry, range) else f"0 to {registry[-1]}"
-            require(name in registry, f"{key}: no {name!r}; there are: {listed}")
-
+    known = functools.partial(_known, where)
     known("datasets", config.datasets, sources.DATASETS)
     known("architectures", config.architectures, models.ARCHITECTURES)
     known("setups", config.setups, setups.SETUPS)
     kind, _, number = config.device.partition(":")
     known("device", (kind,), ("auto", "cpu", "cuda", "mps"))
-    require(number.isdigit() or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
+    index = number.isascii() and number.isdigit()
+    require(index or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
     known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
     known("lpips_weights", (config.lpips_weights,), ("auto", "none"))
     for lever in ("fused_adam", "keep_memory", "compile", "cuda_graph"):
@@ -180,11 +216,11 @@ def _validate(config, where):
     vgg = config.perceptual_weights
     require(vgg == "random" or config.perceptual_width == 64, "perceptual_width: only 'random' weights take other than 64")
     require(
-        vgg in ("random", "torchvision") or Path(vgg).is_file(),
+        vgg in ("random", "torchvision") or os.path.isfile(vgg),
         f"perceptual_weights: no file {vgg}; name one, or 'torchvision', or 'random'",
     )
     require(
-        config.inception_weights in ("auto", "random") or Path(config.inception_weights).is_file(),
+        config.inception_weights in ("auto", "random") or os.path.isfile(config.inception_weights),
         f"inception_weights: no file {config.inception_weights}; name one, or 'auto', or 'random'",
     )
     for key in (
@@ -243,7 +279,8 @@ def _validate(config, where):
             if not all(p.numel() for network in networks for p in network.parameters()):
                 raise ValueError("a layer would have no filters")
         except Exception as error:
-            require(False, f"models.{name}.widths: no network can be built of {config.models[name].widths}: {error}")
+            found = short(config.models[name].widths)
+            require(False, f"models.{name}.widths: no network can be built of {found}: {textwrap.shorten(str(error), 300)}")
         require(
             config.models[name].mask_family != "center" or config.mask_widths[-1] <= config.image_size // 2,
             f"mask_widths: {name} fills holes up to half the image ({config.image_size // 2} px)",

@@ -7,7 +7,6 @@ in work are read again. manifest.json is written last: it says what the pack was
 """
 
 import concurrent.futures as futures
-import contextlib
 import functools
 import hashlib
 import json
@@ -68,25 +67,22 @@ def prepare(study, dataset):
         if pack := current(study, dataset):
             return pack
         check(study, dataset)
-        (folder / "manifest.json").unlink(missing_ok=True)  # from here to its rewriting there is no pack
-        manifest = _pack(config, dataset, folder, wanted)
-        runs.write_json(folder / "manifest.json", manifest)
-    return _open(folder, manifest)
+        runs.write_json(folder / "manifest.json", _pack(config, dataset, folder, wanted))
+    return _open(folder)
 
 
 def current(study, dataset):
     """The data set's Pack if it is whole and of today's settings and source, else None."""
-    folder = study.data_folder(dataset)
-    manifest = runs.read_json(folder / "manifest.json")
-    today = manifest and manifest["settings"] == settings_of(study.config, dataset) and _whole(folder, manifest)
-    return _open(folder, manifest) if today else None
+    pack = _open(study.data_folder(dataset))
+    return pack if pack and pack.manifest["settings"] == settings_of(study.config, dataset) else None
 
 
 def check(study, dataset):
     """Raise runs.SettingsChanged if runs were trained on a pack of another configuration: theirs would be overwritten."""
     manifest = runs.read_json(study.data_folder(dataset) / "manifest.json")
-    if manifest and trained_on(study, dataset):
-        made = {key: manifest["settings"].get(key) for key in KEYS}
+    settings = manifest.get("settings") if isinstance(manifest, dict) else None  # whatever damage made of it
+    if isinstance(settings, dict) and trained_on(study, dataset):
+        made = {key: settings.get(key) for key in KEYS}
         wanted = {key: value for key, value in settings_of(study.config, dataset).items() if key in KEYS}
         runs.refuse_other(f"data set {dataset} of profile {study.profile}, on which runs were trained,", made, wanted)
 
@@ -98,31 +94,34 @@ def trained_on(study, dataset):
 
 def existing(study, dataset):
     """The data set's Pack as it lies on disk, whatever has become of its source. Raises FileNotFoundError."""
-    folder = study.data_folder(dataset)
+    if pack := _open(study.data_folder(dataset)):
+        return pack
+    raise FileNotFoundError(f"data set {dataset} of profile {study.profile} is not prepared: ./run_all.sh {study.profile}")
+
+
+def _open(folder):
+    """The Pack that lies there, or None where there is none or one of its files is not what the manifest says."""
     manifest = runs.read_json(folder / "manifest.json")
-    if not manifest or not _whole(folder, manifest):
-        raise FileNotFoundError(f"data set {dataset} of profile {study.profile} is not prepared: ./run_all.sh {study.profile}")
-    return _open(folder, manifest)
-
-
-def _open(folder, manifest):
-    return Pack(folder, manifest, *(np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test")))
+    try:
+        side = manifest["settings"]["image_size"]
+        whole = all(os.path.getsize(folder / name) == entry["bytes"] for name, entry in manifest["files"].items())
+        splits = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ("train", "test")}
+        for name, split in splits.items():
+            whole &= split.dtype == np.uint8 and split.shape == (manifest["images"][name], side, side, 3)
+        return Pack(folder, manifest, **splits) if whole else None
+    except Exception:  # a damaged file can fail in any layer of its reader
+        return None
 
 
 def settings_of(config, dataset):
     """What a pack depends on: sizes, seeds, the code that makes it, and a fingerprint of the source (not where it lies)."""
+    if dataset not in DATASETS:
+        raise SourceError(f"dataset: no {dataset!r}; there are: {', '.join(DATASETS)}")
     settings = {"dataset": dataset} | {key: getattr(config, key) for key in KEYS}
     common = ("inpaint_lib/data.py", "inpaint_lib/sources.py", "inpaint_lib/masks.py", "inpaint_lib/rng.py")
     settings["code"] = runs.code_digest(*common, *DATASETS[dataset].code)
     settings["source"] = DATASETS[dataset].fingerprint(config)
     return json.loads(json.dumps(settings))
-
-
-def _whole(folder, manifest):
-    return all(
-        (folder / name).is_file() and os.path.getsize(folder / name) == entry["bytes"]
-        for name, entry in manifest["files"].items()
-    )
 
 
 def _pack(config, dataset, folder, settings):
@@ -140,13 +139,13 @@ def _pack(config, dataset, folder, settings):
             _fill(splits, dataset, config, bar)
         except _TooManyBad:
             skipped = _skipped(splits, source, plan)
-            runs.write_csv(folder / "skipped.csv", skipped)
+            runs.write_csv(folder / "unusable.csv", skipped)  # what there was before stays as it is
             for split in splits.values():
                 split.remove()
             reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(skipped.reason[skipped.split != ""]).items())
             raise SourceError(
                 f"{dataset}: more than {BAD:.0%} of the files cannot be used ({reasons}; for example {skipped.file.iloc[0]}). "
-                f"Mend or remove them; they are listed in {folder / 'skipped.csv'}"
+                f"Mend or remove them; they are listed in {folder / 'unusable.csv'}"
             ) from None
 
     # what was read before is left out; images of the test set come first, so none of them is trained on
@@ -159,6 +158,7 @@ def _pack(config, dataset, folder, settings):
     for name, kept in rows.items():
         if not kept:
             raise SourceError(f"{dataset}: no usable image is left for the {name} split: {dict(Counter(skipped.reason))}")
+    (folder / "manifest.json").unlink(missing_ok=True)  # from here to its rewriting there is no pack
     with futures.ThreadPoolExecutor() as pool:  # hashing leaves the interpreter free
         digests = {f"{name}.npy": pool.submit(split.finish) for name, split in splits.items()}
         drawn = _write_masks(folder / "masks.npz", config, len(rows["test"]), dataset)
@@ -187,8 +187,9 @@ class _TooManyBad(Exception):
 class _Split:
     """One split on its way into a .npy file: pixels at their final place, and a journal of what was done.
 
-    A journal line holds a shard's number, the CRC-32 of each of its images (None if unusable) and what was unusable. On
-    opening, a line counts only if the pixels have those sums, so whatever a kill or a power cut left is done again.
+    A journal line holds its own CRC-32, a shard's number, the CRC-32 of each of its images (None if unusable) and what was
+    unusable. On opening, a line counts only if it and the pixels have those sums, so whatever a kill or a power cut left is
+    done again.
     """
 
     def __init__(self, path, items, size):
@@ -199,9 +200,10 @@ class _Split:
         self.done, self.bad = set(), 0
         path.touch()
         self._header(len(items))
-        for line in self.journal.read_text().splitlines() if self.journal.exists() else []:
-            with contextlib.suppress(ValueError):  # a torn line
-                self._recover(*json.loads(line))
+        for line in self.journal.read_bytes().splitlines() if self.journal.exists() else []:
+            sum_, _, entry = line.partition(b" ")
+            if sum_ == b"%08x" % zlib.crc32(entry):  # else a torn line
+                self._recover(*json.loads(entry))
 
     def missing(self):
         return [k for k in range(-(-len(self.items) // SHARD_IMAGES)) if k not in self.done]
@@ -241,8 +243,9 @@ class _Split:
         self.done.add(shard)
 
     def add(self, shard, sums, unusable):
-        with open(self.journal, "a") as file:
-            file.write(json.dumps([shard, sums, unusable]) + "\n")
+        entry = json.dumps([shard, sums, unusable]).encode()
+        with open(self.journal, "ab") as file:
+            file.write(b"%08x %s\n" % (zlib.crc32(entry), entry))
         self._count(shard, sums, unusable)
 
     def leave_out_duplicates(self, seen, name):

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .config import ConfigError
+
 
 class Objective(NamedTuple):
     seen: object
@@ -88,7 +90,7 @@ class Perceptual(nn.Module):
     `weights`: "torchvision" (ImageNet weights, downloaded once by torchvision), "random" (seeded, a stand-in that is no
     measure of what people perceive) or the path of a VGG-16 state dict (.pth or .safetensors; torchvision's key names).
     `width` is the number of filters of the first layer: 64 in VGG-16; random weights allow fewer, for speed.
-    Raises ValueError for a file that does not fit.
+    Raises config.ConfigError for a file that does not fit.
     """
 
     def __init__(self, weights="torchvision", width=64):
@@ -114,12 +116,11 @@ class Perceptual(nn.Module):
 
     def _load(self, state, source, width):
         if width != 64:
-            raise ValueError(f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another width)")
-        state = {k: v.float() for k, v in state.items() if k in self.features.state_dict(prefix="features.")}
+            raise ConfigError(f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another width)")
         try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"perceptual_weights: {source} is no VGG-16 state dict: {error}") from None
+            self.load_state_dict({k: v.float() for k, v in state.items() if k in self.features.state_dict(prefix="features.")})
+        except (RuntimeError, AttributeError) as error:
+            raise ConfigError(f"perceptual_weights: {source} is no VGG-16 state dict; give one or 'random' ({error})") from None
 
     def forward(self, output, real):
         total = 0.0
@@ -141,18 +142,18 @@ def weights_digest(weights):
         with open(weights, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise ValueError(f"perceptual_weights: cannot read {weights} ({error})") from None
+        raise ConfigError(f"perceptual_weights: cannot read {weights} ({error})") from None
 
 
 def _vgg16_state(weights):
     if weights == "torchvision":
-        from torchvision.models import VGG16_Weights, vgg16
+        from torchvision.models import VGG16_Weights
 
-        try:
-            return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
-        except OSError as error:
-            raise ValueError(
-                f"perceptual_weights: torchvision's VGG-16 weights could not be downloaded ({error}); "
+        try:  # torchvision itself would unpickle whatever lies in torch hub's cache
+            return VGG16_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
+        except Exception as error:  # network, hash, a damaged or foreign file: no common class
+            raise ConfigError(
+                f"perceptual_weights: torchvision's VGG-16 weights could not be downloaded or read ({error}); "
                 "name a local file instead, or 'random'"
             ) from None
     try:
@@ -162,8 +163,9 @@ def _vgg16_state(weights):
             state = load_file(weights)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = {str(k): v for k, v in state.items()}
     except Exception as error:  # every reader fails in its own way; the cure is the same
-        raise ValueError(
+        raise ConfigError(
             f"perceptual_weights: cannot read {weights} ({error}); give a VGG-16 state dict as .pth or "
             ".safetensors, 'torchvision' or 'random'"
         ) from None
@@ -211,7 +213,7 @@ OBJECTIVES = {
         adversarial=(lsgan_d, lsgan_g, 0.5),
         reconstruction=_custom_reconstruction,
         terms=("l1_valid", "l1_hole", "perceptual"),
-        options={"l1_normalisation": L1_NORMALISATIONS.__contains__},
+        options={"l1_normalisation": [*L1_NORMALISATIONS].__contains__},
     ),
     "context_encoder": Objective(
         seen=lambda output, real, mask: _central_half(composite(output, real, mask)),

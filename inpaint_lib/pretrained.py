@@ -35,7 +35,7 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-class NotAvailable(Exception):
+class NotAvailable(ValueError):
     """Weights are not at hand; the message says how to get them."""
 
 
@@ -51,6 +51,8 @@ def find(name, wanted="auto"):
         raise NotAvailable(f"this profile does without {weights.what} (set {weights.key}=auto)")
     path = cached(name) if wanted == "auto" else Path(wanted)
     cure = f"run once with a network, or put the file of {weights.url} there"
+    if wanted != "auto":
+        cure = f"{weights.key} must name a copy of {weights.url}, or be auto"
     if not path.is_file():
         raise NotAvailable(f"no {path.name} in {'the cache of torch hub' if wanted == 'auto' else path.parent}: {cure}")
     if (found := runs.file_sha256(path)) != weights.sha256:
@@ -67,10 +69,18 @@ def identity(name, wanted):
 
 
 def fetch(name, wanted="auto"):
-    """Download them into torch hub's cache if `auto` lacks them -> what went wrong, or None."""
+    """Download them into torch hub's cache if `auto` lacks them -> what went wrong, or None. Raises NotAvailable for a named
+    file that does not hold them."""
     weights = WEIGHTS[name]
-    if wanted != "auto" or identity(name, wanted) == weights.sha256:
-        return None
+    if wanted not in ("auto", "random", "none"):
+        find(name, wanted)
+    elif wanted == "auto" and identity(name, wanted) != weights.sha256:
+        return _download(name)
+    return None
+
+
+def _download(name):
+    weights = WEIGHTS[name]
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)
     try:

@@ -63,6 +63,9 @@ class Run:
     setup: str
     seed: int
 
+    def __post_init__(self):  # raises config.ConfigError
+        configuration.check_cell(self.dataset, self.architecture, self.setup, self.seed)
+
     @property
     def folder(self):
         return self.study.folder / self.dataset / self.architecture / self.setup / f"seed{self.seed}"

@@ -210,7 +210,10 @@ def _member(archive, name):
 def _names(container):
     """The files of a folder tree or an archive, sorted, as relative names with forward slashes."""
     if zipfile_at(container):
-        return sorted(name for name in _archive(container).namelist() if not name.endswith("/"))
+        try:
+            return sorted(name for name in _archive(container).namelist() if not name.endswith("/"))
+        except Exception as error:  # zipfile lets more than BadZipFile through
+            raise SourceError(f"data_root: {container} is damaged ({error}); get it again") from None
     return sorted(name for name, _ in _walk(container))
 
 
@@ -258,8 +261,8 @@ def _places(config, dataset, *inside):
     cure = f"{DATASETS[dataset].wanted} Or take the embedded data: --datasets faces,scenes"
     if not config.data_root:
         raise SourceError(f"data set {dataset}: say where its images are with --data-root DIR. {cure}")
-    root = Path(config.data_root).expanduser()
-    if not root.is_dir():
+    root = Path(os.path.expanduser(config.data_root))
+    if not os.path.isdir(root):
         raise SourceError(f"data_root: there is no folder {root}. {cure}")
     return [place for place in (root, *(root / name for name in inside)) if place.is_dir()]
 
@@ -268,8 +271,9 @@ def _first(config, dataset, places, *names):
     """The first of `names` that exists in one of `places`."""
     for place in places:
         for name in names:
-            if (place / name).exists() and not (name.endswith(".zip") and not zipfile.is_zipfile(place / name)):
-                return place / name
+            path, kind = place / name, Path(name).suffix
+            if zipfile.is_zipfile(path) if kind == ".zip" else path.is_file() if kind else path.is_dir():
+                return path
     raise SourceError(
         f"data_root: {config.data_root} has no whole {' or '.join(names)} for {dataset}. {DATASETS[dataset].wanted}"
     )

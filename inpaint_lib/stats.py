@@ -33,25 +33,31 @@ KEYS = {"name", "role", "setups", "region", "metric", "width", "better", "margin
 def registered(path=FILE, measures=None):
     """The registered hypotheses: (number of primaries, list of dicts). `measures`: the (region, metric) pairs there are.
     Raises config.ConfigError naming file and entry."""
+    stored = configuration.read_yaml(path)
     try:
-        stored = yaml.safe_load(path.read_text())
-        primaries, entries = int(stored["primaries"]), list(stored["hypotheses"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        detail = " ".join(str(error).split())
-        raise configuration.ConfigError(f"{path.name}: expected `primaries` and a list `hypotheses`: {detail}") from None
+        primaries, entries = stored["primaries"], stored["hypotheses"]
+        if not (type(primaries) is int and 1 <= primaries < 2**63 and isinstance(entries, list)):
+            raise TypeError("of another kind")
+    except (KeyError, TypeError, IndexError) as error:
+        message = f"{path.name}: expected `primaries`, a whole number above 0, and a list `hypotheses`: {error}"
+        raise configuration.ConfigError(message) from None
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != KEYS:
-            name = entry.get("name", entry) if isinstance(entry, dict) else entry
+            name = configuration.short(entry.get("name", entry) if isinstance(entry, dict) else entry, str)
             raise configuration.ConfigError(f"{path.name}: {name}: give exactly {', '.join(sorted(KEYS))}")
-        where = f"{path.name}: {entry['name']}"
+        where = f"{path.name}: {configuration.short(entry['name'], str)}"
+        for key in sorted(KEYS - {"setups", "margin"}):
+            if not isinstance(entry[key], str):
+                raise configuration.ConfigError(f"{where}: {key} must be text, not {configuration.short(entry[key])}")
         choices = {"role": ("primary", "secondary"), "better": ("lower", "higher"), "test": ("superiority", "non_inferiority"),
                    "width": ("full", "smallest")}  # fmt: skip
         for key, allowed in choices.items():
             if entry[key] not in allowed:
                 raise configuration.ConfigError(f"{where}: {key} must be one of {', '.join(allowed)}, not {entry[key]!r}")
-        if not (isinstance(entry["margin"], int | float) and entry["margin"] >= 0):
+        if not (isinstance(entry["margin"], int | float) and 0 <= entry["margin"] < math.inf):
             raise configuration.ConfigError(f"{where}: margin must be a number, 0 or more")
-        if not (isinstance(entry["setups"], list) and len(entry["setups"]) == 2 and set(entry["setups"]) <= set(SETUPS)):
+        pair = entry["setups"]
+        if not (isinstance(pair, list) and len(pair) == 2 and all(setup in [*SETUPS] for setup in pair)):
             raise configuration.ConfigError(f"{where}: setups must be two of {', '.join(SETUPS)}")
         if measures and (entry["region"], entry["metric"]) not in measures:
             raise configuration.ConfigError(f"{where}: there is no metric {entry['metric']!r} of region {entry['region']!r}")

@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,11 @@ MICRO = {
     "setups": ["fixed", "progressive"],
     "perceptual_width": 4,
 }  # 16 steps, two stages of 8
+
+# pytest --hypothesis-profile=thorough looks far longer for what breaks; a test's own @settings hold under both
+hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True, scope="session")

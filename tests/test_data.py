@@ -178,11 +178,21 @@ def test_rows_and_their_names_stay_together_when_some_are_left_out(packed, tmp_p
 def test_more_than_a_tenth_of_bad_files_stops_with_a_summary(packed, tmp_path):
     for k in range(4):
         (tmp_path / "images" / f"{k:04d}.png").write_bytes(b"" if k % 2 else b"no image")
-    with pytest.raises(sources.SourceError, match="more than 10%.*2 (empty|not an image).*skipped.csv") as caught:
+    with pytest.raises(sources.SourceError, match="more than 10%.*2 (empty|not an image).*unusable.csv") as caught:
         packed(train_images=100, test_images=100)
     assert "\n" not in str(caught.value)
     left = {p.name for p in (tmp_path / "runs/smoke/folder/data").iterdir()}
-    assert left <= {"skipped.csv", ".lock"}
+    assert left <= {"unusable.csv", ".lock"}
+
+
+def test_a_source_gone_bad_leaves_the_earlier_pack_whole(packed, tmp_path):
+    before = packed(train_images=100, test_images=100)
+    files = {p.name: p.read_bytes() for p in before.folder.iterdir()}
+    for k in range(4):
+        (tmp_path / "images" / f"{k:04d}.png").write_bytes(b"")
+    with pytest.raises(sources.SourceError, match="more than 10%"):
+        packed(train_images=100, test_images=100)
+    assert {name: (before.folder / name).read_bytes() for name in files} == files
 
 
 def test_a_changed_source_or_setting_gives_another_pack(packed, tmp_path):

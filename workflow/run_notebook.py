@@ -5,9 +5,10 @@ slots of GPUs (gpus.py): the kernel gets one of them for itself.
 
 The job counts as done only if the notebook's last cell wrote ARTEFACT: after a dead kernel papermill marks the cells that never
 ran as completed. EXECUTED.ipynb appears in one step; what a failed execution got to is kept as EXECUTED.failed.ipynb.
-Exit code: 0 done, 1 the notebook failed, 2 wrong arguments, 130 interrupted.
+Exit code: 0 done, 1 the notebook failed, 2 wrong arguments or settings (all is as before), 130 interrupted.
 """
 
+import ast
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ import gpus
 from processes import die_with_parent, interrupt_on_terminate, stop_with
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+USER_ERRORS = ("ConfigError", "SourceError", "SettingsChanged")  # by name: importing their modules takes seconds
 
 
 def main(name, executed, artefact, parameters, study=None, key=None):
@@ -29,13 +31,14 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     from inpaint_lib import runs
 
     notebook, executed, artefact = NOTEBOOKS / f"{name}.ipynb", Path(executed).resolve(), Path(artefact).resolve()
-    shared = json.loads(Path(study).read_text())["parameters"][key] if study else {}
-    parameters = shared | json.loads(parameters)
     if not notebook.is_file():
-        return fail(2, f"there is no notebook {name}")
-    known = papermill.inspect_notebook(str(notebook))
-    if unknown := sorted(set(parameters) - set(known)):
-        return fail(2, f"{name}: no parameter {unknown[0]!r} in its parameters cell, which has {', '.join(known)}")
+        there = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+        return fail(2, f"there is no notebook {name}; there are: {there}")
+    try:
+        parameters = _shared(study, key) | _object("PARAMETERS-AS-JSON", parameters)
+        _check(parameters, papermill.inspect_notebook(str(notebook)))
+    except ValueError as error:
+        return fail(2, f"{name}: {error}")
 
     label = f"{name} {describe(parameters)}".strip()
     print(f"  start   {label}", flush=True)
@@ -45,7 +48,9 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         begun = time.monotonic()
-        artefact.unlink(missing_ok=True)
+        earlier = runs.temporary_for(artefact)  # set aside: that there is one again proves that the last cell wrote it
+        if artefact.is_file():
+            os.replace(artefact, earlier)
         temporary = runs.temporary_for(executed)
         sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # sockets of its own: no ports, so no race for them
         try:
@@ -66,12 +71,18 @@ def main(name, executed, artefact, parameters, study=None, key=None):
             temporary.unlink(missing_ok=True)
             raise
         except papermill.PapermillExecutionError as error:
+            if error.ename in USER_ERRORS:
+                temporary.unlink(missing_ok=True)
+                if earlier.is_file() and not artefact.exists():
+                    os.replace(earlier, artefact)
+                return fail(2, f"{label}: {error.evalue}")
             return fail(1, f"{label}: {error.ename}: {error.evalue} (cell {error.exec_count}; see {failed})")
         except Exception as error:  # a dead kernel, a kernel that does not start: nbclient has no common class for them
-            return fail(1, f"{label}: {type(error).__name__}: {' '.join(str(error).split())}")
+            return fail(1, f"{label}: {type(error).__name__}: {error}")
         finally:
             if temporary.is_file():
                 os.replace(temporary, failed)
+            earlier.unlink(missing_ok=True)
             sockets.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
@@ -79,12 +90,40 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     return 0
 
 
+def _shared(study, key):
+    """The parameters that STUDY.json holds under KEY. Raises ValueError."""
+    if not study:
+        return {}
+    try:
+        return dict(_object("it", Path(study).read_text())["parameters"][key])
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"{study} has no parameters {key!r} ({error}); ./run_all.sh writes it anew") from None
+
+
+def _object(what, text):
+    """The JSON object in `text`. Raises ValueError."""
+    try:
+        return dict(json.loads(text).items())
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{what} must be a JSON object like {{\"seed\": 0}} ({error})") from None
+
+
+def _check(parameters, known):
+    """Raise ValueError for parameters that the notebook lacks or whose defaults are of another kind: papermill only warns."""
+    for name, value in parameters.items():
+        if name not in known:
+            raise ValueError(f"no parameter {name!r} in its parameters cell, which has {', '.join(known)}")
+        if type(value) is not type(ast.literal_eval(known[name]["default"])):
+            example = known[name]["default"]
+            raise ValueError(f"parameter {name}: must be of the kind of its default, {example}, not {json.dumps(value)}")
+
+
 def describe(parameters):
     return " ".join(str(parameters[key]) for key in ("dataset", "setup", "seed") if key in parameters)
 
 
 def fail(code, message):
-    print(f"  FAILED  {message}", file=sys.stderr, flush=True)
+    print(f"  FAILED  {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 

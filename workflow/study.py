@@ -22,6 +22,7 @@ MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph
 
 
 def arguments(argv):
+    """The command line. Raises ValueError."""
     profiles = ", ".join(sorted(p.stem for p in (ROOT / "config").glob("*.yaml") if p.stem != "hypotheses"))
     parser = argparse.ArgumentParser(
         prog="run_all.sh",
@@ -57,6 +58,11 @@ def arguments(argv):
     parser.add_argument("--estimate", action="store_true",
                         help="time some steps here, print hours, disk and memory of every run, and do no more")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
+
+    def refuse(message):
+        raise ValueError(f"{message}; see ./run_all.sh --help")
+
+    parser.error = refuse
     return parser.parse_args(argv)
 
 
@@ -71,8 +77,8 @@ def overrides_of(args):
             raise ValueError(f"--set {item}: write it as KEY=VALUE")
         try:
             overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"--set {item}: {value!r} is no YAML value") from None
+        except Exception:  # the reader lets more than its own errors through
+            raise ValueError(f"--set {item}: {value!r} is no YAML value; put it in quotes") from None
     for name in GRID[:3]:
         if getattr(args, name) is not None:
             overrides[name] = getattr(args, name).split(",")
@@ -86,10 +92,10 @@ def overrides_of(args):
     if args.data_root is not None:
         overrides["data_root"] = args.data_root
     if overrides.get("data_root"):  # every process has a working directory of its own
-        overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
+        overrides["data_root"] = os.path.realpath(os.path.expanduser(str(overrides["data_root"])))
     for key in ("perceptual_weights", "inception_weights"):
-        if key in overrides and Path(str(overrides[key])).is_file():
-            overrides[key] = str(Path(overrides[key]).resolve())
+        if os.path.isfile(str(overrides.get(key))):
+            overrides[key] = os.path.realpath(overrides[key])
     return overrides
 
 
@@ -148,7 +154,6 @@ def fetch(config):
 
     if not config.data_root:
         raise ValueError("--download: say where to with --data-root DIR")
-    os.makedirs(config.data_root, exist_ok=True)
     for name in config.datasets:
         try:
             sources.DATASETS[name].fingerprint(config)
@@ -191,10 +196,10 @@ def run_snakemake(study, settings, args, jobs):
 
 
 def main(argv):
-    args = arguments(argv)
     try:
+        args = arguments(argv)
         overrides = overrides_of(args)
-        from inpaint_lib import artifacts, data, evaluate, pretrained, runs, stats, tables, train
+        from inpaint_lib import artifacts, data, evaluate, losses, pretrained, runs, sources, stats, tables, train
 
         if args.profile.endswith((".yaml", ".yml")):
             raise ValueError(f"{args.profile}: name a profile of config/, not a file")
@@ -219,6 +224,9 @@ def main(argv):
         elif not args.dry_run:
             for dataset in study.config.datasets:  # what is wrong there is said before anything is fetched
                 data.settings_of(study.config, dataset)
+                sources.DATASETS[dataset].plan(study.config)
+            if any("perceptual" in losses.OBJECTIVES[name].terms for name in study.config.architectures):
+                losses.Perceptual(study.config.perceptual_weights, study.config.perceptual_width)
             for name, weights in pretrained.WEIGHTS.items():
                 if trouble := pretrained.fetch(name, getattr(study.config, weights.key)):
                     print(trouble, file=sys.stderr, flush=True)

@@ -93,4 +93,6 @@ class Discriminator(nn.Module):
 
 def create(image_size=128, generator_width=64, discriminator_width=64, scales=2):
     """The networks at the paper's sizes by default; narrower for small profiles. Any multiple of 4 from 32 px works."""
+    if scales not in range(1, 5):
+        raise ValueError(f"scales: must be 1 to 4, not {scales!r}")
     return Generator(generator_width), Discriminator(discriminator_width, scales)
