@@ -66,7 +66,8 @@ def prepare(study, dataset):
         manifest = runs.read_json(folder / "manifest.json")
         if not manifest or manifest["settings"] != wanted or not _whole(folder, manifest):
             (folder / "manifest.json").unlink(missing_ok=True)  # from here to its rewriting there is no pack
-            manifest = _pack(config, dataset, folder, wanted)
+            with runs.writing(folder / "manifest.json"):
+                manifest = _pack(config, dataset, folder, wanted)
             runs.write_json(folder / "manifest.json", manifest)
     return _open(folder, manifest)
 

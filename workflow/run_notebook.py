@@ -39,22 +39,22 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     begun = time.monotonic()
     print(f"  start   {label}", flush=True)
     failed = executed.with_suffix(".failed.ipynb")
-    executed.parent.mkdir(parents=True, exist_ok=True)
     with runs.locked(executed.parent, f".{executed.stem}.lock"):
         artefact.unlink(missing_ok=True)
         temporary = runs.temporary_for(executed)
         sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # sockets of its own: no ports, so no race for them
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(temporary),
-                parameters,
-                kernel_name="python3",
-                cwd=str(NOTEBOOKS),
-                progress_bar=False,
-                extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
-                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
-            )
+            with runs.writing(executed):
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(temporary),
+                    parameters,
+                    kernel_name="python3",
+                    cwd=str(NOTEBOOKS),
+                    progress_bar=False,
+                    extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
+                    config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
+                )
             if artefact.is_file():
                 os.replace(temporary, executed)
                 failed.unlink(missing_ok=True)
@@ -66,8 +66,9 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         except Exception as error:  # a dead kernel, a kernel that does not start: nbclient has no common class for them
             return fail(1, f"{label}: {type(error).__name__}: {' '.join(str(error).split())}")
         finally:
-            if temporary.is_file():
+            if runs.read_json(temporary):  # on a full disk it may be torn
                 os.replace(temporary, failed)
+            temporary.unlink(missing_ok=True)
             sockets.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
@@ -95,3 +96,5 @@ if __name__ == "__main__":
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        sys.exit(fail(1, f"{sys.argv[1]}: {error}"))
