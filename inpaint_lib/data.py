@@ -67,7 +67,9 @@ def prepare(study, dataset):
         if pack := current(study, dataset):
             return pack
         check(study, dataset)
-        runs.write_json(folder / "manifest.json", _pack(config, dataset, folder, wanted))
+        with runs.writing(folder / "manifest.json"):
+            manifest = _pack(config, dataset, folder, wanted)
+        runs.write_json(folder / "manifest.json", manifest)
     return _open(folder)
 
 

@@ -52,25 +52,33 @@ def probe(run):
     """Cost of one run: {"images_per_second", "training_s", "evaluation_s", "disk", "host", "device" (bytes, None on a CPU)}."""
     config, device = run.study.config, train.choose_device(run.study.config.device)
     torch.set_num_threads(config.threads)
+    with train.enough_memory(config, "training"):
+        fast, rate = _rate(run, device)
+    with train.enough_memory(config, "evaluation"):
+        evaluation = _evaluation(run, fast.state.G, device)
+    return {
+        "images_per_second": rate,
+        "training_s": config.total_images / rate,
+        "evaluation_s": evaluation,
+        "disk": _disk(run, fast.state),
+        **_memory(config, device),
+    }
+
+
+def _rate(run, device):
+    """(the Step that was tried, images/s of training)."""
+    config = run.study.config
     step = stepper(run, device, choose_levers(config, device))
-    fast = step.fast
     for _ in range(4):  # past compilation and capture
         step()
-    fast.read()
+    step.fast.read()
     begun, steps = time.perf_counter(), 0
     while steps < 2 or time.perf_counter() - begun < SECONDS:
         for _ in range(min(config.log_every, 1 + steps)):
             step()
             steps += 1
-        fast.read()  # waits for the device
-    rate = steps * config.batch_size / (time.perf_counter() - begun)
-    return {
-        "images_per_second": rate,
-        "training_s": config.total_images / rate,
-        "evaluation_s": _evaluation(run, fast.state.G, device),
-        "disk": _disk(run, fast.state),
-        **_memory(config, device),
-    }
+        step.fast.read()  # waits for the device
+    return step.fast, steps * config.batch_size / (time.perf_counter() - begun)
 
 
 def _memory(config, device):
@@ -126,9 +134,8 @@ def estimate(study):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             try:
                 cost = pool.apply(probe, (run,))
-            except torch.OutOfMemoryError:
-                reason = f"{architecture}: batch_size {config.batch_size} needs more memory than there is; lower it"
-                raise ValueError(reason) from None
+            except train.OutOfMemory as error:
+                raise ValueError(f"{architecture}: {error}") from None
         n = sum(r.architecture == architecture for r in study.runs())
         found.append({"architecture": architecture, "runs": n} | cost)
     frame = pd.DataFrame(found)

@@ -183,7 +183,7 @@ def settings_of(run, pack):
 
 def evaluate(run):
     """Evaluate a finished run, unless that is done -> (frame, warnings)."""
-    with runs.locked(run.folder, ".evaluation.lock"):
+    with runs.locked(run.folder, ".evaluation.lock"), train.enough_memory(run.study.config, "evaluation"):
         return _evaluate(run)
 
 
@@ -258,7 +258,7 @@ def baselines(study, dataset):
     """Every baseline on the frozen masks of every family and width: a frame as of `evaluate` with a column `baseline`. FID and
     IS with the widest hole. Kept beside the data; done again only when data, code or the metrics' own networks change."""
     pack = data.existing(study, dataset)
-    with runs.locked(pack.folder, ".baselines.lock"):
+    with runs.locked(pack.folder, ".baselines.lock"), train.enough_memory(study.config, "evaluation"):
         return _baselines(study.config, pack)
 
 

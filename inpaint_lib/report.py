@@ -280,4 +280,7 @@ def build(study):
 
 
 if __name__ == "__main__":
-    build(runs.open_study(**json.loads(Path(sys.argv[1]).read_text())["parameters"]["grid"]))
+    try:
+        build(runs.open_study(**json.loads(Path(sys.argv[1]).read_text())["parameters"]["grid"]))
+    except OSError as error:
+        sys.exit(f"  FAILED  report: {error}")

@@ -9,6 +9,7 @@ Both folders lie under the repository, or under $INPAINT_OUTPUT if that is set.
 
 import ast
 import contextlib
+import errno
 import functools
 import gzip
 import hashlib
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from . import config as configuration
 
@@ -127,12 +130,46 @@ def refuse_other(what, made, wanted):
         )
 
 
+class OutputError(OSError):
+    """A file cannot be written; the message names the place and says how to mend it."""
+
+
+FULL = "{}: the disk is full; make room and run the same command again, it goes on from here"
+
+
+def obstacle(path):
+    """What keeps the file `path` from being written, and the cure; None if nothing does."""
+    for folder in reversed(path.parents):
+        if os.path.lexists(folder) and not folder.is_dir():
+            return f"{folder} is a {'link to nowhere' if folder.is_symlink() else 'file'} where a folder belongs; move it away"
+    if path.is_dir():
+        return f"{path} is a folder where a file belongs; move it away"
+    folder = next(folder for folder in path.parents if folder.is_dir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written to; mend its permissions, or set INPAINT_OUTPUT to another folder"
+    return FULL.format(folder) if shutil.disk_usage(folder).free < 2**20 else None
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Raise OutputError where the body fails for want of room, or for an obstacle on the way to `path`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save on a full disk: a RuntimeError that says nothing
+        place = Path(getattr(error, "filename2", None) or getattr(error, "filename", None) or path)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
+        reason = FULL.format(place.parent) if full else obstacle(place)
+        if reason and not isinstance(error, OutputError):
+            raise OutputError(reason) from error
+        raise
+
+
 @contextlib.contextmanager
 def locked(folder, name=".lock"):
     """Hold `folder`'s lock, waiting for another process that writes there. The system frees it when its holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / name)
-    with contextlib.suppress(TimeoutError):
+    with writing(folder / name), contextlib.suppress(TimeoutError):
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0.5)
     if not lock.is_locked:
         print(f"waiting for another process that works in {folder.name}/ ...", flush=True)
@@ -175,17 +212,19 @@ def replacing(path):
     path = Path(path)
     temporary = temporary_for(path)
     try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with writing(path):  # inside, because it looks at the disk as the failure left it
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def temporary_for(path):
     """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
         if not _alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
             left.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.
 model/ (card.py) and, last of all, result.json: a run is finished if and only if result.json names the run's settings.
 """
 
+import contextlib
 import io
 import time
 from dataclasses import dataclass, field
@@ -35,6 +36,31 @@ SOURCES = (  # what decides what a training run computes, beside its architectur
 
 class NonFiniteError(RuntimeError):
     """Training stopped because a loss or a weight is NaN or infinite."""
+
+
+class OutOfMemory(RuntimeError):
+    """The device's memory does not suffice; the message says what to set."""
+
+
+@contextlib.contextmanager
+def enough_memory(config, where):
+    """Raise OutOfMemory where the body runs out of the device's memory. Nothing is made smaller unasked: batch_size is part of
+    the experiment. `where`: "training" or "evaluation"."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = ("out of memory", "can't allocate memory")  # MPS, the CPU: no class of their own
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not any(words in str(error) for words in said):
+            raise
+        cures = {
+            "training": f"batch_size lower than {config.batch_size} (which changes the experiment), precision=bfloat16, "
+            "loading=prefetch",
+            "evaluation": f"evaluation_batch lower than {config.evaluation_batch} (which changes no result)",
+        }
+        raise OutOfMemory(
+            f"{where} needs more memory than there is. Set one of: {cures[where]}, or fewer runs at a time (--runs-per-gpu 1 or "
+            "--jobs 1). The last checkpoint is kept"
+        ) from None
 
 
 @dataclass
@@ -136,14 +162,15 @@ def fit(run, watch=None):
     """Train one run to its end and return its result (the content of result.json).
 
     `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
-    Raises NonFiniteError, naming the loss term, and runs.SettingsChanged if work made with other settings lies there; config
-    errors are raised before anything is written. Ctrl-C, or a notebook's
+    Raises NonFiniteError, naming the loss term, OutOfMemory, and runs.SettingsChanged if work made with other settings lies
+    there; config errors are raised before anything is written. Ctrl-C, or a notebook's
     stop button, saves a checkpoint at the next log point and raises KeyboardInterrupt; a second one raises at once.
     """
     pack = data.prepare(run.study, run.dataset)
     with runs.locked(run.folder), runs.interrupts_kept() as interrupted:
         check(run, pack)
-        return finished(run, pack) or _fit(run, pack, settings_of(run, pack), watch, interrupted)
+        with enough_memory(run.study.config, "training"):
+            return finished(run, pack) or _fit(run, pack, settings_of(run, pack), watch, interrupted)
 
 
 def _fit(run, pack, settings, watch, interrupted):
@@ -296,10 +323,11 @@ def _check_weights(state):
 
 def _evaluate(run, pack, state, device):
     """Metrics with every width's frozen masks: (widths, images, regions, metrics)."""
-    config = run.study.config
-    return torch.stack(
-        [
-            metrics.evaluate(state.G, pack.test, pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch)
-            for width in config.mask_widths
-        ]
-    )
+    config, family = run.study.config, run.model.mask_family
+    with enough_memory(config, "evaluation"):
+        return torch.stack(
+            [
+                metrics.evaluate(state.G, pack.test, pack.test_masks(family, width), device, config.evaluation_batch)
+                for width in config.mask_widths
+            ]
+        )

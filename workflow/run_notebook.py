@@ -43,7 +43,6 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     label = f"{name} {describe(parameters)}".strip()
     print(f"  start   {label}", flush=True)
     failed = executed.with_suffix(".failed.ipynb")
-    executed.parent.mkdir(parents=True, exist_ok=True)
     with runs.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -54,16 +53,17 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         temporary = runs.temporary_for(executed)
         sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # sockets of its own: no ports, so no race for them
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(temporary),
-                parameters,
-                kernel_name="python3",
-                cwd=str(NOTEBOOKS),
-                progress_bar=False,
-                extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
-                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
-            )
+            with runs.writing(executed):
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(temporary),
+                    parameters,
+                    kernel_name="python3",
+                    cwd=str(NOTEBOOKS),
+                    progress_bar=False,
+                    extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
+                    config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
+                )
             if artefact.is_file():
                 os.replace(temporary, executed)
                 failed.unlink(missing_ok=True)
@@ -80,9 +80,10 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         except Exception as error:  # a dead kernel, a kernel that does not start: nbclient has no common class for them
             return fail(1, f"{label}: {type(error).__name__}: {error}")
         finally:
-            if temporary.is_file():
+            if runs.read_json(temporary):  # on a full disk it may be torn
                 os.replace(temporary, failed)
             earlier.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             sockets.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
@@ -138,3 +139,5 @@ if __name__ == "__main__":
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        sys.exit(fail(1, f"{sys.argv[1]}: {error}"))

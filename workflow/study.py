@@ -1,7 +1,9 @@
 """Run a whole study: read the profile, hand the graph of notebooks to Snakemake, print the table. Called by run_all.sh."""
 
 import argparse
+import ast
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -99,11 +101,34 @@ def overrides_of(args):
     return overrides
 
 
+def check_notebook(name):
+    """Raise ValueError, naming the notebook and the cure, if it could not be executed with parameters."""
+    cure = f"mend it, or get it back: git checkout -- {name}"
+    path = ROOT / name
+    if not path.is_file():
+        raise ValueError(f"{name} is missing; give it its name again, or get it back: git checkout -- {name}")
+    try:
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        tagged = any("parameters" in c["metadata"].get("tags", []) for c in cells)
+        sources = ["".join(c["source"]) for c in cells]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise ValueError(f"{name} is not a notebook; {cure}") from None
+    if not tagged:
+        raise ValueError(f"{name} has no cell tagged 'parameters'; {cure}")
+    for number, source in enumerate(sources, 1):
+        try:
+            if not any(line.lstrip().startswith(("%", "!")) for line in source.splitlines()):  # IPython's own
+                compile(source, name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        except SyntaxError as error:
+            raise ValueError(f"{name}, code cell {number}, line {error.lineno}: {error.msg}; {cure}") from None
+
+
 def graph(study, overrides):
     """Everything the Snakefile needs to know: plain values, no import of the library there."""
     from inpaint_lib import config, data, evaluate, pretrained, runs, tables, train
 
     def digest(notebook, *sources):
+        check_notebook(f"notebooks/{notebook}.ipynb")
         return runs.code_digest(f"notebooks/{notebook}.ipynb", *sources)
 
     everything = ("inpaint_lib/**/*.py", "config/hypotheses.yaml")
@@ -132,7 +157,7 @@ def graph(study, overrides):
                 | {
                     "model": settings["models"][a],
                     "code": digest(
-                        TRAINING_NOTEBOOKS[a],
+                        TRAINING_NOTEBOOKS.get(a, f"1?_train_{a}"),
                         *train.SOURCES,
                         *evaluate.CODE,
                         f"inpaint_lib/models/{a}.py",
@@ -146,6 +171,30 @@ def graph(study, overrides):
             "report": runs.code_digest(*everything, "inpaint_lib/*.j2"),
         },
     }
+
+
+def places(study, only):
+    """Every file that will be written, those of the reports last; `only` those."""
+    from inpaint_lib import artifacts, tables
+
+    report = ["index.html", "notebooks/metrics.html", "figures/captions.json", *(f"tables/{name}" for name in tables.FILES)]
+    pack = ["manifest.json", "train.npy", "test.npy", "masks.npz", "skipped.csv", "summary.json", "notebook.ipynb"]
+    trained = [*artifacts.files(study.config), "result.json", "evaluation.csv", "evaluation.json", "notebook.ipynb"]
+    return [study.folder / name for name in (".study.lock", "study.json", "metrics.ipynb", "figures.ipynb")] + [
+        *([study.data_folder(d) / name for d in study.config.datasets for name in pack] if not only else ()),
+        *([run.folder / name for run in study.runs() for name in trained] if not only else ()),
+        *(study.report / name for name in report),
+    ]
+
+
+def leave_the_future(*folders):
+    """If files are dated in the future, because the clock was set back, date all of them back by as much: Snakemake, which
+    goes by the order of their dates, would never believe that what it makes now is newer."""
+    files = [(path, path.stat()) for folder in folders for path in folder.rglob("*") if path.is_file()]
+    ahead = max((stat.st_mtime_ns for _, stat in files), default=0) - time.time_ns()
+    if ahead > 0:
+        for path, stat in files:
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - ahead))
 
 
 def fetch(config):
@@ -166,6 +215,7 @@ def run_snakemake(study, settings, args, jobs):
     from inpaint_lib import runs
 
     runs.write_json(study.folder / "study.json", settings)
+    leave_the_future(study.folder, study.report)
     if args.cluster:  # another node's processes are none of ours: jobs are known by their name
         os.environ.pop("INPAINT_STUDY_PID", None)
         where = ["--profile", str(slurm.PROFILE), "--slurm-jobname-prefix", slurm.name(study),
@@ -210,6 +260,8 @@ def main(argv):
             raise ValueError(f"--runs-per-gpu {args.runs_per_gpu}: {why}")
         if args.cluster:
             slurm.check(args.cluster, study.config)
+        if not args.estimate and (reason := next(filter(None, map(runs.obstacle, places(study, args.only))), None)):
+            raise ValueError(reason)
         if args.estimate:
             from inpaint_lib import estimate
 
@@ -242,30 +294,38 @@ def main(argv):
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    with open(study.folder / ".study.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"run_all.sh: another run_all.sh works on profile {study.profile}; wait for it or stop it", file=sys.stderr)
-            return 2
-        begun, started = time.monotonic(), time.time()
-        if args.only:
-            return rebuild(study, args.only, begun)
-        for folder in {} if args.dry_run else changed:
-            print(f"deleting {folder.relative_to(study.folder)}: made with other settings", flush=True)
-            artifacts.discard(folder)
-        jobs = overrides.get("jobs") or (None if args.cluster else len(slots) or study.config.jobs)
-        if not args.cluster:
-            words = f"{min(jobs, len(slots) or jobs)} at a time"
-            words += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
-        elif not args.dry_run and (left := slurm.cancel(slurm.name(study))):
-            words = f"{left} jobs that an earlier run left are cancelled; {words}"
-        print(f"profile {study.profile}: {len(study.runs())} training runs, {words}", flush=True)
-        code = run_snakemake(study, settings, args, jobs)
-        if code not in (0, 130) and args.cluster:
-            print(*slurm.failures(study.folder, started), sep="\n", file=sys.stderr)
-    if code or args.dry_run:
-        return code if code in (0, 130) else 1
+    try:
+        with open(study.folder / ".study.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                reason = f"another run_all.sh works on profile {study.profile}; wait for it or stop it"
+                print(f"run_all.sh: {reason}", file=sys.stderr)
+                return 2
+            begun, started = time.monotonic(), time.time()
+            if args.only:
+                return rebuild(study, args.only, begun)
+            for folder in {} if args.dry_run else changed:
+                print(f"deleting {folder.relative_to(study.folder)}: made with other settings", flush=True)
+                artifacts.discard(folder)
+            jobs = overrides.get("jobs") or (None if args.cluster else len(slots) or study.config.jobs)
+            if not args.cluster:
+                words = f"{min(jobs, len(slots) or jobs)} at a time"
+                words += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
+            elif not args.dry_run and (left := slurm.cancel(slurm.name(study))):
+                words = f"{left} jobs that an earlier run left are cancelled; {words}"
+            print(f"profile {study.profile}: {len(study.runs())} training runs, {words}", flush=True)
+            code = run_snakemake(study, settings, args, jobs)
+            if code not in (0, 130) and args.cluster:
+                print(*slurm.failures(study.folder, started), sep="\n", file=sys.stderr)
+    except OSError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    if code in (0, 130) and (code or args.dry_run):
+        return code
+    if code:
+        print("run_all.sh: not all was done; what is finished is kept, the same command goes on from here", file=sys.stderr)
+        return 1
     show(study, begun)
     return 0
 
