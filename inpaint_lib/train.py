@@ -163,8 +163,8 @@ def fit(run, watch=None):
 
     `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
     Raises NonFiniteError, naming the loss term, OutOfMemory, and runs.SettingsChanged if work made with other settings lies
-    there; config errors are raised before anything is written. Ctrl-C, or a notebook's
-    stop button, saves a checkpoint at the next log point and raises KeyboardInterrupt; a second one raises at once.
+    there; config errors are raised before anything is written. Ctrl-C, or a notebook's stop button, saves a checkpoint at the
+    next log point and raises KeyboardInterrupt; a second one raises at once.
     """
     pack = data.prepare(run.study, run.dataset)
     with runs.locked(run.folder), runs.interrupts_kept() as interrupted:
