@@ -1,6 +1,6 @@
 """What the suite survives, counted: kills at random moments, a hostile machine, bad input, a Slurm cluster.
 
-    ./run_all.sh reliability [--quick] [--parts kills,cases,slurm] [--kills N]
+    ./run_all.sh reliability [--quick] [--parts kills,cases,slurm] [--kills N,N,N]
 
 Writes reports/reliability.md. Kills: one experiment, killed again and again; between kills the same command goes on from what
 the last one left. When it ends by itself its tables are compared with those of an undisturbed run, and it starts anew until
@@ -59,10 +59,12 @@ OPENED = "import sys; from inpaint_lib import data, runs, train; study = runs.op
 
 
 class Target:
-    """One kind of process: how it is started, what it prints when its work begins, whom to kill, what it must leave."""
+    """One kind of process: how it is started, what it prints when its work begins, whom to kill, what it must leave, what to
+    delete for another go, and how late a kill comes at most, as a share of an undisturbed run."""
 
-    def __init__(self, name, command, begins, victims, made, clear):
+    def __init__(self, name, command, begins, victims, made, clear, late=0.7):
         self.name, self.command, self.begins, self.victims, self.made, self.clear = name, command, begins, victims, made, clear
+        self.late = late
 
 
 def targets():
@@ -103,7 +105,7 @@ def targets():
     return [
         Target("Snakemake and run_all.sh", lambda output: [ROOT / "run_all.sh", "smoke", *settings], "profile smoke",
                snakemake_or_command, lambda o: {p.name: content(p) for p in (o / "reports/smoke/tables").iterdir()},
-               ("runs", "reports")),
+               ("runs", "reports"), 0.35),
         Target("papermill and its kernel", notebook_command, "start", runner_and_kernel,
                lambda o: run_files(o, (*tables_of_a_run, "evaluation.csv")), (under,)),
         Target("training process", lambda output: [sys.executable, "-c", train], "begins",
@@ -225,7 +227,7 @@ def drill(target, name, kills, output, reference, seconds, seed):
         begun, lines = follow(process, target.begins)
         begun.wait()
         try:
-            code = process.wait(timeout=drawn.uniform(0, 0.7 * seconds))
+            code = process.wait(timeout=drawn.uniform(0, target.late * seconds))
             settle(code, "".join(lines))
             continue
         except subprocess.TimeoutExpired:
@@ -286,7 +288,7 @@ def kill_tests(kills, folder, keep, lanes=2):
 
     def one(job):
         number, (target, name) = job
-        found = drill(target, name, kills, folder / str(number), references[target.name], timed[target.name], number)
+        found = drill(target, name, kills[name], folder / str(number), references[target.name], timed[target.name], number)
         done.append({"target": target.name, "signal": name} | found)
         keep(sorted(done, key=lambda row: list(timed).index(row["target"])))
 
@@ -378,7 +380,7 @@ def main():
     parser = argparse.ArgumentParser(prog="run_all.sh reliability", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="three kills each, few examples, a small study on Slurm: minutes")
-    parser.add_argument("--kills", type=int, metavar="N", help="kills per process and signal (30; quick: 3)")
+    parser.add_argument("--kills", metavar="N,N,N", help="kills per process by SIGKILL, SIGTERM, Ctrl-C (30; quick: 3)")
     parser.add_argument("--parts", default="kills,cases,slurm", help="which (default: all); the others' last results are kept")
     args = parser.parse_args()
     if unknown := set(args.parts.split(",")) - {"kills", "cases", "slurm"}:
@@ -386,7 +388,10 @@ def main():
     if not Path("/proc/self/environ").exists():
         parser.error("needs Linux: processes are found through /proc")
     os.environ["TQDM_DISABLE"] = "1"
-    kept, kills = runs.read_json(KEPT) or {}, args.kills or (3 if args.quick else 30)
+    kept, kills = runs.read_json(KEPT) or {}, (args.kills or ("3" if args.quick else "30")).split(",")
+    if len(kills) not in (1, 3) or not all(n.isdigit() and int(n) for n in kills):
+        parser.error(f"--kills {args.kills}: give one whole number, or three, 1 or more")
+    kills = dict(zip(SIGNALS, map(int, kills if len(kills) == 3 else 3 * kills), strict=True))
     done = {
         "kills": lambda folder, keep: kill_tests(kills, folder, keep),
         "cases": lambda folder, keep: keep(cases(not args.quick)),

@@ -125,7 +125,8 @@ def serve(pipe, size, architecture, device, variant):
     if variant == "textbook":
         step = textbook(run, place)
     else:
-        off = {} if variant == "ours" else {"precision": torch.float32} if variant == "precision" else {variant: False}
+        changes = {"ours": {}, "precision": {"precision": torch.float32}, "deterministic": {"deterministic": True}}
+        off = changes.get(variant, {variant: False})
         step = estimate.stepper(run, place, Levers(**vars(levers) | off), made_up(run))
 
     def wait():
@@ -213,6 +214,7 @@ class Variant:
 def measure(size, architecture, device, seconds, rounds, ablate):
     levers = choose_levers(case_of(size, architecture, device).study.config, torch.device(device)).describe()
     levers = [k for k, v in levers.items() if ablate and ((v is True) or (k == "precision" and v != "float32"))]
+    levers += ["deterministic"] * (ablate and device == "cuda")  # what it costs; a CPU has no such choice
     variants = {name: Variant(size, architecture, device, name) for name in ("textbook", "ours", *levers)}
     for variant in variants.values():  # they start together and wait for their turns
         variant.ready()

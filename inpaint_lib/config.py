@@ -61,6 +61,7 @@ class Config:
     keep_memory: str
     compile: str
     cuda_graph: str
+    deterministic: str
     loading: str
     threads: int
     jobs: int
@@ -205,7 +206,7 @@ def _validate(config, where):
     require(index or config.device == kind, f"device: {config.device!r} is none; write cuda:0, for example")
     known("precision", (config.precision,), ("auto", "float32", "bfloat16"))
     known("lpips_weights", (config.lpips_weights,), ("auto", "none"))
-    for lever in ("fused_adam", "keep_memory", "compile", "cuda_graph"):
+    for lever in ("fused_adam", "keep_memory", "compile", "cuda_graph", "deterministic"):
         known(lever, (getattr(config, lever),), ("auto", "on", "off"))
     known("fid_stages", (config.fid_stages,), ("last", "all"))
     known("loading", (config.loading,), ("auto", "resident", "prefetch"))

@@ -1,7 +1,20 @@
 """Layers that more than one network uses."""
 
+import torch
 import torch.nn.functional as F
 from torch import nn
+
+
+class Conv(nn.Conv2d):
+    """nn.Conv2d, whose reflection padding has a deterministic gradient where that is asked for: CUDA's own kernel has none."""
+
+    def forward(self, x):
+        if self.padding_mode != "reflect" or not torch.are_deterministic_algorithms_enabled():
+            return super().forward(x)
+        for dim, pad in ((2, self.padding[0]), (3, self.padding[1])):
+            n = x.shape[dim]
+            x = x.index_select(dim, (n - 1 - (torch.arange(-pad, n + pad, device=x.device).abs() - (n - 1)).abs()))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class GatedConv(nn.Module):
@@ -14,7 +27,7 @@ class GatedConv(nn.Module):
     def __init__(self, c_in, c_out, kernel=3, stride=1, dilation=1, upsample=None, norm=False, padding="zeros", act=F.elu):
         super().__init__()
         pad = dilation * (kernel // 2)
-        self.conv = nn.Conv2d(c_in, 2 * c_out, kernel, stride, pad, dilation, padding_mode=padding)
+        self.conv = Conv(c_in, 2 * c_out, kernel, stride, pad, dilation, padding_mode=padding)
         self.norm = nn.InstanceNorm2d(c_out, affine=True) if norm else nn.Identity()
         self.upsample, self.act = upsample, act
 
@@ -30,9 +43,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, c_in, c_out):
         super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, padding_mode="reflect", bias=False)
+        self.conv1 = Conv(c_in, c_out, 3, padding=1, padding_mode="reflect", bias=False)
         self.norm1 = nn.InstanceNorm2d(c_out, affine=True)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, padding_mode="reflect", bias=False)
+        self.conv2 = Conv(c_out, c_out, 3, padding=1, padding_mode="reflect", bias=False)
         self.norm2 = nn.InstanceNorm2d(c_out, affine=True)
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
 

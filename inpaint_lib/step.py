@@ -8,6 +8,7 @@ resolves by device; what they resolved to is provenance, not identity:
 - fused_adam: one kernel for all weights.
 - keep_memory: freed memory stays with the process (glibc): gradients are not mapped anew in every step.
 - compile: torch.compile of both networks. cuda_graph: the capture. Both on CUDA only, unless asked for.
+- deterministic: not for speed. Kernels whose sums have a fixed order, so that CUDA, too, gives equal bytes for equal runs.
 
 A lever that fails on this device or version is said in one line, and training goes on without it from the state before.
 """
@@ -16,6 +17,7 @@ import contextlib
 import copy
 import ctypes
 import ctypes.util
+import os
 import sys
 from dataclasses import dataclass, replace
 
@@ -36,6 +38,7 @@ class Levers:
     keep_memory: bool = False
     compile: bool = False
     cuda_graph: bool = False
+    deterministic: bool = False
 
     def describe(self):
         """{name: resolved value}, for provenance."""
@@ -50,7 +53,8 @@ def choose_levers(config, device):
         if cuda
         else (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     )
-    auto = {"fused_adam": device.type != "mps", "keep_memory": device.type == "cpu", "compile": cuda, "cuda_graph": cuda}
+    auto = {"fused_adam": device.type != "mps", "keep_memory": device.type == "cpu", "compile": cuda, "cuda_graph": cuda,
+            "deterministic": False}  # fmt: skip
     wanted = {name: auto[name] if (value := getattr(config, name)) == "auto" else value == "on" for name in auto}
     precision = {"auto": torch.bfloat16 if native else torch.float32}.get(config.precision)
     return Levers(precision or getattr(torch, config.precision), **wanted | {"cuda_graph": cuda and wanted["cuda_graph"]})
@@ -63,6 +67,15 @@ def keep_freed_memory():
     if mallopt:
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             mallopt(parameter, value)
+
+
+def fix_order(levers):
+    """Let PyTorch use kernels of a fixed order alone, or again all; an operator that has none raises RuntimeError by name."""
+    if levers.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    if levers.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports PyTorch's compiler
+        torch.use_deterministic_algorithms(levers.deterministic)
+    torch.backends.cudnn.deterministic = levers.deterministic
 
 
 def adam(network, lr, betas, levers):
@@ -85,6 +98,7 @@ class Step:
         self.now, self.controls = None, torch.zeros(3, device=device)  # extent, reconstruction and adversarial weight
         self.done, self.graph, self.inputs = 0, None, None
         self.G, self.D = state.G, state.D
+        fix_order(levers)
         if levers.keep_memory:
             keep_freed_memory()
         if levers.compile:

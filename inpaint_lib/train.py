@@ -58,8 +58,8 @@ def enough_memory(config, where):
             "evaluation": f"evaluation_batch lower than {config.evaluation_batch} (which changes no result)",
         }
         raise OutOfMemory(
-            f"{where} needs more memory than there is. Set one of: {cures[where]}, or fewer runs at a time (--runs-per-gpu 1 or "
-            "--jobs 1). The last checkpoint is kept"
+            f"{where} needs more memory than there is. Set one of: {cures[where]}, or fewer runs at a time (--runs-per-gpu 1 "
+            "or --jobs 1). The last checkpoint is kept"
         ) from None
 
 

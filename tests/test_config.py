@@ -101,7 +101,8 @@ def test_identity_ignores_what_cannot_change_a_result():
     def settings(**overrides):
         return config.run_settings(config.load("smoke", overrides), "faces", "custom", "fixed", 0)
 
-    assert settings(jobs=7, loading="prefetch", cuda_graph="off", checkpoint_seconds=1, device="cpu") == settings()
+    machine = {"jobs": 7, "loading": "prefetch", "cuda_graph": "off", "deterministic": "on", "checkpoint_seconds": 1}
+    assert settings(**machine, device="cpu") == settings()
     changes = {"threads": 2, "log_every": 3, "precision": "bfloat16", "models.custom.lr_g": 1e-3, "mask_widths": [16]}
     for change in ({key: value} for key, value in changes.items()):
         assert settings(**change) != settings()

@@ -11,7 +11,7 @@ from conftest import repository
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from inpaint_lib import losses, masks, metrics, models, runs, setups, step, train
+from inpaint_lib import layers, losses, masks, metrics, models, runs, setups, step, train
 
 sys.path.insert(0, str(Path(repository(), "benchmarks")))
 import training as bench  # noqa: E402
@@ -222,6 +222,37 @@ def test_levers_resolve_by_device_and_configuration():
     off = step.choose_levers(run_of("custom", **asked).study.config, CPU)
     assert (off.fused_adam, off.keep_memory, off.compile, off.cuda_graph) == (False, False, True, False)  # graphs need CUDA
     assert off.describe()["precision"] == "float32"
+
+
+@pytest.fixture
+def order_free():
+    yield
+    step.fix_order(PLAIN)
+
+
+@pytest.mark.parametrize("architecture", ["custom", "context_encoder", "free_form"])
+def test_deterministic_kernels_train_every_architecture_to_the_same_numbers(order_free, architecture):
+    run = run_of(architecture, deterministic="on")
+    levers = step.choose_levers(run.study.config, CPU)
+    assert levers.deterministic and levers.describe()["deterministic"]
+    choices = [step.Levers(torch.float32, deterministic=on) for on in (True, True, False)]
+    fixed, again, plain = (trained(make(run, levers), run, 3)[-1] for levers in choices)
+    assert fixed == again and not torch.are_deterministic_algorithms_enabled()
+    assert all(fixed[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5) for name in plain)
+
+
+@pytest.mark.parametrize(("kernel", "pad", "shape"), [(3, 1, (2, 3, 5, 7)), (5, 2, (1, 2, 3, 8)), (3, (1, 2), (1, 1, 4, 4))])
+def test_reflection_by_index_is_reflection(order_free, kernel, pad, shape):
+    torch.manual_seed(0)
+    conv = layers.Conv(shape[1], 2, kernel, padding=pad, padding_mode="reflect").double()
+    found = []
+    for deterministic in (True, False):
+        step.fix_order(step.Levers(torch.float32, deterministic=deterministic))
+        x = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = conv(x)
+        y.square().sum().backward()
+        found.append((y.detach(), x.grad))
+    assert all(torch.allclose(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_a_checkpoint_of_other_levers_is_taken_up_with_ones_own():

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
 GRID = ("datasets", "architectures", "setups", "seeds")
 # what no result depends on
-MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "loading", "checkpoint_seconds",
-           "evaluation_batch", "data_root")  # fmt: skip
+MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "deterministic", "loading",
+           "checkpoint_seconds", "evaluation_batch", "data_root")  # fmt: skip
 
 
 def arguments(argv):
