@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 
-class Conv(nn.Conv2d):
+class Conv2d(nn.Conv2d):
     """nn.Conv2d, whose reflection padding has a deterministic gradient where that is asked for: CUDA's own kernel has none."""
 
     def forward(self, x):
@@ -27,7 +27,7 @@ class GatedConv(nn.Module):
     def __init__(self, c_in, c_out, kernel=3, stride=1, dilation=1, upsample=None, norm=False, padding="zeros", act=F.elu):
         super().__init__()
         pad = dilation * (kernel // 2)
-        self.conv = Conv(c_in, 2 * c_out, kernel, stride, pad, dilation, padding_mode=padding)
+        self.conv = Conv2d(c_in, 2 * c_out, kernel, stride, pad, dilation, padding_mode=padding)
         self.norm = nn.InstanceNorm2d(c_out, affine=True) if norm else nn.Identity()
         self.upsample, self.act = upsample, act
 
@@ -43,9 +43,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, c_in, c_out):
         super().__init__()
-        self.conv1 = Conv(c_in, c_out, 3, padding=1, padding_mode="reflect", bias=False)
+        self.conv1 = Conv2d(c_in, c_out, 3, padding=1, padding_mode="reflect", bias=False)
         self.norm1 = nn.InstanceNorm2d(c_out, affine=True)
-        self.conv2 = Conv(c_out, c_out, 3, padding=1, padding_mode="reflect", bias=False)
+        self.conv2 = Conv2d(c_out, c_out, 3, padding=1, padding_mode="reflect", bias=False)
         self.norm2 = nn.InstanceNorm2d(c_out, affine=True)
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
 

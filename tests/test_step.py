@@ -244,7 +244,7 @@ def test_deterministic_kernels_train_every_architecture_to_the_same_numbers(orde
 @pytest.mark.parametrize(("kernel", "pad", "shape"), [(3, 1, (2, 3, 5, 7)), (5, 2, (1, 2, 3, 8)), (3, (1, 2), (1, 1, 4, 4))])
 def test_reflection_by_index_is_reflection(order_free, kernel, pad, shape):
     torch.manual_seed(0)
-    conv = layers.Conv(shape[1], 2, kernel, padding=pad, padding_mode="reflect").double()
+    conv = layers.Conv2d(shape[1], 2, kernel, padding=pad, padding_mode="reflect").double()
     found = []
     for deterministic in (True, False):
         step.fix_order(step.Levers(torch.float32, deterministic=deterministic))

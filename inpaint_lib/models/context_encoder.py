@@ -53,7 +53,9 @@ class Generator(nn.Module):
         decoder = [_up(bottleneck, filters[0], stride=1)] + [_up(a, b) for a, b in zip(filters, filters[1:], strict=False)]
         self.decoder = nn.Sequential(*decoder)
         self.to_rgb = nn.ConvTranspose2d(filters[-1], 3, 4, 2, 1, bias=False)
-        mean = torch.tensor([c / 127.5 - 1 for c in MEAN_COLOUR], device="cpu")  # never on meta, as no weights file has it
+        place = torch.get_default_device()
+        place = "cpu" if place.type == "meta" else place  # no weights file has it
+        mean = torch.tensor([c / 127.5 - 1 for c in MEAN_COLOUR], device=place)
         self.register_buffer("mean_colour", mean.view(1, 3, 1, 1), persistent=False)
 
     def forward(self, masked, mask):

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..layers import Conv, GatedConv, ResidualBlock
+from ..layers import Conv2d, GatedConv, ResidualBlock
 
 SIZES = "multiples of 4"
 MASK_FAMILIES = ("square", "center", "rectangles", "free_form")
@@ -51,7 +51,7 @@ class Generator(nn.Module):
             _gated(2 * w, w, upsample="bilinear"),
             _gated(w, w // 2, upsample="bilinear"),
         )
-        self.to_rgb = Conv(w // 2, 3, 3, padding=1, padding_mode="reflect")
+        self.to_rgb = Conv2d(w // 2, 3, 3, padding=1, padding_mode="reflect")
 
     def forward(self, masked, mask):
         features = self.decoder(self.encoder(torch.cat([masked, mask], dim=1)))
