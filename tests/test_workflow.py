@@ -190,10 +190,9 @@ def test_a_second_run_does_nothing_and_a_part_that_is_missing_is_done_again(stud
     assert tables(output) == before
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_tables(study, tmp_path):
-    """SIGKILL, SIGTERM and Ctrl-C at various moments; afterwards the same command completes with the same tables."""
-    deadline = [(signal.SIGKILL, 9), (signal.SIGINT, 14), (signal.SIGTERM, 19), (signal.SIGKILL, 24)]
-    for sig, seconds in deadline:
+def test_killed_it_goes_on_to_the_same_tables(study, tmp_path):
+    """Once by SIGKILL and once by Ctrl-C; benchmarks/reliability.py does it hundreds of times."""
+    for sig, seconds in ((signal.SIGKILL, 12), (signal.SIGINT, 14)):
         process = start(tmp_path, "smoke", *SETTINGS)
         time.sleep(seconds)
         process.send_signal(sig)
