@@ -190,6 +190,61 @@ def test_a_second_run_does_nothing_and_a_part_that_is_missing_is_done_again(stud
     assert tables(output) == before
 
 
+def copy_of(study, tmp_path):
+    shutil.copytree(study[0], tmp_path / "output", symlinks=True)
+    return tmp_path / "output"
+
+
+def test_a_clock_that_was_set_back_has_nothing_done_again(study, tmp_path):
+    output = copy_of(study, tmp_path)
+    for path in output.rglob("*"):  # as if all was written on a day that is still to come
+        stat = path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 86400 * 10**9))
+    code, out, err = run(output, "smoke", *SETTINGS)
+    assert code == 0 and "start" not in out, out + err
+    (output / "reports/smoke/figures/captions.json").unlink()
+    code, out, err = run(output, "smoke", *SETTINGS)
+    assert code == 0 and re.findall(r"start +(\S+)", out) == ["30_figures"], out + err
+    assert tables(output) == tables(study[0])
+
+
+@pytest.fixture
+def own_repository(tmp_path, monkeypatch):
+    """A copy of the repository whose notebooks may be edited."""
+    for name in ("workflow", "inpaint_lib", "notebooks", "config"):
+        shutil.copytree(ROOT / name, tmp_path / "repository" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run_all.sh", tmp_path / "repository")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+def test_an_edited_notebook_runs_again_with_what_depends_on_it(study, own_repository):
+    output, path = study[0], own_repository / "notebooks/30_figures.ipynb"
+    before, notebook = tables(output), nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("print('by hand')"))
+    nbformat.write(notebook, path)
+    code, out, err = run(output, "smoke", *SETTINGS)
+    assert code == 0 and re.findall(r"start +(\S+)", out) == ["30_figures"], out + err
+    assert "by hand" in (output / "reports/smoke/notebooks/figures.html").read_text()
+    assert tables(output) == before
+
+
+@pytest.mark.parametrize("how", ["broken JSON", "empty", "no parameters cell", "a syntax error"])
+def test_a_broken_notebook_is_named_and_results_are_kept(study, tmp_path, own_repository, how):
+    output, path = copy_of(study, tmp_path), own_repository / "notebooks/30_figures.ipynb"
+    notebook = nbformat.read(path, 4)
+    if how == "no parameters cell":
+        notebook.cells = [c for c in notebook.cells if "parameters" not in c.metadata.get("tags", [])]
+    notebook.cells.append(nbformat.v4.new_code_cell("a b c"))
+    nbformat.write(notebook, path)
+    if how in ("broken JSON", "empty"):
+        path.write_text(path.read_text()[:500] if how == "broken JSON" else "")
+    code, out, err = run(output, "smoke", *SETTINGS)
+    told = [line for line in (out + err).splitlines() if "30_figures" in line and "start" not in line]
+    assert code == 2 and len(told) == 1 and "git checkout -- notebooks/30_figures.ipynb" in told[0], out + err
+    assert "Traceback" not in out + err and tables(output) == tables(study[0])
+
+
 def test_killed_it_goes_on_to_the_same_tables(study, tmp_path):
     """Once by SIGKILL and once by Ctrl-C; benchmarks/reliability.py does it hundreds of times."""
     for sig, seconds in ((signal.SIGKILL, 12), (signal.SIGINT, 14)):
