@@ -229,20 +229,42 @@ def test_an_edited_notebook_runs_again_with_what_depends_on_it(study, own_reposi
     assert tables(output) == before
 
 
-@pytest.mark.parametrize("how", ["broken JSON", "empty", "no parameters cell", "a syntax error"])
-def test_a_broken_notebook_is_named_and_results_are_kept(study, tmp_path, own_repository, how):
-    output, path = copy_of(study, tmp_path), own_repository / "notebooks/30_figures.ipynb"
-    notebook = nbformat.read(path, 4)
-    if how == "no parameters cell":
-        notebook.cells = [c for c in notebook.cells if "parameters" not in c.metadata.get("tags", [])]
-    notebook.cells.append(nbformat.v4.new_code_cell("a b c"))
-    nbformat.write(notebook, path)
-    if how in ("broken JSON", "empty"):
-        path.write_text(path.read_text()[:500] if how == "broken JSON" else "")
-    code, out, err = run(output, "smoke", *SETTINGS)
-    told = [line for line in (out + err).splitlines() if "30_figures" in line and "start" not in line]
-    assert code == 2 and len(told) == 1 and "git checkout -- notebooks/30_figures.ipynb" in told[0], out + err
-    assert "Traceback" not in out + err and tables(output) == tables(study[0])
+def with_cells(notebook, cells):
+    return nbformat.from_dict(notebook | {"cells": cells})
+
+
+BROKEN = {
+    "broken JSON": lambda path, notebook: path.write_text(path.read_text()[:500]),
+    "empty": lambda path, notebook: path.write_text(""),
+    "renamed": lambda path, notebook: path.rename(path.with_name("30_pictures.ipynb")),
+    "no parameters cell": lambda path, notebook: nbformat.write(
+        with_cells(notebook, [c for c in notebook.cells if "parameters" not in c.metadata.get("tags", [])]), path
+    ),
+    "a syntax error": lambda path, notebook: nbformat.write(
+        with_cells(notebook, [*notebook.cells, nbformat.v4.new_code_cell("a b c")]), path
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_notebook_is_named_with_the_cure(own_repository, monkeypatch, how):
+    sys.path.insert(0, str(ROOT / "workflow"))
+    import study as command
+
+    monkeypatch.setattr(command, "ROOT", own_repository)
+    command.check_notebook("notebooks/30_figures.ipynb")
+    path = own_repository / "notebooks/30_figures.ipynb"
+    BROKEN[how](path, nbformat.read(path, 4))
+    with pytest.raises(ValueError, match=r"^notebooks/30_figures.ipynb.*git checkout -- notebooks/30_figures.ipynb$"):
+        command.check_notebook("notebooks/30_figures.ipynb")
+
+
+def test_with_a_broken_notebook_nothing_is_started_and_results_are_kept(study, own_repository):
+    before, path = tables(study[0]), own_repository / "notebooks/30_figures.ipynb"
+    path.write_text("{")
+    code, out, err = run(study[0], "smoke", *SETTINGS)
+    assert code == 2 and not out and len(err.strip().splitlines()) == 1 and "30_figures" in err, out + err
+    assert tables(study[0]) == before
 
 
 def test_killed_it_goes_on_to_the_same_tables(study, tmp_path):

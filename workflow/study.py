@@ -34,6 +34,7 @@ def arguments(argv):
         epilog="other commands:\n"
         "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
         "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n"
+        "  run_all.sh reliability [--quick]     kills, hostile disks, bad input, a Slurm cluster: an hour or more (minutes)\n"
         "  run_all.sh bench [--quick]           training speed against a textbook loop, on this machine: 10 minutes (2)\n"
         "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n"
         "  run_all.sh inpaint PHOTO (--mask MASK | --box x,y,w,h) --weights RUN -o OUT.png   fill holes in your own photos\n\n"
