@@ -335,7 +335,7 @@ def slurm_test(quick, folder):
             sys.exit(out + err)
         return test_workflow.tables(folder / "local", "smoke")
 
-    version = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=True).stdout.strip()
     return test_slurm.drill(folder / "cluster", "smoke", arguments, reference) | {"version": version}
 
 
