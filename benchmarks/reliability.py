@@ -49,7 +49,7 @@ END = 30  # seconds that a signalled process and its children may take to end
 CASES = {
     "a hostile machine: disk, folders, clock, concurrency, NaN, memory": "tests/test_trouble.py",
     "bad input: command line, configuration, data, masks, weights, parameters": "tests/test_bad_input.py",
-    "fuzzing: random and mutated input, many examples a case": "tests/test_fuzz.py",
+    "fuzzing: random and mutated input": "tests/test_fuzz.py",
     "security: pickles, HTML, archives, listening": "tests/test_security.py",
     "training: resume, checkpoints, refusals": "tests/test_train.py",
     "preparation: kills, damage": "tests/test_data.py",
