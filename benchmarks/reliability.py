@@ -126,12 +126,17 @@ def content(path):
     return path.read_bytes()
 
 
+def hear_ctrl_c():
+    """A process in the background inherits SIGINT ignored; one at a terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(target, output, mark):
     environment = os.environ | {"INPAINT_OUTPUT": str(output), "INPAINT_ENV": "current", "INPAINT_DRILL": mark,
                                 "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}  # fmt: skip
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return subprocess.Popen(list(map(str, target.command(output))), env=environment, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+                            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=hear_ctrl_c)  # fmt: skip
 
 
 def living(mark):
@@ -304,7 +309,8 @@ def cases(thorough):
         with tempfile.TemporaryDirectory() as folder:
             xml = Path(folder) / "junit.xml"
             profile = ["--hypothesis-profile=thorough"] if thorough and file.endswith("fuzz.py") else []
-            subprocess.run([sys.executable, "-m", "pytest", file, f"--junitxml={xml}", *profile], cwd=ROOT, check=False)
+            subprocess.run([sys.executable, "-m", "pytest", file, f"--junitxml={xml}", *profile], cwd=ROOT, check=False,
+                           preexec_fn=hear_ctrl_c)  # fmt: skip
             suite = ElementTree.parse(xml).getroot().find("testsuite")
         kinds, notes = Counter(), []
         for case in suite.iter("testcase"):
