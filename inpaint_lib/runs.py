@@ -218,7 +218,8 @@ def replacing(path):
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder has become read-only, that is the error to tell
+            temporary.unlink()
 
 
 def temporary_for(path):

@@ -1,6 +1,7 @@
 """Shared fixtures: a study small enough that a run takes a second or two."""
 
 import os
+import subprocess
 
 import hypothesis
 import numpy as np
@@ -50,6 +51,25 @@ def micro(output):
 def run_of():
     """run_of(study, setup) -> the study's first run with that setup."""
     return lambda study, setup="progressive": next(r for r in study.runs() if r.setup == setup)
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """disk(size) mounts a RAM disk of that many bytes, or gives it another size or mode, as the place of all output."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    monkeypatch.setenv("INPAINT_OUTPUT", str(place))
+
+    def mount(size, mode="rw"):
+        options = f"size={size},{mode}" + (",remount" if os.path.ismount(place) else "")
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip("a RAM disk cannot be mounted here (not root?)")
+        return place
+
+    yield mount
+    while os.path.ismount(place):
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # a mapped pack may still hold it
 
 
 def repository():

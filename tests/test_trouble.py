@@ -4,8 +4,10 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import MICRO, repository
@@ -17,25 +19,6 @@ from inpaint_lib import artifacts, data, evaluate, models, runs, step, train
 
 sys.path.insert(0, str(Path(repository()) / "workflow"))
 import study as command  # noqa: E402
-
-
-@pytest.fixture
-def disk(tmp_path, monkeypatch):
-    """disk(size) mounts a RAM disk of that many bytes, or gives it another size or mode, as the place of all output."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    monkeypatch.setenv("INPAINT_OUTPUT", str(place))
-
-    def mount(size, mode="rw"):
-        options = f"size={size},{mode}" + (",remount" if os.path.ismount(place) else "")
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip("a RAM disk cannot be mounted here (not root?)")
-        return place
-
-    yield mount
-    if os.path.ismount(place):
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +107,48 @@ def test_a_folder_where_a_file_belongs_is_named(output, capsys, name):
     assert (output / name / "mine").is_dir()
 
 
-def test_output_that_is_a_file_is_named(output, capsys, monkeypatch):
-    monkeypatch.setenv("INPAINT_OUTPUT", str(output / "file"))
-    (output / "file").write_text("mine")
-    assert f"{output / 'file'} is a file where a folder belongs" in refused(capsys)
+@pytest.mark.parametrize("kind", ["file", "link to nowhere"])
+def test_output_that_is_no_folder_is_named(output, capsys, monkeypatch, kind):
+    place = output / "place"
+    monkeypatch.setenv("INPAINT_OUTPUT", str(place))
+    place.write_text("mine") if kind == "file" else place.symlink_to(output / "nowhere")
+    assert f"{place} is a {kind} where a folder belongs" in refused(capsys)
+    assert list(output.iterdir()) == [place]
+
+
+def test_a_place_that_becomes_read_only_in_training_is_named_and_the_run_goes_on_later(disk, undisturbed):
+    place, run = disk(50 * 2**20), progressive(**CHECKPOINT_ALWAYS)
+
+    def close(run, state, bar):
+        if state.step == 9:  # by a mount over it: a disk with open files cannot be made read-only itself
+            subprocess.run(["mount", "--bind", place, place], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+
+    with pytest.raises(runs.OutputError, match=rf"^{run.folder} cannot be written to; mend its permissions"):
+        train.fit(run, close)
+    subprocess.run(["umount", "--lazy", place], check=True)
+    assert train.fit(run, quiet)["sittings"][1]["from_step"] == 9
+    assert contents(run.folder) == undisturbed[0]
+
+
+# --- the clock
+
+
+def test_files_of_the_future_keep_their_order(tmp_path):
+    for k in range(3):
+        (tmp_path / str(k)).touch()
+        os.utime(tmp_path / str(k), ns=(2**62 + k * 10**6,) * 2)
+    command.leave_the_future(tmp_path)
+    times = [(tmp_path / str(k)).stat().st_mtime for k in range(3)]
+    assert times == sorted(set(times)) and times[-1] <= time.time()
+
+
+def test_a_clock_that_runs_backwards_makes_no_duration_negative(output, monkeypatch):
+    run, seconds = progressive(), iter(range(2**31, 0, -60))
+    monkeypatch.setattr(time, "time", lambda: next(seconds))
+    result = train.fit(run, quiet)
+    history = pd.read_csv(run.folder / "history.csv")
+    assert result["seconds"] >= result["step_seconds"] > 0 and (history.images_per_second > 0).all()
 
 
 def test_a_second_run_all_on_a_profile_ends_with_a_line(output, capsys, monkeypatch):

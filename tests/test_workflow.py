@@ -208,6 +208,23 @@ def test_a_clock_that_was_set_back_has_nothing_done_again(study, tmp_path):
     assert tables(output) == tables(study[0])
 
 
+def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_goes_on_to_the_same_tables(study, disk):
+    output = disk(100 * 2**20)
+    shutil.copytree(study[0], output, dirs_exist_ok=True)
+    shutil.rmtree(output / "reports")
+    disk(shutil.disk_usage(output).used + 1_100_000)  # enough for the tables, not for the figures
+    code, out, err = run(output, "smoke", *SETTINGS)
+    assert code == 1 and re.findall(r"(?:start|done) +(\S+)", out) == ["20_metrics", "20_metrics", "30_figures"], out + err
+    failed, last = err.strip().splitlines()
+    assert f"30_figures: OutputError: {output}/reports/smoke/figures: the disk is full; make room" in failed
+    assert "not all was done; what is finished is kept" in last
+    assert not list(output.rglob("*.tmp*")) and all(json.loads(p.read_text()) for p in output.rglob("*.ipynb"))
+    disk(100 * 2**20)
+    code, out, err = run(output, "smoke", *SETTINGS)
+    assert code == 0 and re.findall(r"start +(\S+)", out) == ["30_figures"], out + err
+    assert tables(output) == tables(study[0]) and (output / "reports/smoke/index.html").stat().st_size > 10_000
+
+
 @pytest.fixture
 def own_repository(tmp_path, monkeypatch):
     """A copy of the repository whose notebooks may be edited."""

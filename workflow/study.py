@@ -181,7 +181,10 @@ def places(study, only):
     report = ["index.html", "notebooks/metrics.html", "figures/captions.json", *(f"tables/{name}" for name in tables.FILES)]
     pack = ["manifest.json", "train.npy", "test.npy", "masks.npz", "skipped.csv", "summary.json", "notebook.ipynb"]
     trained = [*artifacts.files(study.config), "result.json", "evaluation.csv", "evaluation.json", "notebook.ipynb"]
-    return [study.folder / name for name in (".study.lock", "study.json", "metrics.ipynb", "figures.ipynb")] + [
+    output = Path(os.environ.get("INPAINT_OUTPUT") or ROOT).absolute()  # as given: it may be a link to nowhere
+    return [
+        output / "runs" / study.profile / "study.json",
+        *(study.folder / name for name in (".study.lock", "metrics.ipynb", "figures.ipynb")),
         *([study.data_folder(d) / name for d in study.config.datasets for name in pack] if not only else ()),
         *([run.folder / name for run in study.runs() for name in trained] if not only else ()),
         *(study.report / name for name in report),
