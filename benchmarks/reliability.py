@@ -208,11 +208,11 @@ def finish(target, output, mark):
 
 
 def drill(target, name, kills, output, reference, seconds, seed):
-    """Kill `kills` times -> {tried, survived, lost, orphans, torn, episodes, notes}."""
+    """Kill `kills` times -> {tried, survived, lost, orphans, torn, completed, notes}."""
     drawn, told = random.Random(seed), Counter()
     notes, pending = [], 0
-    output.mkdir(parents=True)
-    prepare(target, output)
+    shutil.copytree(output.with_name("packed"), output)
+    clear(target, output)
 
     def settle(code, said):
         nonlocal pending
@@ -269,21 +269,15 @@ def drill(target, name, kills, output, reference, seconds, seed):
     return {key: told[key] for key in ("tried", "survived", "lost", "orphans", "torn", "completed")} | {"notes": notes}
 
 
-def prepare(target, output):
-    """What the target's command builds on and is not to make itself."""
-    if "runs" not in target.clear:
-        os.environ["INPAINT_OUTPUT"] = str(output)
-        data.prepare(runs.open_study("smoke", GRID), "faces")
-
-
 def kill_tests(kills, folder, keep, lanes=2):
     """Every target with every signal, `lanes` at a time; `keep([{target, signal, tried, ...}])` after each."""
     references, timed = {}, {}
+    os.environ["INPAINT_OUTPUT"] = str(folder / "packed")  # what training builds on, made once for all
+    data.prepare(runs.open_study("smoke", GRID), "faces")
     for target in targets():
-        output = folder / "reference"
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir()
-        prepare(target, output)
+        output = folder / target.name
+        shutil.copytree(folder / "packed", output)
+        clear(target, output)
         code, timed[target.name], said = finish(target, output, uuid.uuid4().hex)
         if code:
             sys.exit(f"{target.name} fails undisturbed: {said[-2000:]}")

@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from . import card, metrics, models, runs
 from .config import to_dict
-
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
+from .runs import CHECKPOINTS
 
 
 def save_checkpoint(folder, value):

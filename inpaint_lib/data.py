@@ -64,7 +64,7 @@ def prepare(study, dataset):
     folder, config = study.data_folder(dataset), study.config
     wanted = settings_of(config, dataset)
     with runs.locked(folder):
-        if pack := current(study, dataset):
+        if pack := _current(folder, wanted):
             return pack
         check(study, dataset)
         with runs.writing(folder / "manifest.json"):
@@ -75,8 +75,12 @@ def prepare(study, dataset):
 
 def current(study, dataset):
     """The data set's Pack if it is whole and of today's settings and source, else None."""
-    pack = _open(study.data_folder(dataset))
-    return pack if pack and pack.manifest["settings"] == settings_of(study.config, dataset) else None
+    return _current(study.data_folder(dataset), settings_of(study.config, dataset))
+
+
+def _current(folder, wanted):
+    pack = _open(folder)
+    return pack if pack and pack.manifest["settings"] == wanted else None
 
 
 def check(study, dataset):
@@ -84,9 +88,8 @@ def check(study, dataset):
     manifest = runs.read_json(study.data_folder(dataset) / "manifest.json")
     settings = manifest.get("settings") if isinstance(manifest, dict) else None  # whatever damage made of it
     if isinstance(settings, dict) and trained_on(study, dataset):
-        made = {key: settings.get(key) for key in KEYS}
-        wanted = {key: value for key, value in settings_of(study.config, dataset).items() if key in KEYS}
-        runs.refuse_other(f"data set {dataset} of profile {study.profile}, on which runs were trained,", made, wanted)
+        made, what = {key: settings.get(key) for key in KEYS}, f"data set {dataset} of profile {study.profile}"
+        runs.refuse_other(f"{what}, on which runs were trained,", made, _configured(study.config))
 
 
 def trained_on(study, dataset):
@@ -119,11 +122,15 @@ def settings_of(config, dataset):
     """What a pack depends on: sizes, seeds, the code that makes it, and a fingerprint of the source (not where it lies)."""
     if dataset not in DATASETS:
         raise SourceError(f"dataset: no {dataset!r}; there are: {', '.join(DATASETS)}")
-    settings = {"dataset": dataset} | {key: getattr(config, key) for key in KEYS}
+    settings = {"dataset": dataset} | _configured(config)
     common = ("inpaint_lib/data.py", "inpaint_lib/sources.py", "inpaint_lib/masks.py", "inpaint_lib/rng.py")
     settings["code"] = runs.code_digest(*common, *DATASETS[dataset].code)
     settings["source"] = DATASETS[dataset].fingerprint(config)
     return json.loads(json.dumps(settings))
+
+
+def _configured(config):
+    return json.loads(json.dumps({key: getattr(config, key) for key in KEYS}))
 
 
 def _pack(config, dataset, folder, settings):

@@ -31,6 +31,8 @@ from safetensors import SafetensorError
 
 from . import config as configuration
 
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
+
 
 @dataclass(frozen=True)
 class Study:
@@ -111,7 +113,7 @@ def differences(one, other):
 
 def holds_work(folder):
     """Whether something is in a run's folder that took training."""
-    return any((folder / name).exists() for name in ("result.json", "checkpoint.pt", "checkpoint.previous.pt"))
+    return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
 
 
 def refuse_other(what, made, wanted):

@@ -136,9 +136,9 @@ def finished(run, pack):
 
 def check(run, pack=None):
     """Raise runs.SettingsChanged if the run's folder holds work made with other settings."""
-    made, wanted = runs.read_json(run.folder / "config.json"), settings_of(run, pack)
-    if made and runs.holds_work(run.folder):
-        runs.refuse_other(f"run {run.name}", {k: v for k, v in made.items() if pack or k != "data"}, wanted)
+    made = runs.read_json(run.folder / "config.json") if runs.holds_work(run.folder) else None
+    if made:
+        runs.refuse_other(f"run {run.name}", {k: v for k, v in made.items() if pack or k != "data"}, settings_of(run, pack))
 
 
 def changed(study):

@@ -264,8 +264,6 @@ def main(argv):
             raise ValueError(f"--runs-per-gpu {args.runs_per_gpu}: {why}")
         if args.cluster:
             slurm.check(args.cluster, study.config)
-        if not args.estimate and (reason := next(filter(None, map(runs.obstacle, places(study, args.only))), None)):
-            raise ValueError(reason)
         if args.estimate:
             from inpaint_lib import estimate
 
@@ -273,6 +271,8 @@ def main(argv):
             print(estimate.as_text(study, frame, whole))
             estimate.keep(study, whole)
             return 0
+        if reason := next(filter(None, map(runs.obstacle, places(study, args.only))), None):
+            raise ValueError(reason)
         if args.download and not args.dry_run:
             fetch(study.config)
         if args.only:
@@ -325,7 +325,7 @@ def main(argv):
     except OSError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1
-    if code in (0, 130) and (code or args.dry_run):
+    if code == 130 or (code == 0 and args.dry_run):
         return code
     if code:
         print("run_all.sh: not all was done; what is finished is kept, the same command goes on from here", file=sys.stderr)
