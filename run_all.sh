@@ -38,7 +38,7 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
 
 has_packages() { "$1" -c 'from importlib.util import find_spec as f; raise SystemExit(not all(map(f, ("torch", "snakemake", "papermill"))))'; }
 
-case "${1:-}" in -h | --help) exec "$(find_python)" "$root/workflow/study.py" --help ;; esac
+case "${1:-}" in -h | --help) exec "$(find_python)" -P -m workflow --help ;; esac
 
 if [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && has_packages "$CONDA_PREFIX/bin/python" 2>/dev/null; }; then
     python=$(command -v python || command -v python3) || die "INPAINT_ENV=current: there is no python on the PATH"
@@ -55,7 +55,7 @@ case "${1:-}" in
     lab) shift; cd "$root"; exec "$python" -m jupyterlab --ip=127.0.0.1 "$@" notebooks ;;
     bench) shift; cd "$root"; exec "$python" benchmarks/training.py "$@" ;;
     reliability) shift; cd "$root"; exec "$python" benchmarks/reliability.py "$@" ;;
-    compare) shift; exec "$python" -m inpaint_lib.compare "$@" ;;
-    inpaint) shift; exec "$python" -m inpaint_lib.inpaint "$@" ;;
-    *) exec "$python" "$root/workflow/study.py" "$@" ;;
+    compare) shift; exec "$python" -P -m inpaint_lib.results.compare "$@" ;;
+    inpaint) shift; exec "$python" -P -m inpaint_lib.photos.inpaint "$@" ;;
+    *) exec "$python" -P -m workflow "$@" ;;
 esac

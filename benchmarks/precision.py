@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from inpaint_lib import config, models, runs, train
+from inpaint_lib import models
+from inpaint_lib.study import config, devices, grid
+from inpaint_lib.training import loop
 
 PRECISIONS = ("float32", "bfloat16")
 
 
 def final(run):
     """Hole L1 after the last stage with the widest hole."""
-    train.fit(run)
+    loop.fit(run)
     table = pd.read_csv(run.folder / "stages.csv").query("region == 'hole'")
     return table[(table.stage == table.stage.max()) & (table.mask_width == table.mask_width.max())].l1.iloc[0]
 
@@ -40,10 +42,10 @@ def main():
             settings = {"datasets": ["faces"], "setups": ["progressive"], "precision": precision}
             settings |= {"seeds": list(range(args.seeds)), "threads": torch.get_num_threads()}
             settings |= {"total_images": args.images} if args.images else {}
-            study = runs.open_study(args.profile, settings)
+            study = grid.open_study(args.profile, settings)
             for run in study.runs():
                 found[run.architecture, run.seed, precision] = final(run)
-    device = train.choose_device("auto")
+    device = devices.choose_device("auto")
     lines = [
         "# What bfloat16 changes",
         "",

@@ -27,23 +27,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, __version__
 
-from inpaint_lib import config, images, runs, sources
+from inpaint_lib.data import images, scenes
+from inpaint_lib.study import config, files, grid
 
 SIZE = 128
 PREPARE = """
 import json, sys, time
 if __name__ == "__main__":  # workers import this file too
-    from inpaint_lib import data, runs
-    draw, seconds = data._write_masks, [0.0]
+    from inpaint_lib.data import packs
+    from inpaint_lib.study import grid
+    draw, seconds = packs._write_masks, [0.0]
     def timed(*arguments):
         begun = time.perf_counter()
         drawn = draw(*arguments)
         seconds[0] = time.perf_counter() - begun
         return drawn
-    data._write_masks = timed
-    study = runs.open_study("paper", json.loads(sys.argv[1]))
+    packs._write_masks = timed
+    study = grid.open_study("paper", json.loads(sys.argv[1]))
     begun = time.perf_counter()
-    pack = data.prepare(study, "celeba")
+    pack = packs.prepare(study, "celeba")
     whole = time.perf_counter() - begun
     files = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
     print(json.dumps({"seconds": whole - seconds[0], "masks": seconds[0], "files": files}))
@@ -52,7 +54,7 @@ if __name__ == "__main__":  # workers import this file too
 
 def make_tree(root, count, distinct=200):
     """Faces in the layout of CelebA: one in ten validation. Every file has pixels of its own: shifted and relit."""
-    from inpaint_lib import faces
+    from inpaint_lib.data import faces
 
     drawn = faces.draw(range(min(distinct, count)), 218, 0)[:, :, 20:198]
     folder = root / "celeba" / "img_align_celeba"
@@ -158,7 +160,7 @@ def main():
             print({name: round(values[-1]) for name, values in rates.items()}, f"masks {ours['masks']:.0f} s", flush=True)
         hit, files = killed(root, root / "killed", arguments.images, arguments.kills, arguments.images / rates["ours"][-1])
         photos = sorted(Path(arguments.photos).glob("*.jpg")) if arguments.photos else [
-            p for p in sources.photographs().values() if p.suffix == ".jpg"
+            p for p in scenes.photographs().values() if p.suffix == ".jpg"
         ]  # fmt: skip
         differences = {size: reduced(photos, size) for size in (32, 64, 128)}
         report(arguments, cores, paths, rates, ours, (hit, files == ours["files"]), differences)
@@ -199,12 +201,12 @@ def report(arguments, cores, paths, rates, ours, kills, differences):
                          f"{statistics.median(speed):.1f} |")  # fmt: skip
         else:
             lines.append(f"| {size} px | {len(found)} | 0 | | | |")
-    folder = runs.output_root() / "reports" / "benchmarks"
-    runs.write_json(folder / "preparation.json", {
+    folder = grid.output_root() / "reports" / "benchmarks"
+    files.write_json(folder / "preparation.json", {
         "images": len(paths), "cores": cores, "rates": rates, "masks_seconds": ours["masks"], "kills": kills[0],
         "same_after_kills": kills[1], "reduced": {size: [d for d, _ in found] for size, found in differences.items()},
     })  # fmt: skip
-    with runs.replacing(folder / "preparation.md") as temporary:
+    with files.replacing(folder / "preparation.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

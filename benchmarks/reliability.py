@@ -34,7 +34,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from inpaint_lib import artifacts, data, runs
+from inpaint_lib.data import packs
+from inpaint_lib.study import files, grid, provenance
+from inpaint_lib.training import artifacts
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT, KEPT = ROOT / "reports" / "reliability.md", ROOT / "reports" / "benchmarks" / "reliability.json"
@@ -47,15 +49,16 @@ PREPARED = GRID | {"train_images": 2000}  # enough for two workers
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 END = 30  # seconds that a signalled process and its children may take to end
 CASES = {
-    "a hostile machine: disk, folders, clock, concurrency, NaN, memory": "tests/test_trouble.py",
-    "bad input: command line, configuration, data, masks, weights, parameters": "tests/test_bad_input.py",
-    "fuzzing: random and mutated input": "tests/test_fuzz.py",
-    "security: pickles, HTML, archives, listening": "tests/test_security.py",
-    "training: resume, checkpoints, refusals": "tests/test_train.py",
-    "preparation: kills, damage": "tests/test_data.py",
-    "GPUs leased": "tests/test_leases.py",
+    "a hostile machine: disk, folders, clock, concurrency, NaN, memory": "tests/project/test_trouble.py",
+    "bad input: command line, configuration, data, masks, weights, parameters": "tests/project/test_bad_input.py",
+    "fuzzing: random and mutated input": "tests/project/test_fuzz.py",
+    "security: pickles, HTML, archives, listening": "tests/project/test_security.py",
+    "training: resume, checkpoints, refusals": "tests/training/test_train.py",
+    "preparation: kills, damage": "tests/data/test_data.py",
+    "GPUs leased": "tests/workflow/test_leases.py",
 }
-OPENED = "import sys; from inpaint_lib import data, runs, train; study = runs.open_study('smoke', {grid});"
+OPENED = ("from inpaint_lib.data import packs; from inpaint_lib.study import grid; from inpaint_lib.training import loop;"
+          "study = grid.open_study('smoke', {grid});")  # fmt: skip
 
 
 class Target:
@@ -69,8 +72,8 @@ class Target:
 
 def targets():
     script = OPENED + "print('begins', flush=True);"
-    train, prepare = script.format(grid=GRID) + "train.fit(study.runs()[0])", script.format(grid=PREPARED)
-    run = runs.open_study("smoke", GRID).runs()[0]
+    train, prepare = script.format(grid=GRID) + "loop.fit(study.runs()[0])", script.format(grid=PREPARED)
+    run = grid.open_study("smoke", GRID).runs()[0]
     under = Path("runs/smoke") / run.name
     settings = [f"--set={key}={json.dumps(value)}" for key, value in GRID.items()]
     parameters = {"profile": "smoke", "dataset": "faces", "setup": "progressive", "seed": 0, "overrides": GRID}
@@ -81,7 +84,7 @@ def targets():
 
     def notebook_command(output):
         folder = output / under
-        return [sys.executable, ROOT / "workflow/run_notebook.py", "10_train_custom", folder / "notebook.ipynb",
+        return [sys.executable, "-P", "-m", "workflow.run_notebook", "10_train_custom", folder / "notebook.ipynb",
                 folder / "result.json", json.dumps(parameters)]  # fmt: skip
 
     def kernel(process, names):
@@ -110,7 +113,7 @@ def targets():
                lambda o: run_files(o, (*tables_of_a_run, "evaluation.csv")), (under,)),
         Target("training process", lambda output: [sys.executable, "-c", train], "begins",
                alone, run_files, (under,)),
-        Target("data preparation", lambda output: [sys.executable, "-c", prepare + "data.prepare(study, 'faces')"], "begins",
+        Target("data preparation", lambda output: [sys.executable, "-c", prepare + "packs.prepare(study, 'faces')"], "begins",
                parent_or_worker, lambda o: {p.name: content(p) for p in (o / "runs/smoke/faces/data").glob("[!.]*")},
                ("runs",)),
     ]  # fmt: skip
@@ -273,7 +276,7 @@ def kill_tests(kills, folder, keep, lanes=2):
     """Every target with every signal, `lanes` at a time; `keep([{target, signal, tried, ...}])` after each."""
     references, timed = {}, {}
     os.environ["INPAINT_OUTPUT"] = str(folder / "packed")  # what training builds on, made once for all
-    data.prepare(runs.open_study("smoke", GRID), "faces")
+    packs.prepare(grid.open_study("smoke", GRID), "faces")
     for target in targets():
         output = folder / target.name
         shutil.copytree(folder / "packed", output)
@@ -319,9 +322,7 @@ def cases(thorough):
 
 def slurm_test(quick, folder):
     """The drill of tests/test_slurm.py: the smoke study on one data set, or a smaller one -> what happened, or why not."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import test_slurm
-    import test_workflow
+    from tests.workflow import test_slurm, test_workflow
 
     if why := test_slurm.missing():
         return {"skipped": why}
@@ -388,7 +389,7 @@ def main():
     if not Path("/proc/self/environ").exists():
         parser.error("needs Linux: processes are found through /proc")
     os.environ["TQDM_DISABLE"] = "1"
-    kept, kills = runs.read_json(KEPT) or {}, (args.kills or ("3" if args.quick else "30")).split(",")
+    kept, kills = files.read_json(KEPT) or {}, (args.kills or ("3" if args.quick else "30")).split(",")
     if len(kills) not in (1, 3) or not all(n.isdigit() and int(n) for n in kills):
         parser.error(f"--kills {args.kills}: give one whole number, or three, 1 or more")
     kills = dict(zip(SIGNALS, map(int, kills if len(kills) == 3 else 3 * kills), strict=True))
@@ -398,14 +399,14 @@ def main():
         "slurm": lambda folder, keep: keep(slurm_test(args.quick, folder)),
     }
     for part in args.parts.split(","):
-        begun, made = time.monotonic(), runs.provenance()
+        begun, made = time.monotonic(), provenance.current()
 
         def keep(found, part=part, begun=begun, made=made):
             kept[part] = {"found": found, "system": made["system"], "python": made["python"], "torch": torch.__version__,
                           "commit": made["commit"], "cpus": os.cpu_count(),
                           "minutes": round((time.monotonic() - begun) / 60)}  # fmt: skip
-            runs.write_json(KEPT, kept)
-            with runs.replacing(REPORT) as temporary:
+            files.write_json(KEPT, kept)
+            with files.replacing(REPORT) as temporary:
                 temporary.write_text(report(kept))
 
         with tempfile.TemporaryDirectory() as folder:

@@ -29,9 +29,12 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or the profiler complains of a
 
 import torch
 
-from inpaint_lib import config as configuration
-from inpaint_lib import estimate, faces, losses, masks, models, runs
-from inpaint_lib.step import Levers, choose_levers
+from inpaint_lib import losses, masks, models
+from inpaint_lib.data import faces
+from inpaint_lib.study import config as configuration
+from inpaint_lib.study import devices, files, grid
+from inpaint_lib.training.step import Levers, choose_levers
+from workflow import estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 64
@@ -52,8 +55,8 @@ def case_of(size, architecture, device):
                  "architectures": [architecture], "device": device, "threads": torch.get_num_threads()}  # fmt: skip
     if size == 128 and device == "cpu":
         overrides |= {"batch_size": 4 if architecture == "custom" else 8}  # a step of custom takes ten seconds as it is
-    study = runs.Study("bench", configuration.load(CASES[size, architecture], overrides))
-    return runs.Run(study, "faces", architecture, "progressive", 0)
+    study = grid.Study("bench", configuration.load(CASES[size, architecture], overrides))
+    return grid.Run(study, "faces", architecture, "progressive", 0)
 
 
 class Samples(torch.utils.data.Dataset):
@@ -93,12 +96,12 @@ def textbook_step(G, D, opt_g, opt_d, objective, perceptual, weights, options, r
 
 
 def made_up(run):
-    return faces.draw(range(IMAGES), run.study.config.image_size, 0)
+    return faces.draw(range(IMAGES), run.config.image_size, 0)
 
 
 def textbook(run, device):
     """A function that trains one step, and nothing else."""
-    config, model, objective = run.study.config, run.model, losses.OBJECTIVES[run.architecture]
+    config, model, objective = run.config, run.model, losses.OBJECTIVES[run.architecture]
     images, perceptual = torch.from_numpy(made_up(run)), None
     if "perceptual" in objective.terms:
         perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
@@ -121,7 +124,7 @@ def serve(pipe, size, architecture, device, variant):
     from torch.utils.flop_counter import FlopCounterMode
 
     run, place = case_of(size, architecture, device), torch.device(device)
-    levers = choose_levers(run.study.config, place)
+    levers = choose_levers(run.config, place)
     if variant == "textbook":
         step = textbook(run, place)
     else:
@@ -137,8 +140,8 @@ def serve(pipe, size, architecture, device, variant):
     for _ in range(4 if device == "cuda" else 0):  # past compilation and capture
         step()
     wait()
-    pipe.send({"flop": counter.get_total_flops() / run.study.config.batch_size, "levers": levers.describe(),
-               "batch": run.study.config.batch_size})  # fmt: skip
+    pipe.send({"flop": counter.get_total_flops() / run.config.batch_size, "levers": levers.describe(),
+               "batch": run.config.batch_size})  # fmt: skip
     while (seconds := pipe.recv()) is not None:
         if seconds == "profile":
             if device == "cuda":  # without the levers that hide which operator a kernel is of
@@ -158,7 +161,7 @@ def serve(pipe, size, architecture, device, variant):
             step.fast.read()
         wait()
         elapsed = time.perf_counter() - begun
-        pipe.send((steps, elapsed, runs.peak_memory(place)["device" if device == "cuda" else "host"]))
+        pipe.send((steps, elapsed, devices.peak_memory(place)["device" if device == "cuda" else "host"]))
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -277,9 +280,10 @@ def startup(rounds):
         end = nbformat.v4.new_code_cell(f"from pathlib import Path\nPath({folder!r}, 'end').touch()")
         notebook.cells = [parameters, imports, end]
         nbformat.write(notebook, f"{folder}/imports.ipynb")
-        runner = (f"import run_notebook, pathlib; run_notebook.NOTEBOOKS = pathlib.Path({folder!r}); raise SystemExit("
+        runner = (f"from workflow import run_notebook; import pathlib; "
+                  f"run_notebook.NOTEBOOKS = pathlib.Path({folder!r}); raise SystemExit("
                   f"run_notebook.main('imports', {folder + '/executed.ipynb'!r}, {folder + '/end'!r}, '{{}}'))")  # fmt: skip
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "workflow")])}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
         lines = [line for line in imports.source.splitlines() if line.startswith(("import", "from"))]
         commands = {"import inpaint_lib": "import inpaint_lib", "a training notebook's imports": "\n".join(lines),
                     "executing a notebook of them": runner}  # fmt: skip
@@ -336,7 +340,7 @@ def as_markdown(result):
         "",
         f"`./run_all.sh bench{' --quick' if result['quick'] else ''}`, torch {result['torch']}, {result['date']}. Medians "
         "(least to most) over interleaved rounds; images/s of whole steps, feeding and logging included. textbook and levers: "
-        "see benchmarks/training.py and inpaint_lib/step.py.",
+        "see benchmarks/training.py and inpaint_lib/training/step.py.",
         "",
         f"Measured peaks: {result['peaks']['tflops']:.3g} TFLOP/s (matrix product, {result['peaks']['dtype']}), "
         f"{result['peaks']['gb_per_s']:.3g} GB/s (copy).",
@@ -400,9 +404,9 @@ def main(argv):
     }  # fmt: skip
     folder = ROOT / "reports" / "benchmarks"
     name = "training_" + re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_") + ("_quick" if args.quick else "")
-    runs.write_json(folder / f"{name}.json", result)
+    files.write_json(folder / f"{name}.json", result)
     text = as_markdown(result)
-    with runs.replacing(folder / f"{name}.md") as temporary:
+    with files.replacing(folder / f"{name}.md") as temporary:
         temporary.write_text(text)
     print(f"{text}\n{time.monotonic() - begun:.0f} s; {(folder / name).relative_to(ROOT)}.md\n"
           f"geometric mean speed-up {result['geometric_mean']:.2f}")  # fmt: skip

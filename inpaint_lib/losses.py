@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ConfigError
+
+class WeightsError(ValueError):
+    """The perceptual network's weights are not to be had; the message names the key and how to mend it."""
 
 
 class Objective(NamedTuple):
@@ -90,7 +92,7 @@ class Perceptual(nn.Module):
     `weights`: "torchvision" (ImageNet weights, downloaded once by torchvision), "random" (seeded, a stand-in that is no
     measure of what people perceive) or the path of a VGG-16 state dict (.pth or .safetensors; torchvision's key names).
     `width` is the number of filters of the first layer: 64 in VGG-16; random weights allow fewer, for speed.
-    Raises config.ConfigError for a file that does not fit.
+    Raises WeightsError for a file that does not fit.
     """
 
     def __init__(self, weights="torchvision", width=64):
@@ -116,11 +118,12 @@ class Perceptual(nn.Module):
 
     def _load(self, state, source, width):
         if width != 64:
-            raise ConfigError(f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another width)")
+            raise WeightsError(f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another width)")
         try:
             self.load_state_dict({k: v.float() for k, v in state.items() if k in self.features.state_dict(prefix="features.")})
         except (RuntimeError, AttributeError) as error:
-            raise ConfigError(f"perceptual_weights: {source} is no VGG-16 state dict; give one or 'random' ({error})") from None
+            message = f"perceptual_weights: {source} is no VGG-16 state dict; give one or 'random' ({error})"
+            raise WeightsError(message) from None
 
     def forward(self, output, real):
         total = 0.0
@@ -142,7 +145,7 @@ def weights_digest(weights):
         with open(weights, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(f"perceptual_weights: cannot read {weights} ({error})") from None
+        raise WeightsError(f"perceptual_weights: cannot read {weights} ({error})") from None
 
 
 def _vgg16_state(weights):
@@ -152,7 +155,7 @@ def _vgg16_state(weights):
         try:  # torchvision itself would unpickle whatever lies in torch hub's cache
             return VGG16_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
         except Exception as error:  # network, hash, a damaged or foreign file: no common class
-            raise ConfigError(
+            raise WeightsError(
                 f"perceptual_weights: torchvision's VGG-16 weights could not be downloaded or read ({error}); "
                 "name a local file instead, or 'random'"
             ) from None
@@ -165,7 +168,7 @@ def _vgg16_state(weights):
             state = torch.load(weights, map_location="cpu", weights_only=True)
         state = {str(k): v for k, v in state.items()}
     except Exception as error:  # every reader fails in its own way; the cure is the same
-        raise ConfigError(
+        raise WeightsError(
             f"perceptual_weights: cannot read {weights} ({error}); give a VGG-16 state dict as .pth or "
             ".safetensors, 'torchvision' or 'random'"
         ) from None

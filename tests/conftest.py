@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inpaint_lib import runs
+from inpaint_lib.study import grid
 
 MICRO = {
     "train_images": 24,
@@ -44,7 +44,7 @@ def output(tmp_path, monkeypatch):
 @pytest.fixture
 def micro(output):
     """micro(**overrides) -> Study."""
-    return lambda **overrides: runs.open_study("smoke", MICRO | overrides)
+    return lambda **overrides: grid.open_study("smoke", MICRO | overrides)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def found(device):
     MIG instances. None for the CPU, and none for one that the user chose, as cuda:1."""
     if device not in ("auto", "cuda"):
         return []
-    import torch
+    import torch  # here: what only starts notebooks does without
 
     n = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

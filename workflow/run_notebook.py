@@ -1,4 +1,6 @@
-"""Execute one notebook with parameters: run_notebook.py NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON [STUDY.json KEY]
+"""Execute one notebook with parameters.
+
+    python -m workflow.run_notebook NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON [STUDY.json KEY]
 
 STUDY.json holds, under "parameters" and KEY, parameters that all notebooks of a kind share. $INPAINT_GPUS, if set, lists the
 slots of GPUs (gpus.py): the kernel gets one of them for itself.
@@ -16,19 +18,20 @@ import tempfile
 import time
 from pathlib import Path
 
-import gpus
-from processes import die_with_parent, interrupt_on_terminate, stop_with
+from inpaint_lib.study import files
+from inpaint_lib.study.processes import die_with_parent, interrupt_on_terminate, stop_with
+
+from . import gpus
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-USER_ERRORS = ("ConfigError", "SourceError", "SettingsChanged")  # by name: importing their modules takes seconds
+# by name: importing their modules takes seconds
+USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
 
 
 def main(name, executed, artefact, parameters, study=None, key=None):
     sys.modules["rfc3987_syntax"] = None  # jsonschema would compile a grammar of URIs, two seconds that no notebook needs
     import papermill
     from traitlets.config import Config
-
-    from inpaint_lib import runs
 
     notebook, executed, artefact = NOTEBOOKS / f"{name}.ipynb", Path(executed).resolve(), Path(artefact).resolve()
     if not notebook.is_file():
@@ -43,17 +46,17 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     label = f"{name} {describe(parameters)}".strip()
     print(f"  start   {label}", flush=True)
     failed = executed.with_suffix(".failed.ipynb")
-    with runs.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
+    with files.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         begun = time.monotonic()
-        earlier = runs.temporary_for(artefact)  # set aside: that there is one again proves that the last cell wrote it
+        earlier = files.temporary_for(artefact)  # set aside: that there is one again proves that the last cell wrote it
         if artefact.is_file():
             os.replace(artefact, earlier)
-        temporary = runs.temporary_for(executed)
+        temporary = files.temporary_for(executed)
         sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # sockets of its own: no ports, so no race for them
         try:
-            with runs.writing(executed):
+            with files.writing(executed):
                 papermill.execute_notebook(
                     str(notebook),
                     str(temporary),
@@ -80,7 +83,7 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         except Exception as error:  # a dead kernel, a kernel that does not start: nbclient has no common class for them
             return fail(1, f"{label}: {type(error).__name__}: {error}")
         finally:
-            if runs.read_json(temporary):  # on a full disk it may be torn
+            if files.read_json(temporary):  # on a full disk it may be torn
                 os.replace(temporary, failed)
             earlier.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
@@ -130,7 +133,7 @@ def fail(code, message):
 
 if __name__ == "__main__":
     if len(sys.argv) not in (5, 7):
-        sys.exit(fail(2, __doc__.splitlines()[0]))
+        sys.exit(fail(2, __doc__.splitlines()[2].strip()))
     die_with_parent()
     interrupt_on_terminate()
     if "INPAINT_STUDY_PID" in os.environ:

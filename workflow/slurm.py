@@ -10,6 +10,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import yaml
+
+from inpaint_lib.study import files
+from inpaint_lib.study.config import run_settings
+
+from . import estimate
+
 PROFILE = Path(__file__).resolve().parent / "profiles" / "slurm"
 TIMES, MINUTES, MIB = 1.5, 10, 1000  # what jobs get beyond their measured cost: times it, and for start-up and the notebook
 
@@ -60,8 +67,6 @@ def cancel(name, patience=120):
 
 def requests(study):
     """What jobs ask for, {"threads", "gpu", "train": {architecture: {"runtime" (minutes), "mem_mb"}}}, and a line about it."""
-    import yaml
-
     config = study.config
     gpu = config.device == "cuda" or (config.device == "auto" and "gpu" in _slurm("sinfo", "--noheader", "--format", "%G"))
     default = yaml.safe_load((PROFILE / "config.yaml").read_text())["default-resources"]
@@ -81,15 +86,12 @@ def requests(study):
 def measured(study, architecture, gpu):
     """{"seconds", "host" (bytes)} of a run with these settings on such a device: as --estimate measured it, else those of the
     longest finished run, else None."""
-    from inpaint_lib import estimate, runs
-    from inpaint_lib.config import run_settings
-
     found = []
-    kept = (runs.read_json(study.folder / estimate.FILE) or {}).get(architecture)
+    kept = (files.read_json(study.folder / estimate.FILE) or {}).get(architecture)
     if kept and kept["settings"] == estimate.settings_of(study.config, architecture):
         found.append(kept)
     for run in study.runs():
-        result = runs.read_json(run.folder / "result.json") if run.architecture == architecture else None
+        result = files.read_json(run.folder / "result.json") if run.architecture == architecture else None
         settings = run_settings(study.config, run.dataset, architecture, run.setup, run.seed)
         if result and settings.items() <= result["settings"].items():
             memory = result["peak_memory_bytes"]["host"]

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..layers import Conv2d, GatedConv, ResidualBlock
+from .layers import Conv2d, GatedConv, ResidualBlock
 
 SIZES = "multiples of 4"
 MASK_FAMILIES = ("square", "center", "rectangles", "free_form")

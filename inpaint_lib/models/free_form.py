@@ -14,7 +14,7 @@ from torch import nn
 from torch.amp import is_autocast_available
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..layers import GatedConv
+from .layers import GatedConv
 
 SIZES = "multiples of 8"
 MASK_FAMILIES = ("free_form", "square", "center", "rectangles")

@@ -1,0 +1,86 @@
+"""Where image files lie: a folder tree or a zip archive, read in place, both addressed as (container, name inside)."""
+
+import functools
+import hashlib
+import io
+import os
+import stat
+import zipfile
+
+from .images import Unusable
+
+LARGEST_MEMBER = 1 << 28  # bytes of one image in an archive
+
+
+class SourceError(ValueError):
+    """The images are not where they should be, or cannot be used; the message says how to mend it."""
+
+
+def zipfile_at(container):
+    return str(container).endswith(".zip")
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path, changed):
+    return zipfile.ZipFile(path)
+
+
+def _archive(path):
+    return _opened(str(path), os.stat(path).st_mtime_ns)
+
+
+def member(archive, name):
+    """An image inside an archive, in memory: nothing is ever unpacked to disk."""
+    try:
+        if _archive(archive).getinfo(name).file_size > LARGEST_MEMBER:
+            raise Unusable("decompression bomb", f"over {LARGEST_MEMBER >> 20} MiB in the archive")
+        data = _archive(archive).read(name)
+    except KeyError:
+        raise Unusable("unreadable", "no such file in the archive") from None
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise Unusable("damaged", f"{type(error).__name__}: {error}") from None
+    if not data:
+        raise Unusable("empty")
+    return io.BytesIO(data)
+
+
+def names(container):
+    """The files of a folder tree or an archive, sorted, as relative names with forward slashes."""
+    if zipfile_at(container):
+        try:
+            return sorted(name for name in _archive(container).namelist() if not name.endswith("/"))
+        except Exception as error:  # zipfile lets more than BadZipFile through
+            raise SourceError(f"data_root: {container} is damaged ({error}); get it again") from None
+    return sorted(name for name, _ in walk(container))
+
+
+def walk(folder, prefix="", seen=None):
+    """(relative name, stat or None) of every file below; links are followed, but no folder is entered twice.
+
+    Hidden files and folders are passed over. Raises OSError for a folder that cannot be read.
+    """
+    status, seen = os.stat(folder), set() if seen is None else seen
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+        entries = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    for entry in entries:
+        try:
+            status = entry.stat()
+        except OSError:  # a link to nowhere, or to itself
+            status = None
+        if status and stat.S_ISDIR(status.st_mode):
+            yield from walk(entry.path, f"{prefix}{entry.name}/", seen)
+        else:
+            yield prefix + entry.name, status
+
+
+def stamp(*containers):
+    """A digest of names, sizes and times of change: contents are not read, so that asking takes a second or two."""
+    found = hashlib.sha256()
+    for container in containers:
+        files = [("", os.stat(container))] if os.path.isfile(container) else walk(container)
+        for name, s in files:
+            found.update(f"{name}\0{(s.st_size, s.st_mtime_ns) if s else None}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()

@@ -1,0 +1,299 @@
+"""What a finished run's networks are worth: every measure, every mask family and width. Nothing here trains.
+
+`evaluate(run)` writes evaluation.csv beside the run's result and returns it; it is done again only when the run's weights, the
+data, this code or the metrics' own networks change. `baselines(study, dataset)` measures fillings without training by the same
+functions. Values are means over test images, one a row: stage, mask_family, mask_width, region, metric, value, n_images.
+
+Beside L1, L2 and PSNR (metrics.py), per image:
+
+- ssim: structural similarity (Wang et al. 2004; 11 x 11 Gaussian windows inside the image) of the composite.
+- lpips: learned perceptual distance (Zhang et al. 2018, AlexNet) of the composite, where its weights are at hand.
+- colour: CIEDE2000 between the mean CIELAB colours of the filled hole and of the truth there.
+- continuity: mean absolute difference, images in [0, 1], between composite and truth of the gradient across the hole's boundary
+  (all pairs of neighbouring pixels of which one lies in the hole). As the composite is the truth outside, that is the error of
+  the hole's outermost pixels: it tells how well the fill joins, not whether another fill would have joined as well.
+
+Per run: overfitting = hole L1 on training images (as many, evenly spread) minus that on test images, with the same full-size
+masks: over-fitting lowers it. One set may be harder than the other, so its level means little: the fills without training
+have a difference too, shown beside. Stability, from history.csv, unweighted adversarial losses of G:
+
+- stability: deviation between steps (within log intervals), last stage (all of the paper's setups have full-size holes there).
+- stability_probe: deviation between log points, over the whole training, on one fixed batch with full-size holes (differences
+  of neighbours / sqrt 2: a trend is no instability).
+- transient_peak: highest loss in a stage over the mean of the stage before, worst stage; settling_share: share of a stage's log
+  points until SETTLED in a row lie within two deviations of the stage's second half, worst stage.
+"""
+
+import contextlib
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytorch_msssim
+import torch
+from skimage.color import deltaE_ciede2000
+
+from .. import losses, masks, metrics, models
+from ..data import packs
+from ..study import devices, files, provenance
+from ..training import artifacts
+from . import baselines as fillings
+from . import fid, pretrained
+
+COLUMNS = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
+CODE = ("inpaint_lib/metrics.py", "inpaint_lib/evaluation/*.py")
+
+
+def lab(images):
+    """sRGB in [0, 1], (..., 3, H, W) -> CIELAB, D65 white (IEC 61966-2-1; CIE 15)."""
+    linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
+    to_xyz = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+    white = torch.tensor([0.95047, 1.0, 1.08883])
+    xyz = torch.einsum("ij,...jhw->...ihw", (to_xyz / white[:, None]).to(images), linear)
+    x, y, z = torch.where(xyz > 0.008856, xyz.clamp(min=0) ** (1 / 3), 7.787 * xyz + 16 / 116).unbind(-3)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -3)
+
+
+def colour(output, real, mask):
+    """CIEDE2000 of the mean colours in the hole: (B,) tensor. Images (B,3,H,W) in [-1, 1]."""
+    means = [(lab((image.double() + 1) / 2) * mask).sum((2, 3)) / mask.sum((2, 3)) for image in (output, real)]
+    return torch.from_numpy(deltaE_ciede2000(*(m.cpu().numpy() for m in means)))
+
+
+def continuity(output, real, mask):
+    """Difference of the gradients across the boundary: (B,), NaN for an image that is all hole."""
+    error = (losses.composite(output, real, mask).double() - real) / 2
+    total = count = 0
+    for axis in (2, 3):
+        border = mask.diff(dim=axis).abs()
+        total = total + (error.diff(dim=axis).abs() * border).sum((1, 2, 3))
+        count = count + 3 * border.sum((1, 2, 3))
+    return total / count
+
+
+def ssim(output, real, mask):
+    whole = ((x.float() + 1) / 2 for x in (losses.composite(output, real, mask), real))
+    return pytorch_msssim.ssim(*whole, data_range=1.0, size_average=False)
+
+
+SETTLED = 3
+EXTRA = {("hole", "colour"): colour, ("hole", "continuity"): continuity, ("whole_composite", "ssim"): ssim}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The networks that metrics need, on a device; None where they are not at hand, and `identity` then says why."""
+
+    extractor: fid.Extractor | None
+    lpips: torch.nn.Module | None
+    identity: dict
+
+
+@functools.lru_cache(maxsize=2)
+def _tools(inception_weights, lpips_weights, device):
+    extractor = lpips = None
+    with contextlib.suppress(pretrained.NotAvailable):
+        extractor = fid.extractor(inception_weights, device)
+    with contextlib.suppress(pretrained.NotAvailable):
+        pretrained.find("alexnet", lpips_weights)
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # seconds of import
+
+        lpips = LearnedPerceptualImagePatchSimilarity("alex").net.to(device)
+    wanted = {"inception": inception_weights, "alexnet": lpips_weights}
+    return Tools(extractor, lpips, {name: pretrained.identity(name, value) for name, value in wanted.items()})
+
+
+def tools(config):
+    return _tools(config.inception_weights, config.lpips_weights, devices.choose_device(config.device))
+
+
+RUN_MEASURES = ("stability", "stability_probe", "transient_peak", "settling_share")
+MEASURES = {  # every (region, metric) there can be, the stand-ins' apart
+    *itertools.product(metrics.REGIONS, metrics.METRICS), *EXTRA, ("hole", "overfitting"),
+    *(("whole_composite", name) for name in ("lpips", "fid", "is")), *(("training", name) for name in RUN_MEASURES),
+}  # fmt: skip
+
+
+def measure(batches, lpips=None, raw=True):
+    """All per-image measures of `(output, real, mask)` batches -> {(region, metric): mean}, and the composites (uint8).
+    `raw`: also of the output outside the hole."""
+    found, composites = {}, []
+    for output, real, mask in batches:
+        values = metrics.per_image(output, real, mask).cpu()
+        for i, region in enumerate(metrics.REGIONS):
+            for j, metric in enumerate(metrics.METRICS):
+                found.setdefault((region, metric), []).append(values[:, i, j])
+        whole = losses.composite(output, real, mask)
+        for key, function in EXTRA.items():
+            found.setdefault(key, []).append(torch.atleast_1d(function(output, real, mask)).double().cpu())
+        if lpips:
+            device = next(lpips.parameters()).device
+            with torch.inference_mode():
+                values = lpips(whole.float().to(device), real.to(device)).flatten()
+            found.setdefault(("whole_composite", "lpips"), []).append(values.double().cpu())
+        composites.append(metrics.to_uint8(whole))
+    whole = {key: torch.cat(parts) for key, parts in found.items() if raw or key[0] != "whole_raw"}
+    partial = ("hole", "continuity")  # an image that is all hole has no boundary
+    return {k: float(v.nanmean() if k == partial else v.mean()) for k, v in whole.items()}, np.concatenate(composites)
+
+
+def _distribution(extractor, pack, composites, batch_size):
+    """FID against the originals of the same test images, and IS -> ({(region, metric): value}, warnings)."""
+    key = pack.manifest["files"]["test.npy"]["sha256"], provenance.code_digest("inpaint_lib/evaluation/fid.py")
+    truth = fid.reference(pack.folder, extractor, pack.test, batch_size, key)
+    found, logits = fid.features(extractor, composites, batch_size)
+    value, negative = fid.distance(truth, fid.statistics(found)) if len(found) > 1 else (float("nan"), 0.0)
+    score = fid.inception_score(logits)
+    names = {("whole_composite", f"{name}{extractor.suffix}"): v for name, v in (("fid", value), ("is", score))}
+    return names, fid.warnings(len(found), found.shape[1], negative)
+
+
+def _settings(config, what):
+    return what | {"code": provenance.code_digest(*CODE), **tools(config).identity}
+
+
+def _kept(folder, name, settings):
+    """The frame that was written with these settings and its warnings, or None."""
+    head, path = files.read_json(folder / f"{name}.json"), folder / f"{name}.csv"
+    return (pd.read_csv(path), head["warnings"]) if head and head["settings"] == settings and path.is_file() else None
+
+
+def _keep(folder, name, settings, rows, warnings):
+    (folder / f"{name}.json").unlink(missing_ok=True)  # until it is written again there is no evaluation
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    files.write_csv(folder / f"{name}.csv", frame)
+    files.write_json(folder / f"{name}.json", {"settings": settings, "warnings": sorted(set(warnings))})
+    return frame, sorted(set(warnings))
+
+
+def kept(run):
+    """The run's evaluation and its warnings as they lie on disk. Raises FileNotFoundError."""
+    head = files.read_json(run.folder / "evaluation.json")
+    if head is None:
+        raise FileNotFoundError(f"run {run.name} is not evaluated: ./run_all.sh {run.study.profile}")
+    return pd.read_csv(run.folder / "evaluation.csv"), head
+
+
+def settings_of(run, pack):
+    """What an evaluation rests on."""
+    config = run.config
+    stages = range(1, len(config.mask_widths) + 1)
+    weights = [files.file_sha256(run.folder / "stages" / f"{k}.safetensors") for k in stages]
+    hashes = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
+    return _settings(config, {"weights": weights, "data": hashes, "fid_stages": config.fid_stages})
+
+
+def evaluate(run):
+    """Evaluate a finished run, unless that is done -> (frame, warnings)."""
+    with files.locked(run.folder, ".evaluation.lock"), devices.enough_memory(run.config, "evaluation"):
+        return _evaluate(run)
+
+
+def _evaluate(run):
+    config, pack = run.config, packs.existing(run.study, run.dataset)
+    last, widths = len(config.mask_widths), config.mask_widths
+    settings = settings_of(run, pack)
+    if found := _kept(run.folder, "evaluation", settings):
+        return found
+    torch.set_num_threads(config.threads)
+    device, batch = devices.choose_device(config.device), config.evaluation_batch
+    extractor, lpips = tools(config).extractor, tools(config).lpips
+    trained_with, rows, warnings = run.model.mask_family, [], []
+    families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
+    raw = not models.central(run.architecture)  # a network that puts out the centre alone has no whole image of its own
+
+    def add(stage, family, width, values, n):
+        rows.extend([stage, family, width, *key, value, n] for key, value in values.items())
+
+    for stage in range(1 if extractor and config.fid_stages == "all" else last, last + 1):
+        G = artifacts.load_generator(run, stage, device)
+        for family in families if stage == last else [trained_with]:
+            for width in widths:
+                batches = metrics.inpaint(G, pack.test, pack.test_masks(family, width), device, batch)
+                values, composites = measure(batches, lpips, raw)
+                n = len(composites)
+                if stage == last:
+                    add(stage, family, width, values, n)
+                if extractor and family == trained_with:
+                    values, warned = _distribution(extractor, pack, composites, batch)
+                    add(stage, family, width, values, n)
+                    warnings += warned
+    *sets, holes = _both_sets(pack, trained_with, widths[-1], len(pack.test))
+    errors = [_mean_hole_l1(metrics.inpaint(G, images, holes, device, batch)) for images in sets]
+    add(last, trained_with, widths[-1], {("hole", "overfitting"): errors[0] - errors[1]}, len(holes))
+    history = pd.read_csv(run.folder / "history.csv")
+    add(last, trained_with, widths[-1], {("training", k): v for k, v in stability(history).items()}, 0)
+    return _keep(run.folder, "evaluation", settings, rows, warnings)
+
+
+def _mean_hole_l1(batches):
+    return float(torch.cat([metrics.per_image(*batch)[:, 0, 0] for batch in batches]).mean())
+
+
+def _both_sets(pack, family, width, n):
+    """Up to n training images, evenly spread, as many test images, and one set of holes for both."""
+    n = min(n, len(pack.train), len(pack.test))
+    spread = np.linspace(0, len(pack.train) - 1, n).round().astype(int)
+    return np.array(pack.train[spread]), np.array(pack.test[:n]), pack.test_masks(family, width)[:n]
+
+
+def stability(history):
+    """The four numbers of the module's text, from the frame of history.csv."""
+    by_stage = [part.adversarial_g.to_numpy() for _, part in history.groupby("stage")]
+    peaks = [part.max() - before.mean() for before, part in zip(by_stage, by_stage[1:], strict=False)]
+    settling = []
+    for part in by_stage[1:]:
+        late, row = part[len(part) // 2 :], min(SETTLED, len(part))
+        inside = np.abs(part - late.mean()) <= 2 * late.std()
+        settled = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(inside, row).all(1))
+        settling.append(settled[0] / len(part) if len(settled) else 1.0)
+    last, steps = history.stage == history.stage.max(), np.diff(history.step, prepend=0)
+    return {
+        "stability": np.average(history.adversarial_g_std[last], weights=steps[last]),
+        "stability_probe": np.diff(history.probe_g).std() / 2**0.5 if len(history) > 1 else 0.0,
+        "transient_peak": max(peaks, default=0.0),
+        "settling_share": max(settling, default=0.0),
+    }
+
+
+def baselines(study, dataset):
+    """Every baseline on the frozen masks of every family and width: a frame as of `evaluate` with a column `baseline`. FID and
+    IS with the widest hole. Kept beside the data; done again only when data, code or the metrics' own networks change."""
+    pack = packs.existing(study, dataset)
+    with files.locked(pack.folder, ".baselines.lock"), devices.enough_memory(study.config, "evaluation"):
+        return _baselines(study.config, pack)
+
+
+def _baselines(config, pack):
+    widths, used, frames = config.mask_widths, tools(config), []
+    for name in fillings.BASELINES:
+        n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
+        hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
+        settings = _settings(config, {"images": n, "widths": list(widths), "data": hashes})
+        found = _kept(pack.folder, f"baseline_{name}", settings)
+        if not found:
+            rows, warnings, images = [], [], np.array(pack.test[:n])
+            for family, width in itertools.product(masks.FAMILIES, widths):
+                batches = _filled(name, images, pack.test_masks(family, width)[:n], config.evaluation_batch)
+                values, composites = measure(batches, used.lpips, raw=False)
+                if used.extractor and n == len(pack.test) and width == widths[-1]:
+                    distribution, warned = _distribution(used.extractor, pack, composites, config.evaluation_batch)
+                    values, warnings = values | distribution, warnings + warned
+                if width == widths[-1]:
+                    *sets, holes = _both_sets(pack, family, width, n)
+                    errors = [_mean_hole_l1(_filled(name, part, holes, config.evaluation_batch)) for part in sets]
+                    values["hole", "overfitting"] = errors[0] - errors[1]
+                rows += [[0, family, width, *key, value, n] for key, value in values.items()]
+            found = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
+        frames.append(found[0].assign(baseline=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _filled(name, images, holes, size):
+    """Batches as of `metrics.inpaint`, filled by a baseline."""
+    for k in range(0, len(images), size):
+        part, mask = images[k : k + size], holes[k : k + size]
+        output, real = (metrics.to_float(x) for x in (fillings.fill(name, part, mask), part))
+        yield output, real, torch.from_numpy(mask)[:, None].float()

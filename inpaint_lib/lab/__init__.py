@@ -1,0 +1,1 @@
+"""What moves in JupyterLab: the live view of a training, and the explorer of notebook 40."""

@@ -1,0 +1,1 @@
+"""From the files of all runs to tables, verdicts, figures and pages. Nothing here trains."""

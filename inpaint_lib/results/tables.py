@@ -1,0 +1,214 @@
+"""The study's numbers as tables: one tidy file, and the paper-style tables, matrices and verdicts made from it."""
+
+
+import numpy as np
+import pandas as pd
+
+from .. import setups
+from ..study import config as configuration
+from ..study import files
+from . import collect, notes, stats
+
+SHOWN = {  # (region, metric): column, digits, which is better
+    ("hole", "l1"): (("hole", "L1"), 4, "lower"),
+    ("hole", "l2"): (("hole", "L2"), 4, "lower"),
+    ("hole", "psnr"): (("hole", "PSNR"), 2, "higher"),
+    ("whole_composite", "l1"): (("whole", "L1"), 4, "lower"),
+    ("whole_composite", "psnr"): (("whole", "PSNR"), 2, "higher"),
+    ("whole_composite", "ssim"): (("whole", "SSIM"), 3, "higher"),
+    ("whole_composite", "lpips"): (("whole", "LPIPS"), 3, "lower"),
+    ("whole_composite", "fid"): (("distribution", "FID"), 2, "lower"),
+    ("whole_composite", "is"): (("distribution", "IS"), 2, "higher"),
+    ("whole_composite", "fid_random"): (("distribution", "FID (random features)"), 3, "lower"),
+    ("whole_composite", "is_random"): (("distribution", "IS (random features)"), 3, "higher"),
+    ("hole", "colour"): (("colour", "Delta E"), 2, "lower"),
+    ("hole", "continuity"): (("continuity", "gradient"), 4, "lower"),
+    ("hole", "overfitting"): (("training - test", "hole L1"), 4, None),
+    ("training", "stability"): (("stability", "deviation"), 4, "lower"),
+}
+FILES = ("results.csv", "table.md", "table.csv", "table.tex", "baselines.csv", "hypotheses.csv", "bootstrap.csv",
+         "stage_matrix.csv", "generalisation.csv", "exposure.csv", "stability.csv", "study.json")  # fmt: skip
+NO_TRAINING = "no training"  # stands for the setup where baselines are shown among networks
+
+
+def paper_style(study, table, controls=False):
+    """Rows: data set, architecture, setup. Columns: measures after the last stage with full-size holes, mean over seeds.
+
+    The control setups, which the paper does not have, are left out, or with `controls` shown beside those they control.
+
+    Returns (means, deviations over seeds (NaN for one seed)) with the same index and columns.
+    """
+    table = collect.final(study, table)
+    papers = table[~table.setup.isin(setups.CONTROLS)]
+    table = table if controls or papers.empty else papers
+    grouped = _shown(table).groupby(["dataset", "architecture", "setup", "column"], sort=False).value
+    return tuple(_columns(study, part.unstack("column", sort=False)) for part in (grouped.mean(), grouped.std()))
+
+
+def _shown(table):
+    """The rows the tables show, with their `column`."""
+    return table.assign(column=[SHOWN.get(pair, (None,))[0] for pair in zip(table.region, table.metric, strict=True)]).dropna(
+        subset="column"
+    )
+
+
+def _optional(config):
+    """Columns that are there even if their networks are not: the paper's measures, and LPIPS if it was asked for."""
+    keys = [("whole_composite", m) for m in ("fid", "is", *(["lpips"] if config.lpips_weights != "none" else []))]
+    return [SHOWN[key][0] for key in keys]
+
+
+def _columns(study, frame):
+    """The shown columns in their order: the optional ones always, the others where there is a value."""
+    always = _optional(study.config)
+    order = [column for column, *_ in SHOWN.values() if column in set(frame) or column in always]
+    return frame.reindex(columns=order).set_axis(pd.MultiIndex.from_tuples(order), axis=1)
+
+
+def beside(study, dataset, architecture, fillings):
+    """The baselines on the full-size holes an architecture is trained with: a row per baseline, the tables' columns."""
+    family, width = study.config.models[architecture].mask_family, study.config.mask_widths[-1]
+    part = fillings[(fillings.dataset == dataset) & (fillings.mask_family == family) & (fillings.mask_width == width)]
+    wide = _shown(part).pivot(index="baseline", columns="column", values="value")
+    return _columns(study, wide).reindex(part.baseline.unique())
+
+
+def formatted(study, table, fillings, controls=False, bold=str, link=lambda text, *_: text, escape=str):
+    """{(dataset, architecture): text table}: setups with +- over seeds and the best in bold, then the baselines (`plain`).
+
+    `bold(text)` marks the best setup, `link(text, dataset, architecture, setup)` every cell (setup None for baselines).
+    """
+    means, deviations = paper_style(study, table, controls)
+    optional, found = _optional(study.config), {}
+    for (dataset, architecture), group in means.groupby(level=["dataset", "architecture"], sort=False):
+        group, spread = (frame.loc[(dataset, architecture)] for frame in (group, deviations))
+        both = pd.concat([group, beside(study, dataset, architecture, fillings).reindex(columns=group.columns)])
+        text = pd.DataFrame("", index=both.index.rename("setup"), columns=group.columns, dtype=object)
+        for column, digits, better in SHOWN.values():
+            if column not in group:
+                continue
+            rounded = group[column].round(digits)  # what reads the same is equally good
+            best = {"higher": rounded.max(), "lower": rounded.min(), None: np.nan}[better]
+            for row, value in both[column].items():
+                setup = row if row in group.index else None
+                cell = "not available" if column in optional else "-"
+                if pd.notna(value):
+                    cell = f"{value:.{digits}f}"
+                    if setup and pd.notna(spread.at[row, column]):
+                        cell += f" ± {spread.at[row, column]:.{digits}f}"
+                cell = escape(cell)
+                if setup and len(group) > 1 and rounded[row] == best:
+                    cell = bold(cell)
+                text.at[row, column] = link(cell, dataset, architecture, setup)
+        found[dataset, architecture] = text
+    return found
+
+
+def stage_matrix(study, table, fillings, metric="l1"):
+    """The paper's "quantitative results of each K iterations using different mask sizes": after every stage (rows) for every
+    hole width (columns), in the hole, training family, mean over seeds; the baselines as one more setup."""
+    keys, family = ["dataset", "architecture", "setup", "stage"], collect.trained_with(study, table)
+    part = table[(table.region == "hole") & (table.metric == metric) & (table.mask_family == family)]
+    frames = [collect.ordered(study, part.assign(stage=part.stage.astype(str)))]
+    for architecture in study.config.architectures:
+        rows = fillings[(fillings.region == "hole") & (fillings.metric == metric)]
+        rows = rows[rows.mask_family == study.config.models[architecture].mask_family].rename(columns={"baseline": "stage"})
+        frames.append(rows.assign(architecture=architecture, setup=NO_TRAINING))
+    return pd.concat(frames).pivot_table("value", keys, "mask_width", sort=False)
+
+
+def generalisation(study, table, fillings, metric="l1"):
+    """Hole L1 of the final networks and of the baselines on every mask family and width they take, mean over seeds."""
+    rows = fillings.rename(columns={"baseline": "setup"}).assign(architecture=NO_TRAINING, stage=len(study.config.mask_widths))
+    part = pd.concat([collect.ordered(study, table), rows])
+    part = part[(part.region == "hole") & (part.metric == metric) & (part.stage == len(study.config.mask_widths))]
+    return part.pivot_table("value", ["dataset", "architecture", "mask_family", "setup"], "mask_width", sort=False)
+
+
+def hypotheses(study, table):
+    """The registered hypotheses' verdicts: hypotheses.csv."""
+    return stats.judge(collect.trained(study, table))
+
+
+def exposure(study):
+    """What equal budgets hide: images shown, and the share of them with a full-size hole, per setup."""
+    config = study.config
+    schedule = setups.Schedule(config.steps, config.mask_widths, config.seeds[0])
+    rows = []
+    for setup in config.setups:
+        widths = [setups.SETUPS[setup](schedule, step).mask_width for step in range(config.steps)]
+        rows.append({"setup": setup, "images shown": config.total_images,
+                     "with a full-size hole": f"{widths.count(config.mask_widths[-1]) / len(widths):.0%}",
+                     "mean hole width (px)": f"{sum(widths) / len(widths):.1f}"})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def stability(study, selected=None):
+    """How calm the adversarial game was, per run and stage: unweighted losses, so that a ramped weight looks no calmer.
+
+    Columns: standard deviation of G's and D's adversarial loss between steps (within log intervals, averaged), D's
+    accuracy, share of steps at which D was not saturated, gradient norms. Small holes are calm by themselves: compare last
+    stages.
+    """
+    columns = ["adversarial_g_std", "adversarial_d_std", "d_accuracy", "unsaturated", "grad_norm_g", "grad_norm_d"]
+    frames = []
+    for run in selected or study.runs():
+        history = pd.read_csv(run.folder / "history.csv")
+        frame = history.groupby("stage")[columns].mean().reset_index()
+        frames.append(collect.named(run, frame))
+    return pd.concat(frames, ignore_index=True)
+
+
+def write(study):
+    """Write reports/<profile>/tables (FILES) -> results.csv as a frame, which is written last.
+
+    results.csv: every value, tidy; baselines.csv likewise. table.csv, .md, .tex: paper-style. study.json: configuration and
+    provenance, for `compare`. The others bear the names of the functions above.
+    """
+    folder, found, fillings = study.report / "tables", collect.results(study), collect.plain(study)
+    files.write_csv(folder / "baselines.csv", fillings)
+    files.write_csv(folder / "table.csv", _long(study, found, fillings))
+    note = " ".join([notes.footnote(study), *notes.caveats(study)])
+    markdown, latex = [], []
+    for (dataset, architecture), text in formatted(study, found, fillings, bold=lambda t: f"**{t}**").items():
+        lines = [["setup", *map(" ".join, text.columns)], ["---"] * (1 + text.shape[1]), *text.reset_index().values]
+        markdown += [f"### {dataset}, {architecture}", "", *("| " + " | ".join(map(str, line)) + " |" for line in lines), ""]
+    for (dataset, architecture), text in formatted(study, found, fillings, bold=lambda t: rf"\textbf{{{t}}}").items():
+        text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: str(t).replace("_", r"\_"))
+        caption = f"{dataset}, {architecture}".replace("_", r"\_")
+        latex.append(text.to_latex(column_format="l" + "r" * text.shape[1], caption=caption, multicolumn_format="c"))
+    with files.replacing(folder / "table.md") as temporary:
+        temporary.write_text("\n".join(markdown) + f"\n{note}\n")
+    with files.replacing(folder / "table.tex") as temporary:
+        temporary.write_text("\n".join(latex) + f"% {note}\n")
+    files.write_csv(folder / "hypotheses.csv", hypotheses(study, found))
+    files.write_csv(folder / "bootstrap.csv", collect.bootstrap(study))
+    files.write_csv(folder / "stage_matrix.csv", stage_matrix(study, found, fillings).reset_index())
+    files.write_csv(folder / "generalisation.csv", generalisation(study, found, fillings).reset_index())
+    files.write_csv(folder / "exposure.csv", exposure(study))
+    files.write_csv(folder / "stability.csv", stability(study))
+    files.write_json(folder / "study.json", _description(study))
+    files.write_csv(folder / "results.csv", found)
+    return found
+
+
+def _long(study, table, fillings):
+    """table.csv: what the paper-style tables show, controls and baselines included, a value a row."""
+    means, deviations = paper_style(study, table, controls=True)
+    below = {(d, a): beside(study, d, a, fillings) for d, a in means.index.droplevel("setup").unique()}
+    means = pd.concat([means, pd.concat(below, names=means.index.names).reindex(columns=means.columns)])
+    parts = [part.stack([0, 1], future_stack=True).rename(name) for name, part in (("mean", means), ("deviation", deviations))]
+    long = pd.concat(parts, axis=1).rename_axis([*means.index.names, "group", "measure"]).reset_index()
+    return long.dropna(subset="mean")
+
+
+def _description(study):
+    of_runs = {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
+    manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in study.config.datasets}
+    return {
+        "profile": study.profile,
+        "config": configuration.to_dict(study.config),
+        "hypotheses": stats.digest(),
+        "data": {d: {name: f["sha256"] for name, f in m["files"].items()} for d, m in manifests.items()},
+        "runs": {name: {key: r[key] for key in ("device", "precision", "provenance")} for name, r in of_runs.items()},
+    }

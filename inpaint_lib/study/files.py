@@ -1,0 +1,136 @@
+"""Files that appear whole or not at all, the locks of folders, and what keeps either from being written.
+
+Nothing here knows what the files hold.
+"""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError
+
+ROOT = Path(__file__).resolve().parents[2]  # of the repository
+
+
+class OutputError(OSError):
+    """A file cannot be written; the message names the place and says how to mend it."""
+
+
+FULL = "{}: the disk is full; make room and run the same command again, it goes on from here"
+
+
+def obstacle(path):
+    """What keeps the file `path` from being written, and the cure; None if nothing does."""
+    for folder in reversed(path.parents):
+        if os.path.lexists(folder) and not folder.is_dir():
+            return f"{folder} is a {'link to nowhere' if folder.is_symlink() else 'file'} where a folder belongs; move it away"
+    if path.is_dir():
+        return f"{path} is a folder where a file belongs; move it away"
+    folder = next(folder for folder in path.parents if folder.is_dir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written to; mend its permissions, or set INPAINT_OUTPUT to another folder"
+    return FULL.format(folder) if shutil.disk_usage(folder).free < 2**20 else None
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Raise OutputError where the body fails for want of room, or for an obstacle on the way to `path`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save on a full disk: a RuntimeError that says nothing
+        place = Path(getattr(error, "filename2", None) or getattr(error, "filename", None) or path)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
+        reason = FULL.format(place.parent) if full else obstacle(place)
+        if reason and not isinstance(error, OutputError):
+            raise OutputError(reason) from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder, name=".lock"):
+    """Hold `folder`'s lock, waiting for another process that writes there. The system frees it when its holder dies."""
+    lock = FileLock(folder / name)
+    with writing(folder / name), contextlib.suppress(TimeoutError):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0.5)
+    if not lock.is_locked:
+        print(f"waiting for another process that works in {folder.name}/ ...", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and `path` is as it was."""
+    path = Path(path)
+    temporary = temporary_for(path)
+    try:
+        with writing(path):  # inside, because it looks at the disk as the failure left it
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):  # where the folder has become read-only, that is the error to tell
+            temporary.unlink()
+
+
+def temporary_for(path):
+    """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
+        if not _alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
+            left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+
+
+def _alive(pid):
+    """Whether another process of this number exists."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_json(path, value):
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def write_csv(path, frame):
+    """A table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
+    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
+    with replacing(path) as temporary:  # compressed in memory: a file's header would name the temporary one
+        temporary.write_bytes(gzip.compress(text, mtime=0) if str(path).endswith(".gz") else text)
+
+
+def read_json(path):
+    """The file's value, or None where there is no such file or no whole JSON in it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def file_sha256(path):
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def text_sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()

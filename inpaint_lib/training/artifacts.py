@@ -1,0 +1,166 @@
+"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, model, result.
+
+All files appear whole or not at all. result.json is written last: it marks the run as finished.
+"""
+
+import errno
+import json
+import os
+import shutil
+import zipfile
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import metrics, models
+from ..study import files, provenance
+from ..study.config import to_dict
+from ..study.grid import CHECKPOINTS
+from . import card
+
+
+def save_checkpoint(folder, value):
+    """The newest checkpoint; the one before it is kept."""
+    newest, previous = (folder / name for name in CHECKPOINTS)
+    with files.replacing(newest) as temporary:
+        torch.save(value, temporary)
+        if newest.exists():
+            os.replace(newest, previous)
+
+
+def load_checkpoint(path):
+    """What was saved, or None, with a word, where the file is damaged. Raises OSError for one that cannot be read now."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch's own reader does not check sums
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any layer of the reader
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset outside the file
+            raise
+        print(f"{path.name} cannot be read ({type(error).__name__})", flush=True)
+        return None
+
+
+def names(config):
+    """What a finished run's folder holds, relative to it."""
+    stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
+    model = [f"model/{name}" for name in ("model.safetensors", "model.json", "README.md")]
+    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages, *model]
+
+
+def resume(state, job):
+    """Load the newest whole checkpoint into `state`; where there is none, training starts at step 0.
+
+    Raises provenance.SettingsChanged, before anything is changed, if it was made with other settings.
+    """
+    folder, saved = job.run.folder, None
+    for path in (folder / name for name in CHECKPOINTS):
+        if not path.exists():
+            continue
+        if saved := load_checkpoint(path):
+            provenance.refuse_other(f"run {job.run.name}", saved["settings"], job.settings)
+            done = len(saved["state"]["evaluations"])
+            if all((folder / "stages" / f"{k}.safetensors").is_file() for k in range(1, done + 1)):
+                break
+            print(f"weights of a stage that {path.name} builds on are missing", flush=True)
+        saved = None
+        path.unlink()  # or the next one to be saved would push the good one out
+        print(f"going on from {CHECKPOINTS[1]}" if (folder / CHECKPOINTS[1]).exists() else "training starts again", flush=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    files.write_json(folder / "config.json", job.settings)
+    if saved:
+        return state.load_state_dict(saved["state"])
+    for stale in [*(folder / "stages").glob("*.safetensors"), *(folder / "model").glob("*")]:
+        stale.unlink()
+
+
+def discard(folder):
+    """Delete what a run's folder holds, once nobody works there."""
+    with files.locked(folder):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif not path.name.endswith(".lock"):
+                path.unlink()
+
+
+def save_stage(job, state, stage):
+    """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
+    tensors = _tensors(state.G) | {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
+    header = {"run": job.run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(job.settings)}
+    with files.replacing(job.run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def save_model(folder, generator, description):
+    """model.safetensors, the generator alone with all of `description` in its header; model.json; README.md, the model card."""
+    header = {"settings": json.dumps(description["settings"]), "description": json.dumps(description)}
+    with files.replacing(folder / "model.safetensors") as temporary:
+        save_file(_tensors(generator), temporary, metadata=header)
+    files.write_json(folder / "model.json", description)
+    with files.replacing(folder / "README.md") as temporary:
+        temporary.write_text(card.write(description))
+
+
+def _tensors(network):
+    return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+
+
+def load_networks(run, stage):
+    """(G, D) as they were at the end of `stage` (1 .. number of stages; 0: before training), in eval mode."""
+    G, D = models.create(run.architecture, run.config.image_size, run.seed, **run.model.widths)
+    if stage:
+        state, prefix = load_file(run.folder / "stages" / f"{stage}.safetensors"), "discriminator."
+        G.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefix)})
+        D.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    return G.eval(), D.eval()
+
+
+def load_generator(run, stage, device="cpu"):
+    """The generator alone, as of `load_networks`, on a device."""
+    return load_networks(run, stage)[0].to(device)
+
+
+def write_tables(job, state):
+    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
+    run, pack, config, family = job.run, job.pack, job.run.config, job.run.model.mask_family
+    files.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
+    axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
+    index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
+    values = torch.stack(state.evaluations).reshape(-1, len(metrics.METRICS)).numpy()
+    frame = pd.DataFrame(values, index=index, columns=list(metrics.METRICS)).reset_index()
+    frame.insert(1, "mask_family", family)
+    files.write_csv(run.folder / "per_image.csv.gz", frame)
+    keys = ["stage", "mask_family", "mask_width", "region"]
+    table = frame.groupby(keys, sort=False)[list(metrics.METRICS)].mean().reset_index()
+    table["n_images"] = len(pack.test)
+    table["n_psnr_capped"] = frame.assign(capped=frame.psnr >= metrics.PSNR_CAP).groupby(keys, sort=False).capped.sum().values
+    table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
+    table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
+    files.write_csv(run.folder / "stages.csv", table)
+    return table
+
+
+def finish(job, state):
+    """Write what a finished run leaves behind; result.json last."""
+    run, table = job.run, write_tables(job, state)
+    result = {
+        "run": run.name,
+        "settings": job.settings,
+        "final": state.history[-1],
+        "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
+        "seconds": round(state.seconds, 2),
+        "step_seconds": round(state.step_seconds, 2),
+        "peak_memory_bytes": {k: max(s["peak_memory_bytes"][k] or 0 for s in state.sittings) for k in ("host", "device")},
+        "device": state.sittings[-1]["device"],
+        "precision": state.sittings[-1]["precision"],
+        "provenance": state.sittings[-1]["provenance"],
+        "sittings": state.sittings,
+        "config": to_dict(run.config),
+    }
+    save_model(run.folder / "model", state.G, card.describe(result, job.pack.manifest, table, models.central(run.architecture)))
+    (run.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
+    files.write_json(run.folder / "result.json", result)
+    return result

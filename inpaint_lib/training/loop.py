@@ -1,0 +1,238 @@
+"""One training loop for every architecture, setup and data set.
+
+`fit(run)` trains until the budget is spent, whatever was done before: a finished run is returned as it is, an interrupted one
+goes on from its checkpoint and ends with the same bytes as if it had never stopped (CPU, float32). It writes, in the run's
+folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.csv.gz, checkpoint.pt,
+model/ (card.py) and, last of all, result.json: a run is finished if and only if result.json names the run's settings.
+"""
+
+import io
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .. import losses, masks, metrics, models, rng, setups
+from ..data import feed, packs
+from ..study import devices, files, processes, provenance
+from . import artifacts, jobs
+from .step import Step, adam, choose_levers
+
+
+class NonFiniteError(RuntimeError):
+    """Training stopped because a loss or a weight is NaN or infinite."""
+
+
+@dataclass
+class State:
+    """Everything training goes on from."""
+
+    G: torch.nn.Module
+    D: torch.nn.Module
+    opt_g: torch.optim.Optimizer
+    opt_d: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0  # over all sittings, evaluation after every stage included
+    step_seconds: float = 0.0  # of them in training steps
+    sittings: list = field(default_factory=list)  # where and with what it was trained
+    history: list = field(default_factory=list)  # one dict per log point
+    evaluations: list = field(default_factory=list)  # per finished stage: (widths, images, regions, metrics)
+
+    def state_dict(self):
+        networks = {name: getattr(self, name).state_dict() for name in ("G", "D", "opt_g", "opt_d")}
+        return networks | {
+            "step": self.step,
+            "seconds": self.seconds,
+            "step_seconds": self.step_seconds,
+            "sittings": self.sittings,
+            "history": self.history,
+            "evaluations": self.evaluations,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, saved):
+        for name in ("G", "D"):
+            getattr(self, name).load_state_dict(saved[name])
+        for name in ("opt_g", "opt_d"):  # how it is computed is this device's affair, not the saved one's
+            optimizer = getattr(self, name)
+            kept = [{k: group[k] for k in ("fused", "foreach", "capturable")} for group in optimizer.param_groups]
+            groups = [a | b for a, b in zip(saved[name]["param_groups"], kept, strict=True)]
+            optimizer.load_state_dict(saved[name] | {"param_groups": groups})
+        self.step, self.seconds, self.step_seconds = saved["step"], saved["seconds"], saved["step_seconds"]
+        self.sittings, self.history, self.evaluations = saved["sittings"], saved["history"], saved["evaluations"]
+        torch.set_rng_state(saved["rng"])
+
+
+def fit(run, watch=None):
+    """Train one run to its end and return its result (the content of result.json).
+
+    `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
+    Raises NonFiniteError, naming the loss term, devices.OutOfMemory, and provenance.SettingsChanged if work made with other
+    settings lies there; config errors are raised before anything is written. Ctrl-C, or a notebook's stop button, saves a
+    checkpoint at the next log point and raises KeyboardInterrupt; a second one raises at once.
+    """
+    pack = packs.prepare(run.study, run.dataset)
+    with files.locked(run.folder), processes.interrupts_kept() as interrupted:
+        job = jobs.resolve(run, pack)
+        job.refuse_other()
+        with devices.enough_memory(run.config, "training"):
+            return job.result or _fit(job, watch, interrupted)
+
+
+def _fit(job, watch, interrupted):
+    run, pack, config = job.run, job.pack, job.run.config
+    torch.set_num_threads(config.threads)
+    device = devices.choose_device(config.device)
+    levers = choose_levers(config, device)
+    schedule = setups.Schedule(config.steps, config.mask_widths, run.seed)
+    state = start(run, device, levers)
+    step = Step(run, state, device, levers)
+    artifacts.resume(state, job)
+
+    loading = feed.choose_loading(config.loading, pack.train.nbytes, device)
+    batches = feed.batches(feed.mapped(pack), run.seed, range(state.step, config.steps), config.batch_size, device, loading)
+    probe = _make_probe(job, state, device)
+    bar = tqdm(
+        total=config.total_images,
+        initial=state.step * config.batch_size,
+        unit="image",
+        desc=run.name,
+        file=io.StringIO() if watch else None,
+        mininterval=1.0,
+    )
+    started = last_save = time.monotonic()
+    clock = state.seconds - started
+    if state.step < config.steps:
+        state.sittings.append(_sitting(state, device, levers, loading))
+
+    for images in batches:
+        # --- next batch, holes, one update of D and of G
+        phase = setups.SETUPS[run.setup](schedule, state.step)
+        step(images, hole_variates(run, state.step), phase)
+        state.step += 1
+        boundary = state.step % schedule.steps_per_stage == 0
+
+        # --- log point: the only place where the host waits for the device
+        if state.step % config.log_every and not boundary:
+            continue
+        since_log = step.count
+        means = step.read()
+        _check_losses(means, state.step, since_log)
+        for name in ("adversarial_g", "adversarial_d"):  # spread of the steps since the last log point
+            means[f"{name}_std"] = max(means.pop(f"{name}_square") - means[name] ** 2, 0.0) ** 0.5
+        now = time.monotonic()
+        rate = since_log * config.batch_size / (now - started)
+        state.step_seconds += now - started
+        context = {
+            "step": state.step,
+            "stage": phase.stage + 1,
+            "mask_width": phase.mask_width,
+            "reconstruction_weight": phase.reconstruction,
+            "adversarial_weight": phase.adversarial,
+        }
+        means |= probe()
+        state.history.append(context | means | {"images_per_second": rate})
+        bar.update(since_log * config.batch_size)
+
+        # --- end of a stage: keep the weights, measure on the frozen masks of every width
+        if boundary:
+            _check_weights(state)
+            artifacts.save_stage(job, state, phase.stage)
+            state.evaluations.append(_evaluate(job, state, device))
+            if state.step < config.steps:  # the last stage's are written by finish
+                artifacts.write_tables(job, state)
+        stopping = interrupted.is_set()  # here, because from a log point a run goes on to the same bytes
+        if boundary or stopping or now - last_save > config.checkpoint_seconds:
+            _check_weights(state)
+            state.seconds = clock + time.monotonic()
+            state.sittings[-1]["peak_memory_bytes"] = devices.peak_memory(device)
+            artifacts.save_checkpoint(run.folder, {"settings": job.settings, "state": state.state_dict()})
+            last_save = time.monotonic()
+        if watch:
+            watch(run, state, bar)
+        if stopping:
+            bar.close()
+            raise KeyboardInterrupt(f"{run.name} is saved at step {state.step} of {config.steps}; run it again to go on")
+        started = time.monotonic()
+
+    bar.close()
+    return artifacts.finish(job, state)
+
+
+def _sitting(state, device, levers, loading):
+    """What the training goes on with from here: a run that was interrupted may have been trained on several machines."""
+    where = {"from_step": state.step, "device": devices.device_name(device), "loading": loading} | levers.describe()
+    return where | {"provenance": provenance.current()}
+
+
+def hole_variates(run, step):
+    """What places and shapes the holes of one step, (B, n), keyed by the run's seed and the step: runs that differ in their
+    setup alone see holes that differ in size alone."""
+    return masks.variates(run.model.mask_family, run.config.batch_size, _mask_rng(run, step))
+
+
+def holes(run, step, mask_width):
+    """The holes of one step at a width, (B,1,H,W) float32."""
+    config = run.config
+    return masks.generate(run.model.mask_family, config.batch_size, mask_width, config.image_size, _mask_rng(run, step))
+
+
+def _mask_rng(run, step):
+    return rng.keyed(run.seed, "masks", step)
+
+
+def start(run, device, levers):
+    """Networks and optimisers at step 0; the initial weights depend on the seed alone."""
+    config, model = run.config, run.model
+    G, D = (n.to(device) for n in models.create(run.architecture, config.image_size, run.seed, **model.widths))
+    return State(G, D, adam(G, model.lr_g, model.betas, levers), adam(D, model.lr_d, model.betas, levers))
+
+
+def _make_probe(job, state, device):
+    """() -> the unweighted adversarial losses on one fixed batch of test images with full-size holes, whatever the stage."""
+    run, pack, config, objective = job.run, job.pack, job.run.config, losses.OBJECTIVES[job.run.architecture]
+    d_loss, g_loss, _ = objective.adversarial
+    n = min(config.batch_size, len(pack.test))
+    real = metrics.to_float(np.array(pack.test[:n]), device)
+    mask = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
+    mask = torch.from_numpy(mask).to(device).float()[:, None]
+
+    @torch.no_grad()
+    def probe():
+        state.G.eval(), state.D.eval()
+        output = state.G(real * (1 - mask), mask)[-1]
+        real_scores, fake_scores = (losses.scores(state.D(objective.seen(image, real, mask))) for image in (real, output))
+        state.G.train(), state.D.train()
+        return {"probe_g": float(g_loss(fake_scores)), "probe_d": float(d_loss(real_scores, fake_scores))}
+
+    return probe
+
+
+def _check_losses(means, step, since):
+    for name, value in means.items():
+        if not np.isfinite(value):
+            raise NonFiniteError(
+                f"{name} became {value} between steps {step - since} and {step}; the last checkpoint is "
+                "from before. Lower the learning rates or that term's weight."
+            )
+
+
+def _check_weights(state):
+    for label, network in (("generator", state.G), ("discriminator", state.D)):
+        for name, p in network.state_dict().items():  # batch norm's statistics too
+            if not torch.isfinite(p).all():
+                raise NonFiniteError(f"weight {name} of the {label} is not finite at step {state.step}")
+
+
+def _evaluate(job, state, device):
+    """Metrics with every width's frozen masks: (widths, images, regions, metrics)."""
+    config, pack, family = job.run.config, job.pack, job.run.model.mask_family
+    with devices.enough_memory(config, "evaluation"):
+        return torch.stack(
+            [
+                metrics.evaluate(state.G, pack.test, pack.test_masks(family, width), device, config.evaluation_batch)
+                for width in config.mask_widths
+            ]
+        )

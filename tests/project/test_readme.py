@@ -1,0 +1,76 @@
+"""What README and docs/ promise: every command is taken, every link leads somewhere, every sentence of the paper is there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from inpaint_lib.study import config
+from tests.conftest import repository
+
+ROOT = Path(repository())
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = {"compare", "inpaint", "bench", "reliability"}  # commands with a --help of their own
+
+
+def commands():
+    """Every ./run_all.sh ... in the pages, as words."""
+    for page in PAGES:
+        for line in re.findall(r"^(?: {4}|\| `)(?:\S+=\S+ |srun \S+ )?\./run_all\.sh *([^`\n]*)", page.read_text(), re.M):
+            yield page.name, shlex.split(line, comments=True)
+
+
+@cache
+def help_of(*command):
+    environment = os.environ | {"INPAINT_ENV": "current"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    command = [ROOT / "run_all.sh", *command, "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*c, id=f"{c[0]}: {' '.join(c[1])}") for c in commands()])
+def test_a_command_shown_exists_and_help_knows_its_options(page, words):
+    command = [words[0]] if words and words[0] in OTHERS else []
+    if words and words[0] in ("test", "lab"):  # what follows is pytest's or Jupyter's
+        assert words[0] in help_of()
+        return
+    if words and not command and not words[0].startswith("-"):
+        assert words[0] in (*config.profiles(), "PROFILE"), f"{page}: no profile {words[0]}"
+    for option in (word.partition("=")[0] for word in words if word.startswith("-")):
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*command)), f"{page}: {option}"
+
+
+def test_there_are_commands_to_test():
+    assert {"README.md", "clusters.md", "photos.md"} <= {page for page, _ in commands()} and len([*commands()]) > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_a_newcomer_reads_the_readme_to_its_end():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 125
+    assert all(len(page.read_text().splitlines()) <= 80 for page in PAGES[1:])
+
+
+def test_every_place_that_fidelity_names_is_there():
+    """`losses.py`, `OBJECTIVES["custom"]`: the file, and in it the name."""
+    rows = [line.split("|")[2] for line in (ROOT / "docs/fidelity.md").read_text().splitlines() if line.startswith("| ")]
+    found = 0
+    for row in rows:
+        text = None
+        for code in re.findall(r"`([^`]+)`", row):
+            if code.endswith(".py"):
+                text, found = (ROOT / "inpaint_lib" / code).read_text(), found + 1
+            elif text and (name := re.fullmatch(r"(?:\w+\.)?(\w+)(?:\[.*\])?", code)):
+                assert name[1] in text, (row, code)
+    assert found > 15

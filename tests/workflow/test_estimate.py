@@ -1,0 +1,69 @@
+"""What a study will cost: reckoned from what a run does and leaves."""
+
+import pytest
+import torch
+
+from inpaint_lib import models
+from inpaint_lib.training import loop
+from inpaint_lib.training.step import choose_levers
+from workflow import estimate
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_disk_is_what_a_finished_run_leaves(micro, architecture):
+    study = micro(architectures=[architecture], setups=["fixed"], test_images=16)
+    run = study.runs()[0]
+    loop.fit(run, lambda *_: None)
+    names = ["checkpoint.pt", "per_image.csv.gz", "model/model.safetensors", *(f"stages/{k}.safetensors" for k in (1, 2))]
+    left = sum((run.folder / name).stat().st_size for name in names)
+    device = torch.device("cpu")
+    reckoned = estimate._disk(run, loop.start(run, device, choose_levers(study.config, device)))
+    assert reckoned == pytest.approx(left, rel=0.1)
+
+
+def test_probing_trains_whole_steps_and_writes_nothing(micro, output, monkeypatch):
+    monkeypatch.setattr(estimate, "SECONDS", 0.0)
+    study = micro(setups=["fixed"])
+    found = estimate.probe(study.runs()[0])
+    assert found["training_s"] == pytest.approx(study.config.total_images / found["images_per_second"])
+    assert found["evaluation_s"] > 0 and found["host"] > 0 and found["device"] is None
+    assert list(output.rglob("*")) == []
+
+
+def test_a_timed_step_is_a_training_step(micro):
+    study = micro(setups=["fixed"])
+    run, device = study.runs()[0], torch.device("cpu")
+    levers = choose_levers(study.config, device)
+    step = estimate.stepper(run, device, levers)
+    before = {k: v.clone() for k, v in step.fast.state.G.state_dict().items()}
+    step()
+    assert any(not torch.equal(v, before[k]) for k, v in step.fast.state.G.state_dict().items())
+    assert step.fast.count == 1 and set(step.fast.read()) > {"adversarial_g", "l1_hole"}
+
+
+def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
+    study = micro(architectures=["custom", "free_form"], setups=["fixed", "progressive"], seeds=[0, 1], jobs=2)
+    cost = {"images_per_second": 2.0, "training_s": 3600.0, "evaluation_s": 1800.0, "disk": 2**20, "host": 2**30}
+    cost["device"] = None
+    asked = []
+
+    class Pool:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def apply(self, function, arguments):
+            assert function is estimate.probe
+            asked.append(arguments[0].architecture)
+            return cost
+
+    context = type("Context", (), {"Pool": lambda self, n: Pool()})()
+    monkeypatch.setattr(estimate.multiprocessing, "get_context", lambda _: context)
+    frame, whole = estimate.estimate(study)
+    assert asked == ["custom", "free_form"] and list(frame.runs) == [4, 4] and "device memory (GiB)" not in frame
+    assert whole["hours"] == pytest.approx(8 * 1.5) and whole["runs"] == len(study.runs()) == 8
+    assert whole["disk"] == 8 * 2**20 + (24 + 8) * 3 * 32**2
+    text = estimate.as_text(study, frame, whole)
+    assert "8 runs: 12 hours one after another; 2 at a time, if they do not slow each other down, 6." in text

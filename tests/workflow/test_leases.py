@@ -1,0 +1,147 @@
+"""GPUs leased by real processes through real locks; the GPUs themselves are made up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import accumulate
+
+import nbformat
+import pytest
+import torch
+
+from tests.conftest import repository
+from workflow import gpus
+
+HOLD = """
+import sys, time
+from workflow import gpus
+with gpus.leased(sys.argv[1]) as gpu:
+    print(gpu, time.monotonic(), flush=True)
+    time.sleep(float(sys.argv[2]))
+    print(time.monotonic())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+
+@pytest.fixture
+def hold():
+    """hold(names, seconds) -> a process that leases one of `names` and prints which, and from when to when."""
+    started = []
+
+    def start(names, seconds=60):
+        command = [sys.executable, "-c", HOLD, names, str(seconds)]
+        started.append(subprocess.Popen(command, cwd=repository(), stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "there", "found"),
+    [
+        ("auto", None, 2, ["0", "1"]),
+        ("cuda", "3, GPU-5f,MIG-7a", 3, ["3", "GPU-5f", "MIG-7a"]),
+        ("auto", "0,1,-1,2", 2, ["0", "1"]),  # CUDA stops at the first that is none
+        ("auto", "0", 0, []),  # a machine without a GPU, whatever is set
+        ("auto", "", 0, []),
+        ("cuda:1", None, 2, []),  # the user chose
+        ("cpu", None, 2, []),
+    ],
+)
+def test_gpus_are_those_that_cuda_may_use(monkeypatch, device, visible, there, found):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    assert gpus.found(device) == found
+
+
+def test_every_gpu_is_used_and_none_by_more_than_it_may(hold):
+    """Two studies share three GPUs: one leases each twice, the other once."""
+    names, n = ["0", "GPU-a", "MIG-b/1/0"], 2
+    processes = [hold(",".join(names * (n if k % 3 else 1)), 0.5) for k in range(12)]
+    changes = {name: [] for name in names}
+    for process in processes:
+        *_, name, begun, ended = process.communicate(timeout=30)[0].split()
+        changes[name] += [(float(begun), 1), (float(ended), -1)]
+    peaks = [max(accumulate(k for _, k in sorted(found))) for found in changes.values()]
+    assert max(peaks) == n and min(peaks) >= 1
+
+
+def test_a_killed_holder_frees_its_gpu(hold):
+    first = hold("0")
+    assert first.stdout.readline().split()[0] == "0"
+    second = hold("0", 0)
+    assert "wait    for one of the GPUs 0" in second.stdout.readline() and second.poll() is None
+    first.send_signal(signal.SIGKILL)
+    assert second.stdout.readline().split()[0] == "0" and second.wait(5) == 0
+
+
+def test_the_first_lease_of_every_gpu_goes_before_the_second_of_any(hold):
+    assert [hold("0,1,0,1").stdout.readline().split()[0] for _ in range(4)] == ["0", "1", "0", "1"]
+
+
+def test_another_users_folder_of_locks_is_refused(tmp_path):
+    (tmp_path / f"inpaint-gpus-{os.getuid()}").symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        gpus.folder()
+
+
+def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
+    """Three notebooks at once through the runner, two GPUs: each kernel sees one, none sees what another has."""
+    cell = (
+        "import os, time, pathlib\ngpu, begun = os.environ['CUDA_VISIBLE_DEVICES'], time.time()\ntime.sleep(1)\n"
+        "pathlib.Path(out).write_text(f'{gpu} {begun} {time.time()}')"
+    )
+    parameters = nbformat.v4.new_code_cell("out = ''", metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(cell)], metadata=kernel)
+    nbformat.write(book, tmp_path / "sees.ipynb")
+    environment = os.environ | {"INPAINT_GPUS": "4,GPU-a", "PYTHONPATH": repository()}
+    script = "import pathlib, sys\nfrom workflow import run_notebook as r\n"
+    script += "r.NOTEBOOKS = pathlib.Path(sys.argv[1])\nsys.exit(r.main(*sys.argv[2:]))"
+
+    def start(k):
+        out = str(tmp_path / f"{k}.txt")
+        arguments = [str(tmp_path), "sees", str(tmp_path / f"{k}/executed.ipynb"), out, json.dumps({"out": out})]
+        return subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment, stdout=subprocess.PIPE)
+
+    assert not any(p.wait(60) for p in [start(k) for k in range(3)])
+    seen = sorted((tmp_path / f"{k}.txt").read_text().split() for k in range(3))
+    assert {gpu for gpu, *_ in seen} == {"4", "GPU-a"}
+    for (gpu, _, end), (other, begun, _) in zip(seen, seen[1:], strict=False):
+        assert gpu != other or float(end) < float(begun)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "at_a_time", "slots", "words"),
+    [
+        ([], 2, "0,1", "2 at a time, on GPU 0, 1"),
+        (["--runs-per-gpu", "2"], 4, "0,1,0,1", "4 at a time, on GPU 0, 1"),
+        (["--jobs", "1"], 1, "0,1", "1 at a time"),
+        (["--jobs", "8"], 8, "0,1", "2 at a time"),  # six wait for a GPU
+        (["--set", "device=cpu", "--set", "jobs=3"], 3, "", "3 at a time"),
+    ],
+)
+def test_as_many_runs_at_a_time_as_gpus_can_take(output, monkeypatch, capsys, arguments, at_a_time, slots, words):
+    from workflow import __main__ as study
+    from workflow import snakemake
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    asked = []
+    monkeypatch.setattr(snakemake, "run", lambda _, settings, args, jobs: asked.append((settings, jobs)) or 130)
+    assert study.main(["smoke", "--datasets", "scenes", *arguments]) == 130
+    (settings, jobs), *_ = asked
+    assert (jobs, settings["gpus"], settings["slurm"]) == (at_a_time, slots, None)
+    assert words in capsys.readouterr().out

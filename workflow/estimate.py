@@ -1,0 +1,193 @@
+"""What a study will cost on this device, before anything is spent: some steps timed per architecture, the rest reckoned.
+
+    ./run_all.sh PROFILE --estimate
+
+Training: whole steps on made-up images, after warm-up. Evaluation: a batch filled and measured, times the images, stages, mask
+families and widths there will be. Disk: the sizes of what a run leaves. Every architecture is tried in a process of its own, so
+peak memory is its own. The command keeps what a run costs in runs/PROFILE/estimate.json, for jobs on a cluster. Not counted:
+preparing data, start-up, notebooks, baselines (minutes).
+"""
+
+import multiprocessing
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from inpaint_lib import masks, metrics, models, setups
+from inpaint_lib.data import feed
+from inpaint_lib.evaluation import evaluate, fid
+from inpaint_lib.study import devices, files
+from inpaint_lib.study.config import run_settings
+from inpaint_lib.training import loop
+from inpaint_lib.training.step import Step, choose_levers
+
+SECONDS, IMAGES = 5.0, 256  # of timed training; made-up images
+ROW_BYTES = 20  # of per_image.csv.gz
+FILE = "estimate.json"  # in a study's folder: {architecture: {"seconds", "host" (bytes), "device", "settings"}} of a run
+
+
+def stepper(run, device, levers, images=None):
+    """A function that trains `run`'s networks by one step, full-size holes; `.fast` is its Step. The perceptual network has
+    random weights, which cost the same. images (N,H,W,3) uint8, made up by default."""
+    config = run.config.model_copy(update={"perceptual_weights": "random"})
+    run = replace(run, study=replace(run.study, config=config))
+    if images is None:
+        images = _made_up(IMAGES, config.image_size)
+    fast = Step(run, loop.start(run, device, levers), device, levers)
+    fed = feed.batches(torch.from_numpy(images), run.seed, range(2**31), config.batch_size, device, "resident")
+    phase = setups.Phase(len(config.mask_widths) - 1, config.mask_widths[-1], 1.0, 1.0)
+
+    def step():
+        fast(next(fed), loop.hole_variates(run, fast.done), phase)
+
+    step.fast = fast
+    return step
+
+
+def _made_up(n, size):
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
+
+
+def probe(run):
+    """Cost of one run: {"images_per_second", "training_s", "evaluation_s", "disk", "host", "device" (bytes, None on a CPU)}."""
+    config, device = run.config, devices.choose_device(run.config.device)
+    torch.set_num_threads(config.threads)
+    with devices.enough_memory(config, "training"):
+        fast, rate = _rate(run, device)
+    with devices.enough_memory(config, "evaluation"):
+        evaluation = _evaluation(run, fast.state.G, device)
+    return {
+        "images_per_second": rate,
+        "training_s": config.total_images / rate,
+        "evaluation_s": evaluation,
+        "disk": _disk(run, fast.state),
+        **_memory(config, device),
+    }
+
+
+def _rate(run, device):
+    """(the Step that was tried, images/s of training)."""
+    config = run.config
+    step = stepper(run, device, choose_levers(config, device))
+    for _ in range(4):  # past compilation and capture
+        step()
+    step.fast.read()
+    begun, steps = time.perf_counter(), 0
+    while steps < 2 or time.perf_counter() - begun < SECONDS:
+        for _ in range(min(config.log_every, 1 + steps)):
+            step()
+            steps += 1
+        step.fast.read()  # waits for the device
+    return step.fast, steps * config.batch_size / (time.perf_counter() - begun)
+
+
+def _memory(config, device):
+    """Peak bytes so far, with all training images instead of the made-up ones where they will lie on the device."""
+    peak, n_bytes = devices.peak_memory(device), config.train_images * 3 * config.image_size**2
+    if peak["device"] and feed.choose_loading(config.loading, n_bytes, device) == "resident":
+        peak["device"] += n_bytes
+    return peak
+
+
+def _evaluation(run, G, device):
+    """Seconds of all evaluations of a run."""
+    config = run.config
+    n, batch = config.test_images, config.evaluation_batch
+    stages = widths = len(config.mask_widths)
+    images = _made_up(min(batch, n), config.image_size)
+    holes = masks.frozen(run.model.mask_family, len(images), config.mask_widths[-1], config.image_size, 0)
+    families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
+    tools = evaluate.tools(config)
+    extractor = tools.extractor
+
+    def seconds(work):  # per image
+        work()
+        begun = time.perf_counter()
+        work()
+        return (time.perf_counter() - begun) / len(images)
+
+    plain = seconds(lambda: metrics.evaluate(G, images, holes, device, batch))
+    whole = seconds(lambda: evaluate.measure(metrics.inpaint(G, images, holes, device, batch), tools.lpips))
+    features = seconds(lambda: fid.features(extractor, images, batch)) if extractor else 0.0
+    between = stages - 1 if extractor and config.fid_stages == "all" else 0  # stages with FID beside the last
+    during = plain * n * widths * stages
+    after = n * widths * (whole * len(families) + features + between * (whole + features)) + 2 * n * plain
+    return during + after
+
+
+def _disk(run, state):
+    """Bytes that a finished run leaves: weights of every stage, the model, a checkpoint with Adam's two moments, tables."""
+    config = run.config
+    G, D = (sum(t.nbytes for t in network.state_dict().values()) for network in (state.G, state.D))
+    stages = len(config.mask_widths)
+    rows = stages * len(config.mask_widths) * config.test_images * len(metrics.REGIONS)
+    return (stages + 3) * (G + D) + G + ROW_BYTES * rows
+
+
+def estimate(study):
+    """(a frame with a row per architecture, {what: value} of the whole grid and, as `measured`, what FILE keeps). Raises
+    ValueError for a device that is not here."""
+    config, found = study.config, []
+    device = devices.device_name(devices.choose_device(config.device))
+    for architecture in config.architectures:
+        run = next(r for r in study.runs() if r.architecture == architecture)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            try:
+                cost = pool.apply(probe, (run,))
+            except devices.OutOfMemory as error:
+                raise ValueError(f"{architecture}: {error}") from None
+        n = sum(r.architecture == architecture for r in study.runs())
+        found.append({"architecture": architecture, "runs": n} | cost)
+    frame = pd.DataFrame(found)
+    hours = (frame.training_s + frame.evaluation_s) / 3600
+    pack = (config.train_images + config.test_images) * 3 * config.image_size**2
+    shown = pd.DataFrame({
+        "architecture": frame.architecture, "runs": frame.runs, "images/s": frame.images_per_second,
+        "training (h)": frame.training_s / 3600, "evaluation (h)": frame.evaluation_s / 3600, "run (h)": hours,
+        "disk (GiB)": frame.disk / 2**30, "host memory (GiB)": frame.host / 2**30,
+        "device memory (GiB)": frame.device.astype(float) / 2**30,
+    })  # fmt: skip
+    whole = {
+        "runs": len(study.runs()),
+        "hours": float((hours * frame.runs).sum()),
+        "disk": int((frame.disk * frame.runs).sum() + len(config.datasets) * pack),
+        "measured": {
+            row.architecture: {"seconds": row.training_s + row.evaluation_s, "host": int(row.host), "device": device,
+                               "settings": settings_of(config, row.architecture)}
+            for row in frame.itertuples()
+        },
+    }  # fmt: skip
+    return shown.dropna(axis=1, how="all"), whole
+
+
+def settings_of(config, architecture):
+    """What the cost of a run of an architecture depends on, beside the device."""
+    return run_settings(config, None, architecture, None, None)
+
+
+def keep(study, whole):
+    """Write what `estimate` measured; what other estimates measured of other architectures stays."""
+    files.write_json(study.folder / FILE, (files.read_json(study.folder / FILE) or {}) | whole["measured"])
+
+
+def as_text(study, frame, whole):
+    config, device = study.config, devices.choose_device(study.config.device)
+    name = devices.device_name(device) if device.type == "cuda" else f"{device.type}, {config.threads} thread(s) a run"
+    lines = [
+        f"profile {study.profile} on {name}; a run: {config.total_images:,} images; one architecture measured at a time",
+        "",
+        frame.to_string(index=False, float_format="{:.3g}".format),
+        "",
+        f"{whole['runs']} runs: {whole['hours']:.3g} hours one after another; {config.jobs} at a time, if they do not slow "
+        f"each other down, {whole['hours'] / config.jobs:.3g}. Disk: {whole['disk'] / 2**30:.3g} GiB, packed data included.",
+        "Not counted: preparing data, start-up, notebooks, fillings without training. Up to "
+        f"{config.train_images:,} training and {config.test_images:,} test images are assumed.",
+    ]
+    tools = evaluate.tools(config)
+    wanted = {"FID and IS": tools.extractor, "LPIPS": config.lpips_weights == "none" or tools.lpips}
+    if missing := [name for name, tool in wanted.items() if not tool]:
+        lines.append(f"{' and '.join(missing)} left out: the weights are not here yet.")
+    return "\n".join(lines)
