@@ -10,7 +10,6 @@ An objective has three parts with one signature each, so the training loop never
 The weights come from the configuration.
 """
 
-import hashlib
 from typing import NamedTuple
 
 import torch
@@ -135,17 +134,6 @@ class Perceptual(nn.Module):
             if isinstance(layer, nn.MaxPool2d):
                 total = total + F.l1_loss(x.float(), y.float())
         return total
-
-
-def weights_digest(weights):
-    """What identifies perceptual weights: their name, or for a file the SHA-256 of its content."""
-    if weights in ("random", "torchvision"):
-        return weights
-    try:
-        with open(weights, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"perceptual_weights: cannot read {weights} ({error})") from None
 
 
 def _vgg16_state(weights):

@@ -95,11 +95,11 @@ def free_form(u, extent, size):
     radius = torch.where(torch.arange(N_STROKES, device=u.device) < n_strokes, radius, -1.0)
     radius = radius[..., None].expand(-1, -1, N_SEGMENTS).flatten(1)  # (B, n)
     reach = torch.where(radius < 0, -1.0, radius.square())[..., None, None]
-    strokes = (_squared_distance_to_segments(a, b, size) <= reach).any(1, keepdim=True).float()
+    strokes = (squared_distance_to_segments(a, b, size) <= reach).any(1, keepdim=True).float()
     return torch.maximum(box, strokes)
 
 
-def _squared_distance_to_segments(a, b, size):
+def squared_distance_to_segments(a, b, size):
     """In pixels, from every pixel centre to segments a-b, each (B, n, 2) as (row, column) -> (B, n, H, W)."""
     rows, cols = _grid(a, size)
     (ay, ax), (dy, dx) = (t[..., None, None].unbind(2) for t in (a, b - a))

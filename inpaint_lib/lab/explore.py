@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import losses, metrics, models
+from .. import losses, masks, metrics, models
 from ..data import packs
 from ..results import collect, pictures, plots
 from ..study import config as configuration
@@ -114,15 +114,13 @@ def rasterise(strokes, size):
     A stroke is (points, width): [(x, y), ...] and width in pixels of the hole, the origin at its upper left corner. A single
     point is a dot. Lines are sqrt(2) px wide at least, so that none has gaps and no dot is empty; what lies outside is cut off.
     """
-    rows, cols = np.mgrid[:size, :size] + 0.5
-    hole = np.zeros((size, size), np.uint8)
+    hole = np.zeros((size, size), bool)
     for points, width in strokes:
-        for (ax, ay), (bx, by) in zip(points, points[1:] or points, strict=False):
-            dx, dy = bx - ax, by - ay
-            t = (((cols - ax) * dx + (rows - ay) * dy) / max(dx * dx + dy * dy, 1e-8)).clip(0, 1)
-            distance = (cols - ax - t * dx) ** 2 + (rows - ay - t * dy) ** 2
-            hole |= (distance <= max(width, 2**0.5) ** 2 / 4 + 1e-9).astype(np.uint8)
-    return hole
+        corners = torch.tensor(points, dtype=torch.float64).flip(1)[None]  # (1, n, 2): row, column
+        a, b = (corners[:, :-1], corners[:, 1:]) if len(points) > 1 else (corners, corners)
+        near = masks.squared_distance_to_segments(a, b, size) <= max(width, 2**0.5) ** 2 / 4 + 1e-9
+        hole |= near.any(1)[0].numpy()
+    return hole.astype(np.uint8)
 
 
 def confine(hole, architectures):

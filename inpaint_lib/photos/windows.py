@@ -3,6 +3,7 @@
 Holes are (H, W) bool; a box is (top, left, bottom, right), a window (top, left, side), both in pixels of the photograph.
 """
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -77,11 +78,5 @@ def cut(image, hole, square):
 def shrunk(image, hole, size):
     """A square (n, n, 3) uint8 and its hole at (size, size), by area: each pixel is the mean of those it covers, and hole if it
     touches one, so that nothing of a hole goes into known pixels."""
-    if len(image) == size:
-        return image, hole.astype(np.uint8)
-    n, edges = len(image), np.arange(size)[:, None] * len(image)
-    pixels = np.arange(n)[None] * size
-    overlap = (np.minimum(edges + n, pixels + size) - np.maximum(edges, pixels)).clip(0).astype(np.float32)  # rows sum to n
-    touches = (overlap > 0).astype(np.float32)
-    means = [(overlap / n) @ image[..., c].astype(np.float32) @ (overlap / n).T for c in range(3)]
-    return np.stack(means, -1).round().clip(0, 255).astype(np.uint8), (touches @ hole @ touches.T > 0.5).astype(np.uint8)
+    small, touched = (cv2.resize(a, (size, size), interpolation=cv2.INTER_AREA) for a in (image, hole.astype(np.float32)))
+    return small, (touched > 0).astype(np.uint8)

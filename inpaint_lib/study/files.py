@@ -12,6 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
+import psutil
 from filelock import FileLock
 from safetensors import SafetensorError
 
@@ -89,22 +90,10 @@ def temporary_for(path):
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
-        if not _alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
+        pid = left.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if not (pid.isdigit() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
             left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-
-
-def _alive(pid):
-    """Whether another process of this number exists."""
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def write_json(path, value):

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-import time
 from multiprocessing.connection import wait
+
+import psutil
 
 
 def die_with_parent(signum=signal.SIGTERM):
@@ -33,13 +34,9 @@ def stop_with(pid):
     """End this process, as SIGTERM would, when process `pid` is gone: Snakemake in between would wait for its jobs."""
 
     def watch():
-        while True:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            time.sleep(0.5)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -3,6 +3,8 @@
 What is said here has no part in what is computed: this file is none of loop.SOURCES, and a change leaves finished runs valid.
 """
 
+from pathlib import Path
+
 from .. import metrics
 from ..data import sources
 
@@ -60,60 +62,8 @@ def _warnings(settings, config, manifest):
 
 def write(description):
     """The model card as Markdown."""
-    d, s, t = description, description["settings"], description["training"]
-    rows = [[f"{v:.5g}" if isinstance(v, float) else str(v) for v in map(row.get, SHOWN)] for row in d["metrics"]["values"]]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in [SHOWN, ["---"] * len(SHOWN), *rows])
-    return CARD.format(
-        d=d, s=s, t=t, table=table, data=d["data"], commit=d["provenance"]["commit"],
-        warnings="".join(f"- **{w}**\n" for w in d["warnings"]),
-        losses=", ".join(f"{k} {v:g}" for k, v in s["loss_weights"].items()),
-        hashes="\n".join(f"- `{name}`: SHA-256 {entry['sha256']}" for name, entry in d["data"]["files"].items()),
-        definitions="\n".join(f"- `{name}`: {what}" for name, what in d["metrics"]["definitions"].items()),
-        versions=", ".join(f"{name} {version}" for name, version in d["provenance"]["versions"].items()),
-        licence=d["licence"] or "The code is under the MIT licence. Mind the licence of the images it was trained on.",
-    )  # fmt: skip
+    import jinja2  # here: only what has trained needs it
 
-
-CARD = """# {d[run]}: a network that fills holes
-
-{warnings}
-## What it is
-
-The generator of `{d[architecture]}` at {d[image_size]} x {d[image_size]} pixels, {d[parameters]:,} parameters, trained by the
-setup `{s[setup]}` in a replication of *Learning to Inpaint by Progressively Growing the Mask Regions* (Hedjazi & Genç, arXiv
-2002.09280). `model.safetensors` holds the weights and, in its header, all of `model.json`.
-
-## Intended use and limits
-
-Made to study training setups. It fills {d[fills]}; it was trained on holes of the family `{s[mask_family]}`. What it
-puts into a hole is invented: no evidence of what was there. It knows the kind of image it was trained on alone. It works at
-its own resolution, so wide holes in large photographs come out blurred.
-
-## Training data
-
-`{s[dataset]}`: {data[about]}. {data[images][train]:,} images for training, {data[images][test]:,} for testing.
-
-{hashes}
-
-## Training procedure
-
-{t[images_shown]:,} images shown in {t[steps]:,} steps of {s[batch_size]}; {t[stages]} stages, hole widths {s[mask_widths]}
-pixels; seed {s[seed]}. Adam, learning rates {s[lr_g]:g} (generator) and {s[lr_d]:g} (discriminator), betas {s[betas]}.
-Losses: {losses}. {t[seconds]:,} seconds on {t[device]} in {t[precision]}; commit {commit}; {versions}.
-
-## Metrics
-
-After stage {d[metrics][after_stage]}, on frozen test masks of every width; no post-processing.
-
-{table}
-
-{definitions}
-
-## How to use
-
-    ./run_all.sh inpaint PHOTO --box x,y,w,h --weights model.safetensors -o OUT.png
-
-## Licence
-
-{licence}
-"""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
+    return environment.get_template("card.md.j2").render(d=description, shown=SHOWN)

@@ -5,7 +5,6 @@ Training and evaluation are handed this one value and ask no file again who the 
 
 from dataclasses import dataclass
 
-from .. import losses
 from ..data import packs
 from ..study import files, grid, provenance
 from ..study.config import run_settings
@@ -38,9 +37,9 @@ class Job:
 
 def resolve(run, pack):
     """The Job of a run on a Pack, or on None."""
-    config, folder = run.config, run.folder
+    config, folder, vgg = run.config, run.folder, run.config.perceptual_weights
     settings = run_settings(config, run.dataset, run.architecture, run.setup, run.seed) | {
-        "perceptual_weights": losses.weights_digest(config.perceptual_weights),
+        "perceptual_weights": vgg if vgg in ("random", "torchvision") else files.file_sha256(vgg),
         "code": provenance.code_digest(*SOURCES, f"inpaint_lib/models/{run.architecture}.py"),
     }
     if pack:

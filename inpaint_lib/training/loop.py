@@ -29,6 +29,7 @@ class NonFiniteError(RuntimeError):
 class State:
     """Everything training goes on from."""
 
+    PLAIN = ("step", "seconds", "step_seconds", "sittings", "history", "evaluations")
     G: torch.nn.Module
     D: torch.nn.Module
     opt_g: torch.optim.Optimizer
@@ -42,15 +43,7 @@ class State:
 
     def state_dict(self):
         networks = {name: getattr(self, name).state_dict() for name in ("G", "D", "opt_g", "opt_d")}
-        return networks | {
-            "step": self.step,
-            "seconds": self.seconds,
-            "step_seconds": self.step_seconds,
-            "sittings": self.sittings,
-            "history": self.history,
-            "evaluations": self.evaluations,
-            "rng": torch.get_rng_state(),
-        }
+        return networks | {name: getattr(self, name) for name in self.PLAIN} | {"rng": torch.get_rng_state()}
 
     def load_state_dict(self, saved):
         for name in ("G", "D"):
@@ -60,8 +53,8 @@ class State:
             kept = [{k: group[k] for k in ("fused", "foreach", "capturable")} for group in optimizer.param_groups]
             groups = [a | b for a, b in zip(saved[name]["param_groups"], kept, strict=True)]
             optimizer.load_state_dict(saved[name] | {"param_groups": groups})
-        self.step, self.seconds, self.step_seconds = saved["step"], saved["seconds"], saved["step_seconds"]
-        self.sittings, self.history, self.evaluations = saved["sittings"], saved["history"], saved["evaluations"]
+        for name in self.PLAIN:
+            setattr(self, name, saved[name])
         torch.set_rng_state(saved["rng"])
 
 

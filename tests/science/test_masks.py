@@ -81,7 +81,7 @@ def test_free_form_covers_the_nominal_area_on_average(size, share):
 
 def test_distance_to_segments_matches_dense_sampling():
     a, b = torch.rand(1, 5, 2) * 16, torch.rand(1, 5, 2) * 16
-    found = masks._squared_distance_to_segments(a, b, 16)[0].sqrt().numpy()
+    found = masks.squared_distance_to_segments(a, b, 16)[0].sqrt().numpy()
     t = np.linspace(0, 1, 2001)[:, None]
     rows, cols = np.mgrid[:16, :16] + 0.5
     for k in range(5):
