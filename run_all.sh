@@ -1,16 +1,34 @@
 #!/usr/bin/env bash
 # Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test [pytest arguments] | lab | bench | compare A B | inpaint PHOTO ... See --help.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-export PYDEVD_DISABLE_FILE_VALIDATION=1 # or every kernel prints a debugger's warning
+for function in $(compgen -A function); do unset -f "$function"; done # a user's own cd, python, env
+unset CDPATH
+root=$(builtin cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
 die() { echo "run_all.sh: $*" >&2; exit 2; }
+
+case $root in *:*) die "$root: its name has a colon, which separates paths; move the repository elsewhere" ;; esac
+
+# The one place where the environment of every process is made: what a user has set for programs of his own must neither change
+# what is computed or shown here nor break it. What tells where packages come from (indexes, certificates, caches) is kept.
+for name in $(compgen -e); do
+    case $name in
+        PYTHONDONTWRITEBYTECODE | PYTHONPYCACHEPREFIX | PYTHONUNBUFFERED | PYTHONPATH) ;;
+        PIP_*INDEX* | PIP_FIND_LINKS | PIP_*CERT | PIP_PROXY | PIP_TRUSTED_HOST | PIP_*TIMEOUT | PIP_RETRIES | PIP_*CACHE* | PIP_KEYRING*) ;;
+        UV_*INDEX* | UV_FIND_LINKS | UV_*TLS* | UV_*SSL* | UV_INSECURE_HOST | UV_*TIMEOUT | UV_*CACHE* | UV_KEYRING* | UV_OFFLINE | UV_LINK_MODE) ;;
+        PYTHON* | PIP_* | UV_* | GIT_* | SNAKEMAKE_* | JUPYTER* | IPYTHON* | PAPERMILL* | MPL* | MATPLOTLIBRC | TQDM_* | BASH_ENV | ENV) unset "$name" ;;
+    esac
+done
+others_path=${PYTHONPATH:-}
+export PYTHONPATH=$root PYTHONUTF8=1     # our modules; files and terminal in UTF-8 whatever the locale
+export PYDEVD_DISABLE_FILE_VALIDATION=1  # or every kernel prints a debugger's warning
+export MATPLOTLIBRC=/dev/null            # nobody's style
+export JUPYTER_PREFER_ENV_PATH=1         # kernels and templates of this environment before the user's
 
 find_python() {  # a Python that can make the environment
     local candidate
     for candidate in "${INPAINT_PYTHON:-python3}" python3.13 python3.12 python3.11 python; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$candidate" -P -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -26,35 +44,42 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then { exec 9>&-; } 2>/dev/null || true; return; fi
     echo "installing the environment into .venv (about 6 GB; a few minutes, once)"
     python=$(find_python)
-    "$python" -m venv --clear "$root/.venv" # from scratch: what a killed installation left may look whole
+    "$python" -P -m venv --clear "$root/.venv" # from scratch: what a killed installation left may look whole
     # uv itself comes from the lock, with its hashes
     awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$root/requirements.lock" >"$root/.venv/uv.txt"
-    "$root/.venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/.venv/uv.txt"
-    "$root/.venv/bin/uv" pip install -q --python "$root/.venv/bin/python" --compile-bytecode --require-hashes \
-        -r "$root/requirements.lock" || die "the installation failed; with a network, the same command goes on from here"
+    "$root/.venv/bin/python" -P -m pip install -q --no-user --disable-pip-version-check --require-hashes -r "$root/.venv/uv.txt"
+    (builtin cd -- "$root" && .venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode --require-hashes \
+        -r requirements.lock) || die "the installation failed; with a network, the same command goes on from here"
     echo "$want" >"$stamp"
     { exec 9>&-; } 2>/dev/null || true
 }
 
-has_packages() { "$1" -c 'from importlib.util import find_spec as f; raise SystemExit(not all(map(f, ("torch", "snakemake", "papermill"))))'; }
+has_packages() { "$1" -P -c 'from importlib.util import find_spec as f; raise SystemExit(not all(map(f, ("torch", "snakemake", "papermill"))))'; }
 
 case "${1:-}" in -h | --help) exec "$(find_python)" -P -m workflow --help ;; esac
 
 if [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && has_packages "$CONDA_PREFIX/bin/python" 2>/dev/null; }; then
+    export PYTHONPATH=$root${others_path:+:$others_path} # the active environment as it is
     python=$(command -v python || command -v python3) || die "INPAINT_ENV=current: there is no python on the PATH"
     has_packages "$python" ||
         die "the active environment lacks packages: pip install -r requirements.lock, or unset INPAINT_ENV"
 else
+    export PYTHONNOUSERSITE=1
     install
     python=$root/.venv/bin/python
     export PATH="$root/.venv/bin:$PATH"
 fi
 
 case "${1:-}" in
-    test) shift; cd "$root"; exec "$python" -m pytest "$@" ;;
-    lab) shift; cd "$root"; exec "$python" -m jupyterlab --ip=127.0.0.1 "$@" notebooks ;;
-    bench) shift; cd "$root"; exec "$python" benchmarks/training.py "$@" ;;
-    reliability) shift; cd "$root"; exec "$python" benchmarks/reliability.py "$@" ;;
+    test) shift; builtin cd -- "$root"; exec "$python" -m pytest "$@" ;;
+    lab)
+        shift
+        case "$(id -u) $*" in "0 "*--allow-root*) ;; "0 "*) die "JupyterLab does not run as root unasked: be another user, or add --allow-root" ;; esac
+        builtin cd -- "$root"
+        exec "$python" -P -m jupyterlab --ip=127.0.0.1 "$@" notebooks
+        ;;
+    bench) shift; builtin cd -- "$root"; exec "$python" benchmarks/training.py "$@" ;;
+    reliability) shift; builtin cd -- "$root"; exec "$python" benchmarks/reliability.py "$@" ;;
     compare) shift; exec "$python" -P -m inpaint_lib.results.compare "$@" ;;
     inpaint) shift; exec "$python" -P -m inpaint_lib.photos.inpaint "$@" ;;
     *) exec "$python" -P -m workflow "$@" ;;

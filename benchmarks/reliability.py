@@ -321,7 +321,7 @@ def cases(thorough):
 
 
 def slurm_test(quick, folder):
-    """The drill of tests/test_slurm.py: the smoke study on one data set, or a smaller one -> what happened, or why not."""
+    """The drill of tests/workflow/test_slurm.py, on the smoke study of one data set or a smaller one -> what happened."""
     from tests.workflow import test_slurm, test_workflow
 
     if why := test_slurm.missing():

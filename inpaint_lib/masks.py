@@ -1,4 +1,4 @@
-"""Hole masks that grow: four families, each a pure function of unit variates and a nominal width.
+"""The shapes of holes: four families, each a pure function of unit variates and a nominal width. How that grows: setups.py.
 
 A mask family maps `(u, extent, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u` is (B, n) in [0, 1):
 where a hole sits and how it is shaped. The extent, a number or a tensor of one, follows from the nominal width by `extent`: the

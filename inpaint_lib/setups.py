@@ -1,4 +1,4 @@
-"""Training setups as pure schedules: what the mask width and the loss weights are at a step.
+"""Training setups as pure schedules: how wide the hole is and what the losses weigh at a step. `progressive` grows the hole.
 
 A setup knows nothing of networks or data. Every setup runs the same number of steps on the same images; the paper's four
 end with the same full-size hole and the same loss weights (protocol: equal budget).

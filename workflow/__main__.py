@@ -32,7 +32,7 @@ def main(argv):
     except (ValueError, OSError) as error:
         return fail(2, error)
     try:
-        with open(study.folder / ".study.lock", "w") as lock:
+        with open(study.folder / ".study.lock", "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -69,8 +69,7 @@ def carry_out(study, args, settings, changed, jobs, slots, words):
         return code
     if code:
         return fail(1, "not all was done; what is finished is kept, the same command goes on from here")
-    show(study, begun)
-    return 0
+    return show(study, begun)
 
 
 def rebuild(study, what):
@@ -84,13 +83,17 @@ def rebuild(study, what):
             report.build(study)
     except (FileNotFoundError, ValueError) as error:
         return fail(2, error)
-    show(study, begun)
-    return 0
+    return show(study, begun)
 
 
 def show(study, begun):
+    """Print the table and where the report is -> exit code."""
+    page = study.report / "index.html"
+    if not page.is_file():
+        return fail(1, f"{page} was not made, though nothing failed")
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")
-    print(f"\n{table}\n{time.monotonic() - begun:.0f} s\n{os.path.relpath(study.report / 'index.html')}")
+    print(f"\n{table}\n{time.monotonic() - begun:.0f} s\n{os.path.relpath(page)}")
+    return 0
 
 
 if __name__ == "__main__":

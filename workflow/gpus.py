@@ -47,7 +47,7 @@ def leased(names):
     waiting = False
     while True:
         for name, path in slots:
-            with open(path, "a") as file:
+            with open(path, "a", encoding="utf-8") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

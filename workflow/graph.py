@@ -10,6 +10,7 @@ from inpaint_lib.results import tables
 from inpaint_lib.study import config, provenance
 from inpaint_lib.training import jobs
 
+from . import snakemake
 from .arguments import GRID, ROOT
 
 TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
@@ -25,7 +26,7 @@ def check_notebook(name):
     if not path.is_file():
         raise ValueError(f"{name} is missing; give it its name again, or get it back: git checkout -- {name}")
     try:
-        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
         tagged = any("parameters" in c["metadata"].get("tags", []) for c in cells)
         sources = ["".join(c["source"]) for c in cells]
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -53,7 +54,7 @@ def graph(study, overrides):
     return {
         "python": sys.executable,
         "root": str(ROOT),
-        "report": str(study.report),
+        "report": snakemake.REPORT,
         "tables": list(tables.FILES),
         "datasets": list(study.config.datasets),
         "runs": [str(run.folder.relative_to(study.folder)) for run in study.runs()],

@@ -39,7 +39,7 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         return fail(2, f"there is no notebook {name}; there are: {there}")
     try:
         parameters = _shared(study, key) | _object("PARAMETERS-AS-JSON", parameters)
-        _check(parameters, papermill.inspect_notebook(str(notebook)))
+        _check(parameters, papermill.inspect_notebook(_literal(notebook)))
     except ValueError as error:
         return fail(2, f"{name}: {error}")
 
@@ -54,18 +54,18 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         if artefact.is_file():
             os.replace(artefact, earlier)
         temporary = files.temporary_for(executed)
-        sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # sockets of its own: no ports, so no race for them
+        private = _private_folder()  # sockets of its own: no ports, so no race for them
         try:
             with files.writing(executed):
                 papermill.execute_notebook(
-                    str(notebook),
-                    str(temporary),
+                    _literal(notebook),
+                    _literal(temporary),
                     parameters,
                     kernel_name="python3",
                     cwd=str(NOTEBOOKS),
                     progress_bar=False,
                     extra_arguments=["--log-level=50"],  # its shutdown by interrupt is no error worth a line
-                    config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/k"}}),
+                    config=Config({"KernelManager": {"transport": "ipc", "ip": f"{private.name}/k"}}),
                 )
             if artefact.is_file():
                 os.replace(temporary, executed)
@@ -87,11 +87,31 @@ def main(name, executed, artefact, parameters, study=None, key=None):
                 os.replace(temporary, failed)
             earlier.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
-            sockets.cleanup()
+            private.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
     print(f"  done    {label}  {time.monotonic() - begun:.0f} s", flush=True)
     return 0
+
+
+def _private_folder():
+    """A folder for a kernel alone: its sockets, and in place of the user's settings the kernel of this very Python and an empty
+    profile, so that whatever is registered or configured under the same name is not asked."""
+    long = len(os.fsencode(tempfile.gettempdir())) > 80  # the system allows a socket's path 104 bytes or a few more
+    folder = tempfile.TemporaryDirectory(prefix="kernel-", dir="/tmp" if long else None)
+    kernel = Path(folder.name, "kernels", "python3")
+    kernel.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    os.environ |= dict.fromkeys(("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"), folder.name)
+    os.environ.pop("MPLBACKEND", None)
+    return folder
+
+
+def _literal(path):
+    """A path as papermill takes it: it fills in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _shared(study, key):
@@ -99,7 +119,7 @@ def _shared(study, key):
     if not study:
         return {}
     try:
-        return dict(_object("it", Path(study).read_text())["parameters"][key])
+        return dict(_object("it", Path(study).read_text(encoding="utf-8"))["parameters"][key])
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise ValueError(f"{study} has no parameters {key!r} ({error}); ./run_all.sh writes it anew") from None
 

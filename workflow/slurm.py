@@ -69,7 +69,7 @@ def requests(study):
     """What jobs ask for, {"threads", "gpu", "train": {architecture: {"runtime" (minutes), "mem_mb"}}}, and a line about it."""
     config = study.config
     gpu = config.device == "cuda" or (config.device == "auto" and "gpu" in _slurm("sinfo", "--noheader", "--format", "%G"))
-    default = yaml.safe_load((PROFILE / "config.yaml").read_text())["default-resources"]
+    default = yaml.safe_load((PROFILE / "config.yaml").read_text(encoding="utf-8"))["default-resources"]
     train = {a: {key: default[key] for key in ("runtime", "mem_mb")} for a in config.architectures}
     costs = {a: cost for a in config.architectures if (cost := measured(study, a, gpu))}
     for architecture, cost in costs.items():
@@ -105,6 +105,7 @@ def failures(folder, since):
     lines = []
     for log in sorted(folder.glob("slurm_logs/**/*.log")):
         if log.stat().st_mtime >= since:
-            said = re.findall(r"^ +FAILED +(.*)|^slurmstepd: error: (.*)", log.read_text(errors="replace"), re.M)
+            text = log.read_text(encoding="utf-8", errors="replace")
+            said = re.findall(r"^ +FAILED +(.*)|^slurmstepd: error: (.*)", text, re.M)
             lines += [f"  FAILED  {' '.join(max(said[-1], key=len).split())}  ({log})"] if said else []
     return lines

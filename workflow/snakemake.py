@@ -1,16 +1,23 @@
 """Snakemake as a child: started on the study's graph, stopped with it."""
 
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
+import threading
 import time
 
 from inpaint_lib.study import files, grid
+from inpaint_lib.study.command import fail
 from inpaint_lib.study.processes import die_with_parent
 
 from . import slurm
 from .arguments import ROOT
+
+REPORT = ".report"  # in a study's folder, a link to its report: braces in a path would be Snakemake's wildcards
 
 
 def leave_the_future(*folders):
@@ -24,28 +31,42 @@ def leave_the_future(*folders):
 
 
 def run(study, settings, args, jobs):
-    """Start Snakemake in runs/<profile>, pass signals on, and return its exit code."""
+    """Start Snakemake in runs/<profile>, pass signals on -> its exit code. A failure of its own is told in one line."""
     files.write_json(study.folder / "study.json", settings)
     leave_the_future(study.folder, study.report)
+    if not args.dry_run:
+        study.report.mkdir(parents=True, exist_ok=True)
+    link = files.temporary_for(study.folder / REPORT)
+    link.symlink_to(study.report)
+    os.replace(link, study.folder / REPORT)
+    quietly = not (args.cluster or args.dry_run)
     if args.cluster:  # another node's processes are none of ours: jobs are known by their name
         os.environ.pop("INPAINT_STUDY_PID", None)
         where = ["--profile", str(slurm.PROFILE), "--slurm-jobname-prefix", slurm.name(study),
                  "--quiet", "host", "reason", "rules", *(["--jobs", str(jobs)] if jobs else [])]  # fmt: skip
     else:
         os.environ["INPAINT_STUDY_PID"] = str(os.getpid())
-        where = ["--cores", str(jobs), "--latency-wait", "5", "--quiet", "rules" if args.dry_run else "all"]
+        where = ["--profile", "none", "--cores", str(jobs), "--latency-wait", "5",
+                 "--quiet", "rules", *(["host", "progress", "reason"] if quietly else [])]  # fmt: skip
+    # Snakemake and matplotlib insist on a cache, and a home may not be there; torch hub's stays where the user has it
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    caches = {"XDG_CACHE_HOME": str(study.folder / ".snakemake" / "cache")}
+    caches |= {"TORCH_HOME": os.environ.get("TORCH_HOME") or f"{cache}/torch"}
     os.environ["INPAINT_OUTPUT"] = str(grid.output_root())  # absolute: every process has a working directory of its own
     command = [
         sys.executable, "-P", "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"),
         "--directory", str(study.folder), "--configfile", str(study.folder / "study.json"),
-        *where, "--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--keep-going", "--nolock",
+        *where, "--workflow-profile", "none", "--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete",
+        "--keep-going", "--nolock",
         *(["--dry-run"] if args.dry_run else []),
     ]  # fmt: skip
     # Snakemake alone would wait for its jobs to end, and on a cluster submit anew what is cancelled
     end = signal.SIGKILL if args.cluster else signal.SIGTERM
-    child = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(end), start_new_session=True)
+    child = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(end), start_new_session=True, env=os.environ | caches,
+                             stderr=subprocess.PIPE if quietly else None)  # fmt: skip
+    listener = _Listener(child.stderr) if quietly else None
     try:
-        return child.wait()
+        code = child.wait()
     except KeyboardInterrupt:
         print("stopping; finished work is kept, the same command goes on from here", flush=True)
         os.killpg(child.pid, end)
@@ -54,3 +75,30 @@ def run(study, settings, args, jobs):
             time.sleep(1)  # what was being submitted is in the queue by now
             slurm.cancel(slurm.name(study))
         return 130
+    if code and listener and (reason := listener.reason()):
+        fail(code, reason)
+    return code
+
+
+class _Listener(threading.Thread):
+    """Hears what Snakemake and its jobs say on stderr: passes on what notebooks say of their failures, keeps the rest."""
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self.stream, self.kept, self.told = stream, [], False
+        self.start()
+
+    def run(self):
+        for line in io.TextIOWrapper(self.stream, encoding="utf-8", errors="backslashreplace"):
+            if line.startswith("  FAILED"):
+                self.told = True
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            elif line.strip():
+                self.kept.append(line.strip())
+
+    def reason(self):
+        """Why Snakemake ended, in a line, unless a notebook has said it."""
+        self.join(timeout=5)  # a job that outlives Snakemake may still hold the stream
+        first = next((k for k, line in enumerate(self.kept) if re.search(r"Error|Exception", line)), -8)
+        return "" if self.told else textwrap.shorten("Snakemake: " + " ".join(self.kept[first:]), 600, placeholder=" ...")

@@ -10,6 +10,7 @@ import zipfile
 from .images import Unusable
 
 LARGEST_MEMBER = 1 << 28  # bytes of one image in an archive
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found"}  # Finder, NAS, Windows, ext4
 
 
 class SourceError(ValueError):
@@ -44,7 +45,12 @@ def member(archive, name):
     return io.BytesIO(data)
 
 
-def names(container):
+def system(name):
+    """Whether a file is none of the user's: hidden, or in a folder where a system or a NAS keeps thumbnails and copies."""
+    return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in name.split("/"))
+
+
+def every_name(container):
     """The files of a folder tree or an archive, sorted, as relative names with forward slashes."""
     if zipfile_at(container):
         try:
@@ -54,17 +60,32 @@ def names(container):
     return sorted(name for name, _ in walk(container))
 
 
+def names(container):
+    """`every_name` but the system's."""
+    return [name for name in every_name(container) if not system(name)]
+
+
+def by_file_name(container, suffixes):
+    """{file name: relative name} of the images of a container, however deep they lie in it."""
+    return {name.rpartition("/")[2]: name for name in names(container) if name.lower().endswith(suffixes)}
+
+
 def walk(folder, prefix="", seen=None):
     """(relative name, stat or None) of every file below; links are followed, but no folder is entered twice.
 
-    Hidden files and folders are passed over. Raises OSError for a folder that cannot be read.
+    Raises OSError for a folder that cannot be read, unless it is the system's.
     """
     status, seen = os.stat(folder), set() if seen is None else seen
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as entries:
-        entries = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    try:
+        with os.scandir(folder) as entries:
+            entries = sorted(entries, key=lambda e: e.name)
+    except OSError:
+        if system(prefix.rstrip("/")):
+            return
+        raise
     for entry in entries:
         try:
             status = entry.stat()
@@ -77,10 +98,12 @@ def walk(folder, prefix="", seen=None):
 
 
 def stamp(*containers):
-    """A digest of names, sizes and times of change: contents are not read, so that asking takes a second or two."""
+    """A digest of names, sizes and times of change, the system's files apart: contents are not read, so that asking takes a
+    second or two."""
     found = hashlib.sha256()
     for container in containers:
         files = [("", os.stat(container))] if os.path.isfile(container) else walk(container)
         for name, s in files:
-            found.update(f"{name}\0{(s.st_size, s.st_mtime_ns) if s else None}\n".encode(errors="surrogateescape"))
+            if not system(name):
+                found.update(f"{name}\0{(s.st_size, s.st_mtime_ns) if s else None}\n".encode(errors="surrogateescape"))
     return found.hexdigest()

@@ -9,7 +9,7 @@ import warnings
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # JPEG includes MPO
@@ -48,7 +48,7 @@ def opened(source):
                 raise Unusable("not a regular file")
             if not status.st_size:
                 raise Unusable("empty")
-        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), _long_texts(), Image.open(source, formats=FORMATS) as image:
             yield image
     except Unusable:
         raise
@@ -60,6 +60,16 @@ def opened(source):
         known = isinstance(error, OSError) and error.errno is not None
         reason = "unreadable" if known else "truncated" if "truncat" in str(error).lower() else "damaged"
         raise Unusable(reason, error.strerror if known else f"{type(error).__name__}: {error}") from None
+
+
+@contextlib.contextmanager
+def _long_texts():
+    """Let PNGs hold a text of 64 MB, as photo editors write their history; Pillow's 1 MB would call such a file damaged."""
+    usual, PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK = usual
 
 
 def _square(image, size):

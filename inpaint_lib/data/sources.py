@@ -139,18 +139,21 @@ def _first(config, dataset, places, *names):
 def _celeba(config):
     places = _places(config, "celeba", "celeba", "CelebA")
     partition = _first(config, "celeba", places, "list_eval_partition.txt", "list_eval_partition.csv")
-    doubled = "img_align_celeba/img_align_celeba"  # as a copy on a popular site unpacks
-    return partition, _first(config, "celeba", places, doubled, "img_align_celeba", "img_align_celeba.zip")
+    return partition, _first(config, "celeba", places, "img_align_celeba", "img_align_celeba.zip")
 
 
 def _celeba_plan(config):
     partition, container = _celeba(config)
-    rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", partition.read_text(errors="replace"), re.M)
+    rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", partition.read_text(encoding="utf-8", errors="replace"), re.M)
     if not rows:
         raise SourceError(f"{partition}: no line like '000001.jpg 0'; get the file from CelebA's site again")
-    folder = "img_align_celeba/" if containers.zipfile_at(container) else ""
-    train, test = ({name: folder + name for name, p in rows if p in parts} for parts in ("02", "1"))
-    return _file_plan(config, container, train, container, test, 10_000)
+    there = containers.by_file_name(container, (".jpg", ".png"))  # some copies have a folder more
+    train, test = ({name: there[name] for name, p in rows if p in parts and name in there} for parts in ("02", "1"))
+    if not (train and test):
+        found = f"holds {len(train) + len(test):,} of the {len(rows):,} files in {partition.name}"
+        raise SourceError(f"{container}: {found}. {DATASETS['celeba'].wanted}")
+    plan = _file_plan(config, container, train, container, test, 10_000)
+    return Plan(plan.train, plan.test, tuple((name, "not there", partition.name) for name, _ in rows if name not in there))
 
 
 def _file_plan(config, train_container, train, test_container, test, at_most):
@@ -171,7 +174,7 @@ def _coco(config):
 
 def _coco_plan(config):
     train, test = _coco(config)
-    names = [{n.rpartition("/")[2]: n for n in containers.names(c) if n.endswith(".jpg")} for c in (train, test)]
+    names = [containers.by_file_name(container, ".jpg") for container in (train, test)]
     for container, found in zip((train, test), names, strict=True):
         if not found:
             raise SourceError(f"{container}: no .jpg file in it. {DATASETS['coco'].wanted}")
@@ -188,14 +191,23 @@ def _folder(config):
 def _folder_plan(config):
     root = _folder(config)
     names, other = [], []
-    for name in containers.names(root):
-        usable = Path(name).suffix.lower() in images.SUFFIXES
-        names.append(name) if usable else other.append((name, "not an image by its name", Path(name).suffix))
-    split = {part: [n for n in names if n.partition("/")[0].lower() == part and "/" in n] for part in ("train", "test")}
-    if split["train"] and split["test"]:
-        ignored = [(n, "outside train/ and test/", "") for n in names if n not in set(split["train"] + split["test"])]
-        other += ignored
+    for name in containers.every_name(root):
+        usable, own = Path(name).suffix.lower() in images.SUFFIXES, not containers.system(name)
+        if usable and own:
+            names.append(name)
+        elif own or usable:
+            why = "not an image by its name" if own else "hidden, or the system's: a thumbnail or a copy"
+            other.append((name, why, Path(name).suffix))
+    parts = {}
+    for name in names:
+        folder, slash, _ = name.partition("/")
+        parts.setdefault(folder.lower() if slash else "", []).append(name)
+    testing = next((part for part in ("test", "val", "valid", "validation") if part in parts), None)
+    if "train" in parts and testing:
+        split = {"train": parts.pop("train"), "test": parts.pop(testing)}
+        other += [(n, f"outside train/ and {testing}/", "") for rest in parts.values() for n in rest]
     else:
+        split = {}
         split["test"] = choose(names, min(config.test_images, max(1, len(names) // 5)), f"test {config.data_seed}")
         split["train"] = sorted(set(names) - set(split["test"]))
     if not split["train"]:
@@ -239,7 +251,7 @@ DATASETS = {
     "folder": Dataset(
         "a folder of images", _folder_plan, _file_pixels, lambda config: containers.stamp(_folder(config)), _file_name,
         wanted="DIR must hold images, at any depth; they are split by seed, one in five for testing, or by their sub-folders "
-        "train/ and test/ if it has both.",
+        "train/ and test/ (or val/) if it has both.",
     ),
 }  # fmt: skip
 

@@ -101,7 +101,8 @@ def distance(one, other):
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     eigenvalues = scipy.linalg.eigvalsh(root @ s2 @ root)
     negative = -eigenvalues[eigenvalues < 0].sum() / max(np.abs(eigenvalues).sum(), 1e-300)
-    return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * np.sqrt(eigenvalues.clip(0)).sum()), negative
+    found = ((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
+    return max(float(found), 0.0), negative  # equal sets: rounding may fall below
 
 
 def inception_score(logits):

@@ -6,11 +6,12 @@ functions raise ValueError, in one line that names the file and how to mend it.
 
 import contextlib
 import io
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ..data import images
 from ..study import files
@@ -45,7 +46,7 @@ class Photo:
 
     image: Image.Image
     orientation: int = 1
-    kept: dict = field(default_factory=dict)  # options of Image.save: exif, icc_profile
+    kept: dict = field(default_factory=dict)  # exif, icc_profile (bytes), dpi (a pair), gamma (a number)
     messages: tuple = ()
 
     def shown(self):
@@ -66,6 +67,8 @@ def _opened(path, what):
             yield image
     except images.Unusable as why:
         detail = f" ({why.detail})" if why.detail else ""
+        if why.reason == "not an image":
+            raise ValueError(f"{what} {path}: format not read{detail}; convert it, to PNG for example") from None
         raise ValueError(f"{what} {path}: {why.reason}{detail}; give a whole image file") from None
 
 
@@ -79,7 +82,7 @@ def read(path):
         kind, deep = image.format, _deep(image)
         if (frames := getattr(image, "n_frames", 1)) > 1:
             messages.append(f"{frames} frames: the first alone is filled")
-        exif, icc = image.getexif(), image.info.get("icc_profile")
+        exif, info = image.getexif(), dict(image.info)
         orientation = exif.get(ORIENTATION, 1)
         image.load()
         upright = exif.get(ORIENTATION, 1) != orientation  # Pillow itself turns TIFFs while loading
@@ -92,7 +95,8 @@ def read(path):
         raise ValueError(f"photo {path}: {deep or image.mode} pixels would not be kept as they are; convert it to 8-bit RGB")
     if upright and orientation in STORED:
         image = image.transpose(STORED[orientation])
-    kept = {k: v for k, v in {"exif": exif, "icc_profile": icc}.items() if v}
+    kept = {"exif": exif} | {name: info.get(name) for name in ("icc_profile", "dpi", "gamma")}
+    kept = {name: value for name, value in kept.items() if value}
     return Photo(image, orientation, kept, (*messages, *lost))
 
 
@@ -151,13 +155,19 @@ def encoded(photo, path):
     if (kind == "JPEG" and image.mode.endswith("A")) or (kind in ("JPEG", "WEBP") and image.mode == "I;16"):
         what = "transparency" if image.mode.endswith("A") else "16-bit grey"
         raise ValueError(f"-o {path}: {kind} cannot hold {what}; name it .png or .tif")
-    file = io.BytesIO()
+    kept, file, lost = dict(photo.kept), io.BytesIO(), []
+    if gamma := kept.pop("gamma", None):
+        kept["pnginfo"] = PngImagePlugin.PngInfo()
+        kept["pnginfo"].add(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    for name, option, kinds in (("gamma", "pnginfo", ("PNG",)), ("resolution in dpi", "dpi", ("PNG", "TIFF", "JPEG"))):
+        if kind not in kinds and kept.pop(option, None):
+            lost.append(f"{kind} does not keep the photograph's {name}")
     try:
-        image.save(file, kind, **options, **photo.kept)
+        image.save(file, kind, **options, **kept)
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(f"-o {path}: {kind} cannot hold this photograph ({error}); name it .png or .tif") from None
     lossy = ["JPEG re-encodes every pixel, known ones too (quality 95); .png, .tif and .webp keep them"]
-    return file.getvalue(), lossy if kind == "JPEG" else []
+    return file.getvalue(), lost + (lossy if kind == "JPEG" else [])
 
 
 def write(path, data):
@@ -186,12 +196,16 @@ def read_mask(path, shape, invert=False):
         image.load()
         alpha = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
         orientation = image.getexif().get(ORIENTATION, 1)
-        grey = turned(np.asarray(images.to_rgb(image, kind).convert("L")), orientation, SHOWN)
+        colours = images.to_rgb(image, kind)
+        grey, spread = np.asarray(colours.convert("L")), np.ptp(np.asarray(colours), axis=2)
+        grey, neither = turned(grey, orientation, SHOWN), float((((grey > 63) & (grey < 192)) | (spread > 63)).mean())
     if alpha:
         raise ValueError(f"mask {path}: has transparent pixels, which are neither hole nor known; save it without transparency")
     if grey.shape != shape:
         sizes = [f"{width} x {height}" for height, width in (grey.shape, shape)]
         raise ValueError(f"mask {path}: is {sizes[0]} pixels, the photo as shown {sizes[1]}; give one of the photo's size")
+    if neither > 0.5:
+        raise ValueError(f"mask {path}: {neither:.0%} of its pixels are grey or coloured; a mask is black and white")
     hole, between = (grey < 128 if invert else grey >= 128), int(((grey > 0) & (grey < 255)).sum())
     if not hole.any():
         reason = f"no pixel is {'darker' if invert else 'brighter'} than half ({grey.min()} to {grey.max()} of 255)"

@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import textwrap
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from ..study import command, devices
 from . import image_file, windows
 
 BATCH = 16  # windows at a time
+TOLD = 100  # holes that get a line each
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,22 @@ def load(weights, device="cpu"):
 
     Nothing is unpickled. Raises ValueError for anything else.
     """
-    path = _weights_file(Path(weights))
+    path = Path(weights)
+    try:
+        path = _weights_file(path)
+        path.stat()
+    except PermissionError as error:
+        raise ValueError(f"--weights {error.filename or path}: may not be read; ask its owner for the right to") from None
+    except FileNotFoundError:
+        pass
     if not path.is_file():
         raise ValueError(f"--weights {path}: no such file; name a finished run's folder, its model/ or a .safetensors file")
     try:
         with safe_open(path, "pt", device="cpu") as file:
             header = file.metadata() or {}
             state = {k: file.get_tensor(k).float() for k in file.keys() if not k.startswith("discriminator.")}  # noqa: SIM118
+    except PermissionError:
+        raise ValueError(f"--weights {path}: may not be read; ask its owner for the right to") from None
     except (SafetensorError, OSError) as error:
         raise ValueError(f"--weights {path}: no safetensors file ({error}); pickles (.pt, .pth) are not opened") from None
     try:
@@ -103,9 +114,10 @@ def fill(model, image, hole):
         raise ValueError(f"hole: must be {image.shape[:2]} bool, as the image is, not {hole.shape} {hole.dtype}")
     if not hole.any():
         raise ValueError("hole: is empty; mark at least one pixel")
-    size, filled, messages = model.image_size, image.copy(), []
+    size, filled = model.image_size, image.copy()
     number, boxes = (windows.as_one if model.central else windows.number)(hole, size)
     squares = [(windows.central_square if model.central else windows.square)(box, hole.shape, size) for box in boxes]
+    bar = tqdm(total=len(boxes), unit="hole", delay=2, leave=False, disable=None)
     for start in range(0, len(boxes), BATCH):
         part = range(start, min(start + BATCH, len(boxes)))
         inputs = [windows.shrunk(*windows.cut(image, hole, squares[k]), size) for k in part]
@@ -117,8 +129,10 @@ def fill(model, image, hole):
                 output = np.asarray(Image.fromarray(output).resize((side, side), Image.Resampling.LANCZOS))
             own = number[y:y2, x:x2] == k + 1
             filled[y:y2, x:x2][own] = output[y - top : y2 - top, x - left : x2 - left][own]
-            messages.append(_message(boxes[k], squares[k], hole.shape, size))
-    return filled, messages
+        bar.update(len(part))
+    bar.close()
+    messages = [_message(box, square, hole.shape, size) for box, square in zip(boxes[:TOLD], squares[:TOLD], strict=True)]
+    return filled, messages + [f"{len(boxes) - TOLD:,} smaller holes more"] * (len(boxes) > TOLD)
 
 
 def _message(box, square, shape, size):
@@ -174,15 +188,22 @@ def comparison(shown, hole, filled):
 
 
 def _files(folder):
-    """The images in a folder, by name."""
-    return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in images.SUFFIXES and not p.name.startswith(".")]
+    """(the images in a folder, its other files), each by name; hidden ones and folders are in neither."""
+    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and not path.is_dir()]
+    return tuple([path for path in there if (path.suffix.lower() in images.SUFFIXES) == wanted] for wanted in (True, False))
+
+
+def _name(path):
+    """A file's stem, composed: one system writes an accented letter as one character, another as two."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _mask_of(photo, mask):
     """The mask file of a photograph: `mask` itself, or the one of the same stem in that folder."""
     if mask is None or not Path(mask).is_dir():
         return mask
-    found = [path for path in _files(Path(mask)) if path.stem == photo.stem]
+    there = _files(Path(mask))[0]
+    found = [path for path in there if path.stem == photo.stem] or [path for path in there if _name(path) == _name(photo)]
     if len(found) != 1:
         raise ValueError(f"--mask {mask}: holds {len(found)} masks of the stem {photo.stem}; one is needed")
     return found[0]
@@ -190,7 +211,8 @@ def _mask_of(photo, mask):
 
 def _folder(model, args, options):
     """Fill every photograph of a folder as PNG -> how many could not be filled. Each of these is told in one line."""
-    sources, failed, taken = _files(args.photo), 0, set()
+    (sources, others), taken = _files(args.photo), set()
+    failed = len(others)
     named = [path for path in (args.photo, args.mask, args.output, args.compare) if path]
     if len({path.resolve() for path in named}) < len(named):
         raise ValueError("PHOTO, --mask, -o and --compare: must be folders apart; name another")
@@ -199,17 +221,22 @@ def _folder(model, args, options):
             raise ValueError(f"{target}: is a file; PHOTO is a folder, so name a folder")
     if not sources:
         raise ValueError(f"{args.photo}: holds no image ({', '.join(sorted(images.SUFFIXES))}); name another folder")
+    for other in others:
+        command.fail(1, f"{other}: format not read, convert it, to PNG for example", "inpaint")
     for photo in tqdm(sources, unit="image", disable=None):
+        lines = []
         try:
             if photo.stem in taken:
                 raise ValueError(f"photo {photo}: another of the stem {photo.stem} is written to the same file; rename one")
             taken.add(photo.stem)
             target, compare = (folder and folder / f"{photo.stem}.png" for folder in (args.output, args.compare))
-            for line in fill_file(model, photo, target, _mask_of(photo, args.mask), compare=compare, **options):
-                tqdm.write(f"{photo.name}: {line}")
+            lines = fill_file(model, photo, target, _mask_of(photo, args.mask), compare=compare, **options)
         except (ValueError, OSError) as error:
             failed += 1
-            tqdm.write(f"inpaint: {' '.join(str(error).split())}", file=sys.stderr)
+            with tqdm.external_write_mode():
+                command.fail(1, error, "inpaint")
+        for line in lines:  # apart from the filling: what is written is not told as failed
+            tqdm.write(command.printable(f"{photo.name}: {line}"))
     return failed
 
 

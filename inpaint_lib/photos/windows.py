@@ -5,7 +5,6 @@ Holes are (H, W) bool; a box is (top, left, bottom, right), a window (top, left,
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 
 def _wanted(longer, size):
@@ -42,24 +41,32 @@ def central_square(box, shape, size):
 def number(hole, size):
     """Number the holes 1, 2, ... -> ((H, W) array, 0 elsewhere; their boxes (n, 4): top, left, bottom, right).
 
-    Connected parts, the largest first; a part joins a hole if both together ask for no larger window than the part alone: so
-    those near each other share a window, and none is seen coarser for another's sake.
+    Connected parts, those that ask for the largest windows first; parts near each other are one hole where together they ask
+    for no larger window than each alone: so they share it, and none is seen coarser for another's sake.
     """
-    labels, n = ndimage.label(hole, np.ones((3, 3)))
-    parts = np.array([[s.start for s in found] + [s.stop for s in found] for found in ndimage.find_objects(labels)])
-    longer = (parts[:, 2:] - parts[:, :2]).max(1)
-    boxes, count, of_label = np.empty_like(parts), 0, np.zeros(n + 1, np.int32)
-    for k in np.argsort(-longer, kind="stable"):
-        known = boxes[:count]
-        union = np.hstack([np.minimum(known[:, :2], parts[k, :2]), np.maximum(known[:, 2:], parts[k, 2:])])
-        together = (union[:, 2:] - union[:, :2]).max(1)
-        fitting = np.flatnonzero(_wanted(together, size) <= _wanted(longer[k], size))
-        if not len(fitting):
-            boxes[count], fitting, count = parts[k], [count], count + 1
-        else:
-            boxes[fitting[0]] = union[fitting[0]]
-        of_label[k + 1] = fitting[0] + 1
-    return of_label[labels], boxes[:count].tolist()
+    _, labels, found, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
+    left, top, breadth, height = found[1:, :4].T  # 0: what is known
+    parts = np.stack([top, left, top + height, left + breadth], 1)
+    reach = _wanted(np.maximum(height, breadth), size) // 2  # no longer may a hole be that this window is for
+    of_label, boxes = np.zeros(len(found), np.int32), []
+    for span in np.unique(reach)[::-1]:
+        alike = np.flatnonzero(reach == span)
+        for rows in _cover(parts[alike, 0], parts[alike, 2], span):
+            for columns in _cover(parts[alike[rows], 1], parts[alike[rows], 3], span):
+                together = alike[rows[columns]]
+                boxes.append([*parts[together, :2].min(0).tolist(), *parts[together, 2:].max(0).tolist()])
+                of_label[together + 1] = len(boxes)
+    return of_label[labels], boxes
+
+
+def _cover(low, high, span):
+    """Group intervals, from the lowest on, so that those of a group lie within `span`: yields arrays of indices."""
+    left = np.argsort(low, kind="stable")
+    while len(left):
+        end = np.searchsorted(low[left], low[left[0]] + span)  # what begins later is not looked at
+        inside = np.flatnonzero(high[left[:end]] <= low[left[0]] + span)
+        yield left[inside]
+        left = np.delete(left, inside)
 
 
 def as_one(hole, _):

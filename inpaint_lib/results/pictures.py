@@ -146,7 +146,10 @@ def comparison(study, dataset, architectures, family=None):
 
 
 def evolution(runs, images):
-    """Test images with the full-size hole (the rows: every run's `images`), filled by the network after every stage."""
+    """Test images with the full-size hole (the rows: those of every run's `images` that there are), filled by the network after
+    every stage."""
+    n = len(packs.existing(runs[0].study, runs[0].dataset).test)
+    images = [k for k in images if k < n]
     stages = range(1, len(runs[0].study.config.mask_widths) + 1)
     by_stage = {k: [filled(run, images, stage=k) for run in runs] for k in stages}
     columns = {f"stage {k}": np.concatenate([image for *_, image in found]) for k, found in by_stage.items()}

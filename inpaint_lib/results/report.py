@@ -185,7 +185,7 @@ def _render(page, template, **values):
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     with files.replacing(page) as temporary:
-        temporary.write_text(environment.get_template(f"{template}.html.j2").render(**values))
+        temporary.write_text(environment.get_template(f"{template}.html.j2").render(**values), encoding="utf-8")
 
 
 def notebooks(study):
@@ -284,6 +284,6 @@ def build(study):
 
 if __name__ == "__main__":
     try:
-        build(grid.open_study(**json.loads(Path(sys.argv[1]).read_text())["parameters"]["grid"]))
+        build(grid.open_study(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["parameters"]["grid"]))
     except OSError as error:
         sys.exit(f"  FAILED  report: {error}")

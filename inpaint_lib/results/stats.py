@@ -161,4 +161,4 @@ def bootstrap(differences, groups, seed=0, resamples=2000):
 
 def digest(path=FILE):
     """A hash of what is registered, comments apart."""
-    return files.text_sha256(json.dumps(yaml.safe_load(path.read_text()), sort_keys=True))
+    return files.text_sha256(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), sort_keys=True))

@@ -178,9 +178,9 @@ def write(study):
         caption = f"{dataset}, {architecture}".replace("_", r"\_")
         latex.append(text.to_latex(column_format="l" + "r" * text.shape[1], caption=caption, multicolumn_format="c"))
     with files.replacing(folder / "table.md") as temporary:
-        temporary.write_text("\n".join(markdown) + f"\n{note}\n")
+        temporary.write_text("\n".join(markdown) + f"\n{note}\n", encoding="utf-8")
     with files.replacing(folder / "table.tex") as temporary:
-        temporary.write_text("\n".join(latex) + f"% {note}\n")
+        temporary.write_text("\n".join(latex) + f"% {note}\n", encoding="utf-8")
     files.write_csv(folder / "hypotheses.csv", hypotheses(study, found))
     files.write_csv(folder / "bootstrap.csv", collect.bootstrap(study))
     files.write_csv(folder / "stage_matrix.csv", stage_matrix(study, found, fillings).reset_index())

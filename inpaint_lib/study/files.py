@@ -17,6 +17,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
+os.umask(UMASK := os.umask(0o077))  # asking sets it, so it is set back
 
 
 class OutputError(OSError):
@@ -77,6 +78,7 @@ def replacing(path):
     try:
         with writing(path):  # inside, because it looks at the disk as the failure left it
             yield temporary
+            temporary.chmod(0o666 & ~UMASK)  # as any new file, whatever the writer gave it (safetensors: 0600)
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
@@ -98,7 +100,7 @@ def temporary_for(path):
 
 def write_json(path, value):
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def write_csv(path, frame):
@@ -111,7 +113,7 @@ def write_csv(path, frame):
 def read_json(path):
     """The file's value, or None where there is no such file or no whole JSON in it."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

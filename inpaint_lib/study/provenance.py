@@ -1,9 +1,11 @@
 """What a piece of work was made with, and whether it is what is asked for now: settings, code, commit, versions, machine."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -50,7 +52,7 @@ def code_digest(*names):
     whole. Names are relative to the repository, with globs."""
     digest = hashlib.sha256()
     for path in sorted({p for name in names for p in ROOT.glob(name)}):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
             text = _without_docstrings(text)
         elif path.suffix == ".ipynb":
@@ -71,9 +73,13 @@ def _without_docstrings(text):
 def current():
     """What a result was made with, beyond its configuration: commit, versions, machine."""
 
-    def git(*arguments):
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
+    def git(*arguments):  # of this very repository, whatever others are above it or named by the environment
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        own["GIT_CEILING_DIRECTORIES"] = str(ROOT.parent)
+        with contextlib.suppress(OSError):  # no git here
+            done = subprocess.run(["git", *arguments], cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+            return done.stdout.strip() if done.returncode == 0 else ""
+        return ""
 
     commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
     return {

@@ -101,7 +101,7 @@ def save_model(folder, generator, description):
         save_file(_tensors(generator), temporary, metadata=header)
     files.write_json(folder / "model.json", description)
     with files.replacing(folder / "README.md") as temporary:
-        temporary.write_text(card.write(description))
+        temporary.write_text(card.write(description), encoding="utf-8")
 
 
 def _tensors(network):

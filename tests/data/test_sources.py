@@ -6,9 +6,9 @@ import zipfile
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from inpaint_lib.data import containers, packs, sources
+from inpaint_lib.data import containers, images, packs, sources
 from tests.conftest import distance, lanczos, smooth
 
 
@@ -103,11 +103,12 @@ def test_at_most_10000_celeba_and_5000_coco_images_test(monkeypatch, tmp_path):
     (tmp_path / "img_align_celeba").mkdir()
     lines = [f"{k:06d}.jpg {int(k <= 12000)}" for k in range(1, 14001)]
     (tmp_path / "list_eval_partition.txt").write_text("\n".join(lines))
+    monkeypatch.setattr(containers, "every_name", lambda folder: [f"{k:06d}.jpg" for k in range(1, 14001)])
     plan = sources.DATASETS["celeba"].plan(config(tmp_path, test_images=99_999))
     assert (len(plan.train), len(plan.test)) == (1000, 10_000)
     for part in ("train2014", "val2014"):
         (tmp_path / part).mkdir()
-    monkeypatch.setattr(containers, "names", lambda folder: [f"{k}.jpg" for k in range(6000)])
+    monkeypatch.setattr(containers, "every_name", lambda folder: [f"{k}.jpg" for k in range(6000)])
     assert len(sources.DATASETS["coco"].plan(config(tmp_path, test_images=99_999)).test) == 5000
 
 
@@ -117,7 +118,8 @@ def test_a_folder_is_split_by_seed_one_in_five_for_testing(tmp_path):
     (tmp_path / ".hidden.png").write_bytes(b"")
     plan = sources.DATASETS["folder"].plan(config(tmp_path))
     assert len(plan.test) == 4 and len(plan.train) == 16 and not set(plan.test) & set(plan.train)
-    assert plan.passed_over == (("notes.txt", "not an image by its name", ".txt"),)
+    hidden = (".hidden.png", "hidden, or the system's: a thumbnail or a copy", ".png")
+    assert plan.passed_over == (hidden, ("notes.txt", "not an image by its name", ".txt"))
     assert sources.DATASETS["folder"].plan(config(tmp_path, data_seed=1)).test != plan.test
     folder_tree(tmp_path / "b", 1)
     again = sources.DATASETS["folder"].plan(config(tmp_path))
@@ -130,6 +132,76 @@ def test_sub_folders_train_and_test_make_the_split(tmp_path):
     plan = sources.DATASETS["folder"].plan(config(tmp_path))
     assert names(plan.train) == [f"Train/{k}.png" for k in range(5)] and names(plan.test) == [f"test/{k}.png" for k in range(3)]
     assert [reason for _, reason, _ in plan.passed_over] == ["outside train/ and test/"] * 2
+
+
+@pytest.mark.parametrize("part", ["val", "Valid", "validation"])
+def test_a_folder_for_validation_is_for_testing_where_there_is_no_test(tmp_path, part):
+    folder_tree(tmp_path / "train", 5)
+    folder_tree(tmp_path / part, 3)
+    plan = sources.DATASETS["folder"].plan(config(tmp_path))
+    assert (len(plan.train), len(plan.test)) == (5, 3) and all(name.startswith(part) for name in names(plan.test))
+    folder_tree(tmp_path / "test", 2)
+    plan = sources.DATASETS["folder"].plan(config(tmp_path))
+    assert len(plan.test) == 2 and {reason for _, reason, _ in plan.passed_over} == {"outside train/ and test/"}
+
+
+@pytest.mark.parametrize("place", ["@eaDir/0.png", ".thumbnails/large", "__MACOSX", "#recycle", "a/.git"])
+def test_what_a_system_leaves_is_passed_over_and_counted(tmp_path, place):
+    folder_tree(tmp_path, 6)
+    folder_tree(tmp_path / place, 2, "._")
+    before = sources.DATASETS["folder"].fingerprint(config(tmp_path))
+    folder_tree(tmp_path / place, 3, "thumb")
+    plan = sources.DATASETS["folder"].plan(config(tmp_path))
+    assert len(plan.train) + len(plan.test) == 6 and len(plan.passed_over) == 5
+    assert {reason for _, reason, _ in plan.passed_over} == {"hidden, or the system's: a thumbnail or a copy"}
+    assert sources.DATASETS["folder"].fingerprint(config(tmp_path)) == before
+
+
+PACKED = {  # what stands before a file's name in an archive
+    "as published": "{part}/", "flat": "", "folders more": "data/{part}/{part}/",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("inside", PACKED.values(), ids=PACKED)
+@pytest.mark.parametrize("mac", [False, True])
+def test_zips_are_read_as_people_pack_them(tmp_path, inside, mac):
+    celeba_tree(tmp_path, 12)
+    coco_tree(tmp_path, 6, 4)
+    plans = [sources.DATASETS[dataset].plan(config(tmp_path)) for dataset in ("celeba", "coco")]
+    wanted = [(names(plan.train), names(plan.test)) for plan in plans]
+    for folder in (tmp_path / "celeba/img_align_celeba", tmp_path / "coco/train2014", tmp_path / "coco/val2014"):
+        under = inside.format(part=folder.name)
+        listed = sorted(folder.iterdir())
+        with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
+            for path in listed:
+                archive.write(path, f"{under}{path.name}")
+                if mac:
+                    archive.writestr(f"__MACOSX/{under}._{path.name}", b"\0\5\x16\7" + bytes(80))
+            archive.writestr(f"{under}.DS_Store", b"x")
+        shutil.rmtree(folder)
+    for dataset, (train, test) in zip(("celeba", "coco"), wanted, strict=True):
+        plan = sources.DATASETS[dataset].plan(config(tmp_path))
+        assert [[n.rpartition("/")[2] for n in names(items)] for items in (plan.train, plan.test)] == [
+            [n.rpartition("/")[2] for n in items] for items in (train, test)
+        ]
+        found = [*sources._file_pixels(plan.train, 32, 0)]
+        assert all(not isinstance(pixels, sources.Unusable) for pixels in found)
+
+
+def test_celeba_of_another_name_is_told_with_the_layout_wanted(tmp_path):
+    celeba_tree(tmp_path, 12)
+    for path in (tmp_path / "celeba/img_align_celeba").iterdir():
+        path.rename(path.with_name(f"face{path.name}"))
+    with pytest.raises(sources.SourceError, match="holds 0 of the 12 files in list_eval_partition.txt. DIR or DIR/celeba must"):
+        sources.DATASETS["celeba"].plan(config(tmp_path))
+
+
+def test_a_png_with_megabytes_of_text_is_whole(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "<x>" + "history " * 200_000 + "</x>", zip=True)
+    Image.fromarray(smooth(40, 40)).save(tmp_path / "xmp.png", pnginfo=text)
+    before = PngImagePlugin.MAX_TEXT_CHUNK
+    assert images.read(tmp_path / "xmp.png", 32).shape == (32, 32, 3) and PngImagePlugin.MAX_TEXT_CHUNK == before
 
 
 def test_links_are_followed_and_loops_end(tmp_path):

@@ -88,7 +88,7 @@ STUDY = {
     "celeba without anything": (of("celeba", "texts"), "list_eval_partition.csv for celeba. DIR or DIR/celeba must hold"),
     "celeba without images": (of("celeba", "listed"), "img_align_celeba.zip for celeba. DIR or DIR/celeba must hold"),
     "celeba with an odd list": (of("celeba", "odd"), "no line like '000001.jpg 0'; get the file from CelebA's site again"),
-    "celeba with a cut zip": (of("celeba", "torn"), "has no whole img_align_celeba/img_align_celeba or img_align_celeba or"),
+    "celeba with a cut zip": (of("celeba", "torn"), "has no whole img_align_celeba or img_align_celeba.zip"),
     "coco elsewhere": (of("coco", "texts"), "has no whole train2014 or train2014.zip for coco. DIR or DIR/coco must hold"),
     "coco without images": (of("coco", "bare"), "train2014: no .jpg file in it. DIR or DIR/coco must hold"),
     "coco with a damaged zip": (of("coco", "damaged"), "train2014.zip is damaged ("),
@@ -112,7 +112,7 @@ COMPARE = {
 CENTRE = [a.replace("20,12,15,9", "0,0,5,5") for a in replaced("WEIGHTS", "context_encoder")]
 INPAINT = {
     "no such photo": (replaced("PHOTO", "absent.png"), "photo absent.png: unreadable (No such file"),
-    "no image": (replaced("PHOTO", "text.png"), "photo text.png: not an image"),
+    "no image": (replaced("PHOTO", "text.png"), "photo text.png: format not read"),
     "empty file": (replaced("PHOTO", "nothing.png"), "photo nothing.png: empty"),
     "truncated": (replaced("PHOTO", "cut.png"), "photo cut.png: "),
     "16-bit colour": (replaced("PHOTO", "deep.png"), "photo deep.png: 16-bit RGB pixels would not be kept"),

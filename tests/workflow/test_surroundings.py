@@ -1,0 +1,156 @@
+"""What a user has set, installed or lying about must not change what a study computes or shows, nor break it."""
+
+import json
+import locale
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inpaint_lib.study import files, provenance
+from tests.conftest import MICRO, repository
+
+ROOT = Path(repository())
+SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in (MICRO | {"setups": ["fixed"]}).items()]
+TRAP = "raise SystemExit('a module of the current folder was executed')"
+
+
+def run(*arguments, cwd=ROOT, root=ROOT, **environment):
+    """run_all.sh in the current environment -> (exit code, stdout, stderr)."""
+    environment = os.environ | {"INPAINT_ENV": "current", **environment}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(["bash", root / "run_all.sh", *map(str, arguments)], cwd=cwd, env=environment, capture_output=True,
+                          text=True, encoding="utf-8", check=False)  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def hostile(folder):
+    """An environment in which everything is set that once changed or broke a study."""
+    kernel, profile, deep = folder / "jupyter/kernels/python3", folder / "profile", folder / ("x" * 90)
+    for path in (kernel, profile, deep, folder / "startup/profile_default/startup"):
+        path.mkdir(parents=True)
+    argv = ["/usr/bin/false", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "other", "language": "python"}))
+    (profile / "config.yaml").write_text("dry-run: true\n")
+    (folder / "matplotlibrc").write_text("axes.facecolor: red\nfigure.dpi: 20\n")
+    (folder / "startup/profile_default/startup/00.py").write_text("raise SystemExit")
+    (folder / "bashrc").write_text(f"echo >> {folder / 'bashes'}\n")
+    return {
+        "MPLBACKEND": "Agg", "MATPLOTLIBRC": str(folder / "matplotlibrc"), "SNAKEMAKE_PROFILE": str(profile),
+        "JUPYTER_PATH": str(folder / "jupyter"), "IPYTHONDIR": str(folder / "startup"), "HOME": "/proc/nohome",
+        "TMPDIR": str(deep), "CDPATH": ".:/tmp", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error", "PYTHONSTARTUP": "/none",
+        "GIT_DIR": str(folder / "none.git"), "PIP_USER": "1", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+        "BASH_ENV": str(folder / "bashrc"), "TQDM_DISABLE": "1", "BASH_FUNC_cd%%": "() { builtin cd \"$@\" && ls; }",
+    }  # fmt: skip
+
+
+def test_a_study_is_the_same_in_hostile_surroundings(tmp_path):
+    """Everything at once, braces in the place of output included."""
+    outputs = tmp_path / "plain", tmp_path / "out{a}put é"
+    surroundings = {}, hostile(tmp_path / "hostile")
+    for place, environment in zip(outputs, surroundings, strict=True):
+        code, out, err = run("smoke", *SETTINGS, **environment | {"INPAINT_OUTPUT": str(place)})
+        assert code == 0 and not err, (out, err)
+    assert (tmp_path / "hostile/bashes").read_text() == "\n", "no shell but the user's own has read BASH_ENV"
+    folders = [out / "reports/smoke/tables" for out in outputs]
+    tables = [{p.name: p.read_bytes() for p in folder.iterdir() if p.name != "study.json"} for folder in folders]
+    assert tables[0] == tables[1] and len(tables[0]) > 8
+    pages = [out / "runs/smoke/figures.ipynb" for out in outputs]
+    pictures = [page.read_text(encoding="utf-8").count("image/png") for page in pages]
+    assert pictures[0] == pictures[1] > 4
+    drawn = [(out / "reports/smoke/figures/stages_scenes_custom.png").read_bytes() for out in outputs]
+    assert drawn[0] == drawn[1], "the user's style is seen in a figure"
+    results = [files.read_json(out / "runs/smoke/scenes/custom/fixed/seed0/result.json") for out in outputs]
+    assert results[0]["settings"] == results[1]["settings"]
+    assert results[0]["provenance"]["commit"] == results[1]["provenance"]["commit"]
+
+
+@pytest.mark.parametrize("command", [["--help"], ["compare", "a", "b"], ["inpaint", "--help"], ["tyni"]], ids=" ".join)
+def test_modules_in_the_current_folder_are_not_executed(tmp_path, command):
+    for name in ("numpy", "random", "torch", "json", "workflow", "inpaint_lib", "yaml", "argparse"):
+        (tmp_path / f"{name}.py").write_text(TRAP)
+    code, out, err = run(*command, cwd=tmp_path)
+    assert "was executed" not in out + err and code == (0 if "--help" in command else 2), err
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"CDPATH": ".:/tmp"}, {"PYTHONSAFEPATH": "1"}, {"BASH_FUNC_cd%%": "() { echo elsewhere; }"}, {"PYTHONHOME": "/none"},
+     {"BASH_FUNC_python%%": "() { false; }"}, {"PYTHONWARNINGS": "error"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}],
+    ids=lambda e: "+".join(e),
+)  # fmt: skip
+def test_help_is_the_same_whatever_is_exported(environment):
+    assert run("--help", cwd=ROOT.parent, **environment) == run("--help", cwd=ROOT.parent)
+
+
+
+
+def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
+    code, out, err = run("smoke", root=tmp_path / "a:b")
+    assert (code, out, len(err.splitlines())) == (2, "", 1) and "has a colon, which separates paths; move" in err
+
+
+def test_scripts_keep_their_line_ends_whatever_git_is_told():
+    ends = subprocess.run(["git", "check-attr", "eol", "--", "run_all.sh", "workflow/local_slurm.sh", "config/tiny.yaml"],
+                          cwd=ROOT, capture_output=True, text=True, check=True).stdout  # fmt: skip
+    assert ends.count("eol: lf") == 3
+
+
+@pytest.mark.parametrize("named", [{}, {"GIT_DIR": "{}/.git"}, {"GIT_DIR": "{}/.git", "GIT_WORK_TREE": "{}"}])
+def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, named):
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "other"], check=True)
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")  # a copy without a repository of its own, inside another
+    for name, value in named.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    assert provenance.current()["commit"] == "unknown"
+
+
+def test_without_git_provenance_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert provenance.current()["commit"] == "unknown"
+
+
+def test_new_files_have_the_rights_that_the_umask_leaves(tmp_path):
+    code = ("import sys, numpy; from safetensors.numpy import save_file; from inpaint_lib.study import files\n"
+            "with files.replacing(sys.argv[1]) as temporary: save_file({'a': numpy.zeros(1)}, temporary)")  # fmt: skip
+    for umask, mode in ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600)):
+        path = tmp_path / f"{umask:o}.safetensors"
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", code, path], umask=umask, env=environment, check=True)
+        assert path.stat().st_mode & 0o777 == mode
+
+
+def test_files_are_read_as_utf8_whatever_the_locale(tmp_path):
+    """The interpreter's own default apart: PYTHONUTF8 is not set here."""
+    look = ("import locale; from inpaint_lib.study import config, files, provenance; from workflow import graph;"
+            "graph.check_notebook('notebooks/20_metrics.ipynb'); config.load('smoke');"
+            "print(provenance.code_digest('inpaint_lib/**/*.py', 'notebooks/*.ipynb'))")  # fmt: skip
+    found = set()
+    for language in ("C", "C.UTF-8", locale.setlocale(locale.LC_CTYPE)):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run([sys.executable, "-P", "-c", look], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+def test_a_failure_of_snakemake_itself_reaches_the_user(tmp_path):
+    (tmp_path / "runs/smoke").mkdir(parents=True)
+    (tmp_path / "runs/smoke/.snakemake").write_text("a file where Snakemake wants a folder")
+    code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
+    assert code == 1 and "run_all.sh: Snakemake: " in err and ".snakemake" in err, err
+    assert "index.html" not in out
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="asks what happens to root")
+def test_lab_as_root_says_what_to_do():
+    code, out, err = run("lab")
+    assert (code, out, len(err.splitlines())) == (2, "", 1) and "--allow-root" in err
