@@ -55,6 +55,9 @@ CASES = {
     "security: pickles, HTML, archives, listening": "tests/project/test_security.py",
     "training: resume, checkpoints, refusals": "tests/training/test_train.py",
     "preparation: kills, damage": "tests/data/test_data.py",
+    "other people's shells, folders and files": "tests/workflow/test_surroundings.py",
+    "data as people pack and name them": "tests/data/test_sources.py",
+    "photographs, masks and names of every kind": "tests/photos/test_inpaint.py",
     "GPUs leased": "tests/workflow/test_leases.py",
 }
 OPENED = ("from inpaint_lib.data import packs; from inpaint_lib.study import grid; from inpaint_lib.training import loop;"

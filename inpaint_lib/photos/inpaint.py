@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import re
+import stat
 import sys
 import textwrap
 import unicodedata
@@ -60,7 +61,8 @@ def load(weights, device="cpu"):
     path = Path(weights)
     try:
         path = _weights_file(path)
-        path.stat()
+        if stat.S_ISREG(path.stat().st_mode):
+            path.open("rb").close()
     except PermissionError as error:
         raise ValueError(f"--weights {error.filename or path}: may not be read; ask its owner for the right to") from None
     except FileNotFoundError:

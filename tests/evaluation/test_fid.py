@@ -53,6 +53,12 @@ class Images(torch.utils.data.Dataset):
         return self.images[k]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_distance_of_equal_sets_is_zero_and_never_below(seed):
+    found = fid.statistics(np.random.default_rng(seed).normal(size=(40, 64)) * 10)
+    assert 0 <= fid.distance(found, found)[0] < 1e-4
+
+
 def test_fid_and_is_match_torch_fidelity(weights):
     one, other = pictures(16, 0), pictures(16, 1)
     extractor = fid.inception(weights)

@@ -3,9 +3,12 @@
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
+from scipy import ndimage
 
 from inpaint_lib import models
 from inpaint_lib.photos import image_file, inpaint, windows
@@ -592,3 +596,110 @@ def test_a_discriminator_among_the_weights_is_left_out(tmp_path, weights):
         "square",
     ) and not model.generator.training
     assert model.description == {"run": "a/b", "settings": described()}
+
+
+# --- other people's files
+
+
+def test_resolution_and_gamma_are_kept_or_the_loss_is_said(custom, tmp_path):
+    photo = tmp_path / "a.png"
+    text = PngImagePlugin.PngInfo()
+    text.add(b"gAMA", struct.pack(">I", 45455))
+    Image.fromarray(smooth(45, 70)).save(photo, dpi=(300, 300), pnginfo=text)
+    said = inpaint.fill_file(custom, photo, tmp_path / "out.png", boxes=[BOX])
+    info = Image.open(tmp_path / "out.png").info
+    assert round(info["dpi"][0]) == 300 and info["gamma"] == 0.45455 and not [line for line in said if "keep" in line]
+    for suffix, lost in ((".webp", ["gamma", "resolution in dpi"]), (".tif", ["gamma"]), (".jpg", ["gamma"])):
+        said = inpaint.fill_file(custom, photo, tmp_path / f"out{suffix}", boxes=[BOX])
+        assert [line.rpartition("'s ")[2] for line in said if "does not keep" in line] == lost
+    assert all(round(Image.open(tmp_path / f"out{suffix}").info["dpi"][0]) == 300 for suffix in (".jpg", ".tif"))
+
+
+@pytest.mark.parametrize("kind", ["photograph", "grey"])
+def test_a_mask_that_is_none_is_refused_with_the_share(custom, tmp_path, kind):
+    photo = save(tmp_path / "a.png", smooth(45, 70))
+    mask = save(tmp_path / "mask.png", smooth(45, 70, 1) if kind == "photograph" else np.full((45, 70), 130, np.uint8))
+    with pytest.raises(ValueError, match=r"mask .*: \d+% of its pixels are grey or coloured; a mask is black and white"):
+        inpaint.fill_file(custom, photo, tmp_path / "out.png", mask)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_formats_that_are_not_read_are_named_one_by_one(tmp_path, weights, capfd):
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in/a.png", smooth(45, 70))
+    for name in ("b.heic", "c.avif", "d.jp2", "e.cr2"):
+        (tmp_path / "in" / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    options = ["--box", "9,9,9,9", "--weights", weights["custom"]]
+    assert run(tmp_path / "in", *options, "-o", tmp_path / "out") == 1
+    _, err = capfd.readouterr()
+    told = [line for line in err.splitlines() if "format not read, convert it" in line]
+    assert len(told) == 4 and (tmp_path / "out/a.png").is_file()
+    assert run(tmp_path / "in/b.heic", *options, "-o", tmp_path / "b.png") == 2
+    assert "b.heic: format not read" in capfd.readouterr().err
+
+
+def test_a_name_composed_and_decomposed_is_one(tmp_path, weights, capfd):
+    (tmp_path / "in").mkdir(), (tmp_path / "masks").mkdir()
+    save(tmp_path / "in" / (unicodedata.normalize("NFD", "é") + ".png"), smooth(45, 70))
+    save(tmp_path / "masks" / (unicodedata.normalize("NFC", "é") + ".png"), box_hole((45, 70), BOX))
+    arguments = [tmp_path / "in", "--mask", tmp_path / "masks", "--weights", weights["custom"], "-o", tmp_path / "out"]
+    assert run(*arguments) == 0, capfd.readouterr().err
+    assert len([*(tmp_path / "out").iterdir()]) == 1
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_name_that_is_no_utf8_is_filled_and_not_told_as_failed(tmp_path, weights, locale):
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in/a.png", smooth(45, 70))
+    os.rename(tmp_path / "in/a.png", os.fsencode(tmp_path / "in") + b"/\xe9t\xe9.png")
+    command = [sys.executable, "-P", "-m", "inpaint_lib.photos.inpaint", tmp_path / "in", "--box", "9,9,9,9"]
+    command += ["--weights", weights["custom"], "-o", tmp_path / "out"]
+    environment = os.environ | {"PYTHONPATH": repository(), "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0 and b"inpaint:" not in done.stderr and b"hole 9,9,9,9" in done.stdout, done.stderr
+    assert os.listdir(os.fsencode(tmp_path / "out")) == [b"\xe9t\xe9.png"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone can become somebody else")
+@pytest.mark.parametrize("shut", ["model/model.safetensors", "model", "."])
+def test_weights_that_may_not_be_read_are_told_so(weights, shut):
+    code = ("import os, sys; from inpaint_lib.photos import inpaint\n"
+            "os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+            "try: inpaint.load(sys.argv[1])\nexcept ValueError as error: print(error)")  # fmt: skip
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # pytest's own folders are shut to others
+        Path(place, "run/model").mkdir(parents=True)
+        for name in ("config.json", "result.json"):
+            Path(place, "run", name).write_text("{}")
+        shutil.copy(weights["custom"], Path(place, "run/model/model.safetensors"))
+        for path in (Path(place), *Path(place).rglob("*")):
+            path.chmod(0o755)
+        Path(place, "run", shut).chmod(0)
+        done = subprocess.run([sys.executable, "-c", code, Path(place, "run")], env=os.environ | {"PYTHONPATH": repository()},
+                              capture_output=True, text=True, check=False)  # fmt: skip
+    assert "may not be read" in done.stdout, done.stdout + done.stderr
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0005, 0.2), st.sampled_from([16, 32, 64]))
+def test_near_holes_share_a_window_no_larger_than_each_asks_for(seed, share, size):
+    rng = np.random.default_rng(seed)
+    hole = rng.random((70, 90)) < share
+    hole[rng.integers(60), rng.integers(20) :] = True  # a long one among specks
+    number, boxes = windows.number(hole, size)
+    assert ((number > 0) == hole).all() and set(np.unique(number)) == {0, *range(1, len(boxes) + 1)}
+    parts, n = ndimage.label(hole, np.ones((3, 3)))
+    of = [np.unique(number[parts == k]) for k in range(1, n + 1)]
+    assert all(len(found) == 1 for found in of), "a connected part belongs to one hole"
+    for k, (top, left, bottom, right) in enumerate(boxes, 1):
+        rows, columns = np.nonzero(number == k)
+        assert [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1] == [top, left, bottom, right]
+        members = [part for part, found in enumerate(of, 1) if found[0] == k]
+        sides = [max(np.ptp(axis) + 1 for axis in np.nonzero(parts == part)) for part in members]
+        assert max(bottom - top, right - left) <= max(size // 2, min(sides))
+
+
+def test_specks_are_far_fewer_windows_and_say_so_in_few_lines(custom):
+    hole = np.random.default_rng(0).random((160, 160)) < 0.02
+    filled, said = inpaint.fill(custom, smooth(160, 160), hole)
+    assert len(said) <= inpaint.TOLD + 1 and len(windows.number(hole, SIZE)[1]) < ndimage.label(hole, np.ones((3, 3)))[1] / 3
+    assert (filled[~hole] == smooth(160, 160)[~hole]).all()

@@ -17,7 +17,8 @@ import pytest
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
 from tests.conftest import MICRO, repository
-from tests.data.test_sources import celeba_tree
+from tests.data.test_sources import celeba_tree, folder_tree
+from tests.workflow.test_surroundings import hostile
 from workflow import __main__ as command
 from workflow import graph, run_notebook, snakemake
 
@@ -25,16 +26,16 @@ ROOT = Path(repository())
 SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in MICRO.items()]
 
 
-def start(output, *arguments):
-    environment = os.environ | {"INPAINT_ENV": "current", "INPAINT_OUTPUT": str(output)}
+def start(output, *arguments, **surroundings):
+    environment = os.environ | {"INPAINT_ENV": "current", "INPAINT_OUTPUT": str(output)} | surroundings
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return subprocess.Popen(
         [ROOT / "run_all.sh", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def run(output, *arguments):
-    process = start(output, *arguments)
+def run(output, *arguments, **surroundings):
+    process = start(output, *arguments, **surroundings)
     out, err = process.communicate()
     return process.returncode, out, err
 
@@ -228,6 +229,22 @@ def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_goes_on_to_the_sa
     assert tables(output) == tables(study[0]) and (output / "reports/smoke/index.html").stat().st_size > 10_000
 
 
+def test_figures_are_the_same_in_hostile_surroundings(study, tmp_path):
+    """Everything at once that test_surroundings.py knows of, braces in the place of output included."""
+    output = shutil.copytree(study[0], tmp_path / "out{a}put é", symlinks=True)
+    shutil.rmtree(output / "reports/smoke/figures")
+    (output / "reports/smoke/index.html").unlink()
+    code, out, err = run(output, "smoke", *SETTINGS, **hostile(tmp_path / "hostile"))
+    assert code == 0 and not err and re.findall(r"start +(\S+)", out) == ["30_figures"], out + err
+    assert (tmp_path / "hostile/bashes").read_text() == "\n", "no shell but the user's own has read BASH_ENV"
+    assert tables(output) == tables(study[0])
+    pages = [place / "runs/smoke/figures.ipynb" for place in (output, study[0])]
+    pictures = [page.read_text(encoding="utf-8").count("image/png") for page in pages]
+    assert pictures[0] == pictures[1] > 4
+    for path in (study[0] / "reports/smoke/figures").glob("*.png"):
+        assert (output / "reports/smoke/figures" / path.name).read_bytes() == path.read_bytes(), "the user's style is seen"
+
+
 @pytest.fixture
 def own_repository(tmp_path, monkeypatch):
     """A copy of the repository whose notebooks may be edited."""
@@ -354,6 +371,16 @@ def test_the_data_notebook_shows_real_images_and_what_was_left_out(tmp_path):
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "executed.ipynb").read_text()
     assert "1 files left out, 59 images kept" in text and "000001.jpg" in text and text.count("image/png") > 4
+
+
+@pytest.mark.parametrize("n", [2, 9])
+def test_a_few_photos_are_trained_on_shown_and_measured(tmp_path, n):
+    folder_tree(tmp_path / "photos", n)
+    overrides = MICRO | {"data_root": str(tmp_path / "photos"), "datasets": ["folder"]}
+    parameters = {"profile": "smoke", "dataset": "folder", "setup": "fixed", "seed": 0, "overrides": overrides}
+    made = tmp_path / "runs/smoke/folder/custom/fixed/seed0/result.json"
+    done = execute(tmp_path, "10_train_custom", made, parameters)
+    assert done.returncode == 0 and made.is_file(), done.stderr
 
 
 @pytest.mark.parametrize("cause", ["os.kill(os.getpid(), 9)", "1 / 0"])
