@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test [pytest arguments] | lab | bench | compare A B | inpaint PHOTO ... See --help.
 set -euo pipefail
-for function in $(compgen -A function); do unset -f "$function"; done # a user's own cd, python, env
+for function in $(compgen -A function); do unset -f "$function" || true; done # a user's own cd, python, env
 unset CDPATH
 root=$(builtin cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
@@ -13,7 +13,7 @@ case $root in *:*) die "$root: its name has a colon, which separates paths; move
 # what is computed or shown here nor break it. What tells where packages come from (indexes, certificates, caches) is kept.
 for name in $(compgen -e); do
     case $name in
-        PYTHONDONTWRITEBYTECODE | PYTHONPYCACHEPREFIX | PYTHONUNBUFFERED | PYTHONPATH) ;;
+        PYTHONDONTWRITEBYTECODE | PYTHONPYCACHEPREFIX | PYTHONUNBUFFERED | PYTHONPATH | JUPYTER_TOKEN | PIP_CONFIG_FILE | UV_CONFIG_FILE) ;;
         PIP_*INDEX* | PIP_FIND_LINKS | PIP_*CERT | PIP_PROXY | PIP_TRUSTED_HOST | PIP_*TIMEOUT | PIP_RETRIES | PIP_*CACHE* | PIP_KEYRING*) ;;
         UV_*INDEX* | UV_FIND_LINKS | UV_*TLS* | UV_*SSL* | UV_INSECURE_HOST | UV_*TIMEOUT | UV_*CACHE* | UV_KEYRING* | UV_OFFLINE | UV_LINK_MODE) ;;
         PYTHON* | PIP_* | UV_* | GIT_* | SNAKEMAKE_* | JUPYTER* | IPYTHON* | PAPERMILL* | MPL* | MATPLOTLIBRC | TQDM_* | BASH_ENV | ENV) unset "$name" ;;
