@@ -32,7 +32,7 @@ class ConfigError(ValueError):
 
 
 def _words(value):
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value  # YAML 1.1 reads these two so
+    return ("on" if value else "off") if isinstance(value, bool) else value  # YAML 1.1 reads these two words so
 
 
 def _float(value):

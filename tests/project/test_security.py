@@ -141,7 +141,7 @@ def test_a_pickle_in_the_pack_is_no_pack_and_as_a_mask_no_image(bomb, micro):
     with pytest.raises(FileNotFoundError, match="is not prepared"):
         packs.existing(study, "scenes")
     for read in (image_file.read, lambda path: image_file.read_mask(path, (8, 8))):
-        with pytest.raises(ValueError, match="not an image"):
+        with pytest.raises(ValueError, match="format not read"):
             read(bomb("mask.png"))
 
 
