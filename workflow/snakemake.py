@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,9 +37,7 @@ def run(study, settings, args, jobs):
     leave_the_future(study.folder, study.report)
     if not args.dry_run:
         study.report.mkdir(parents=True, exist_ok=True)
-    link = files.temporary_for(study.folder / REPORT)
-    link.symlink_to(study.report)
-    os.replace(link, study.folder / REPORT)
+    _link(study.folder / REPORT, study.report)
     quietly = not (args.cluster or args.dry_run)
     if args.cluster:  # another node's processes are none of ours: jobs are known by their name
         os.environ.pop("INPAINT_STUDY_PID", None)
@@ -78,6 +77,15 @@ def run(study, settings, args, jobs):
     if code and listener and (reason := listener.reason()):
         fail(code, reason)
     return code
+
+
+def _link(path, target):
+    """Make `path` a link to `target` in one step, whatever lay there: a copy of the study may have a folder in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    new = files.temporary_for(path)
+    new.symlink_to(target)
+    os.replace(new, path)
 
 
 class _Listener(threading.Thread):

@@ -129,6 +129,15 @@ def test_a_failure_of_snakemake_itself_reaches_the_user(tmp_path):
     assert "index.html" not in out
 
 
+def test_the_link_to_the_report_replaces_a_folder_that_a_copy_left_in_its_place(tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").touch()
+    shutil.copytree(tmp_path / "report", tmp_path / "link")
+    for _ in range(2):
+        snakemake._link(tmp_path / "link", tmp_path / "report")
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "link/index.html").is_file()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="asks what happens to root")
 def test_lab_as_root_says_what_to_do():
     code, out, err = run("lab")

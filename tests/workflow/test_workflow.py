@@ -214,7 +214,7 @@ def test_a_clock_that_was_set_back_has_nothing_done_again(study, tmp_path):
 
 def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_goes_on_to_the_same_tables(study, disk):
     output = disk(100 * 2**20)
-    shutil.copytree(study[0], output, dirs_exist_ok=True)
+    shutil.copytree(study[0], output, symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(output / "reports")
     disk(shutil.disk_usage(output).used + 1_100_000)  # enough for the tables, not for the figures
     code, out, err = run(output, "smoke", *SETTINGS)
