@@ -12,6 +12,7 @@ import pytest
 
 from inpaint_lib.study import provenance
 from tests.conftest import MICRO, repository
+from workflow import snakemake
 
 ROOT = Path(repository())
 SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in (MICRO | {"setups": ["fixed"]}).items()]
