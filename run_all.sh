@@ -3,7 +3,12 @@
 set -euo pipefail
 for function in $(compgen -A function); do unset -f "$function" || true; done # a user's own cd, python, env
 unset CDPATH
-root=$(builtin cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=${BASH_SOURCE[0]}
+while [ -L "$here" ]; do # called by a link
+    target=$(readlink -- "$here")
+    case $target in /*) here=$target ;; *) here=$(dirname -- "$here")/$target ;; esac
+done
+root=$(builtin cd -- "$(dirname -- "$here")" && pwd)
 
 die() { echo "run_all.sh: $*" >&2; exit 2; }
 

@@ -98,7 +98,7 @@ def show(study, begun):
 
 if __name__ == "__main__":
     if not {"-h", "--help"} & {*sys.argv[1:]}:  # needs the environment
-        from inpaint_lib.study.processes import interrupt_on_terminate
+        from .processes import interrupt_on_terminate
 
         interrupt_on_terminate()
     try:

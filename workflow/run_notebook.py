@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 from inpaint_lib.study import files
-from inpaint_lib.study.processes import die_with_parent, interrupt_on_terminate, stop_with
 
 from . import gpus
+from .processes import die_with_parent, interrupt_on_terminate, stop_with
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 # by name: importing their modules takes seconds

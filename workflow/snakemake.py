@@ -13,10 +13,10 @@ import time
 
 from inpaint_lib.study import files, grid
 from inpaint_lib.study.command import fail
-from inpaint_lib.study.processes import die_with_parent
 
 from . import slurm
 from .arguments import ROOT
+from .processes import die_with_parent
 
 REPORT = ".report"  # in a study's folder, a link to its report: braces in a path would be Snakemake's wildcards
 

@@ -3,9 +3,11 @@
 import functools
 import hashlib
 import io
+import lzma
 import os
 import stat
 import zipfile
+import zlib
 
 from .images import Unusable
 
@@ -38,7 +40,7 @@ def member(archive, name):
         data = _archive(archive).read(name)
     except KeyError:
         raise Unusable("unreadable", "no such file in the archive") from None
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, NotImplementedError, EOFError) as error:
         raise Unusable("damaged", f"{type(error).__name__}: {error}") from None
     if not data:
         raise Unusable("empty")

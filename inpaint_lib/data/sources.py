@@ -144,7 +144,7 @@ def _celeba(config):
 
 def _celeba_plan(config):
     partition, container = _celeba(config)
-    rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", partition.read_text(encoding="utf-8", errors="replace"), re.M)
+    rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", partition.read_text(encoding="utf-8-sig", errors="replace"), re.M)
     if not rows:
         raise SourceError(f"{partition}: no line like '000001.jpg 0'; get the file from CelebA's site again")
     there = containers.by_file_name(container, (".jpg", ".png"))  # some copies have a folder more

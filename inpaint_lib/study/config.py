@@ -15,7 +15,6 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .. import losses, masks, models, setups
-from . import files
 from .files import ROOT
 
 FOLDER = ROOT / "config"
@@ -318,24 +317,3 @@ def run_settings(config, dataset, architecture, setup, seed):
     values = to_dict(config)
     settings = {"dataset": dataset, "architecture": architecture, "setup": setup, "seed": seed}
     return settings | {key: values[key] for key in RUN_KEYS} | values["models"][architecture]
-
-
-def schema():
-    """The JSON schema of a profile, for editors, with the keys each architecture takes."""
-    found = Config.model_json_schema()
-    found |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "description": Config.__doc__}
-    number = {"type": "number", "minimum": 0}
-    sections = {}
-    for name, objective in losses.OBJECTIVES.items():
-        keys = {"widths": (models.width_names(name), {}), "loss_options": (objective.options, {}),
-                "loss_weights": (("adversarial", *objective.terms), number)}  # fmt: skip
-        exact = {key: {"type": "object", "properties": dict.fromkeys(names, kind), "additionalProperties": False}
-                 for key, (names, kind) in keys.items()}  # fmt: skip
-        exact["mask_family"] = {"enum": [*models.ARCHITECTURES[name].MASK_FAMILIES]}
-        sections[name] = {"allOf": [{"$ref": "#/$defs/Model"}, {"properties": exact}]}
-    found["properties"]["models"] = {"type": "object", "properties": sections, "additionalProperties": False}
-    return found
-
-
-if __name__ == "__main__":
-    files.write_json(FOLDER / "schema.json", schema())

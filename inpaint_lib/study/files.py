@@ -5,6 +5,7 @@ Nothing here knows what the files hold.
 
 import contextlib
 import errno
+import glob
 import gzip
 import hashlib
 import json
@@ -91,7 +92,7 @@ def temporary_for(path):
     """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp{glob.escape(path.suffix)}"):
         pid = left.name.removeprefix(f".{path.name}.").partition(".")[0]
         if not (pid.isdigit() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
             left.unlink(missing_ok=True)

@@ -1,44 +1,11 @@
-"""Processes that end when they should: with their parent, on request, or at the next point from which work goes on."""
+"""Processes of multiprocessing that end with their parent, and interrupts kept for the next point from which work goes on."""
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from multiprocessing.connection import wait
-
-import psutil
-
-
-def die_with_parent(signum=signal.SIGTERM):
-    """Ask Linux to send a signal to this process when its parent dies, however it dies. Elsewhere: nothing."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
-
-
-def interrupt_on_terminate():
-    """Make SIGTERM end this process the way Ctrl-C does, so that `finally` blocks run."""
-
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)  # the terminal was closed
-    signal.signal(signal.SIGINT, interrupt)  # a background process inherits SIGINT ignored
-
-
-def stop_with(pid):
-    """End this process, as SIGTERM would, when process `pid` is gone: Snakemake in between would wait for its jobs."""
-
-    def watch():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).wait()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def work_for_parent():

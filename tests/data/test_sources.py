@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -186,6 +187,26 @@ def test_zips_are_read_as_people_pack_them(tmp_path, inside, mac):
         ]
         found = [*sources._file_pixels(plan.train, 32, 0)]
         assert all(not isinstance(pixels, sources.Unusable) for pixels in found)
+
+
+def test_one_damaged_member_of_a_compressed_zip_is_one_bad_image(tmp_path):
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        path = tmp_path / f"{kind}.zip"
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            archive.writestr("a.png", np.random.default_rng(0).bytes(4000))
+        whole = bytearray(path.read_bytes())
+        whole[300:620] = b"\xff" * 320
+        path.write_bytes(whole)
+        (found,) = sources._file_pixels([(str(path), "a.png")], 32, 0)
+        assert isinstance(found, sources.Unusable) and found.reason == "damaged"
+
+
+def test_a_byte_order_mark_hides_no_image_of_celeba(tmp_path):
+    celeba_tree(tmp_path, 12)
+    partition = tmp_path / "celeba/list_eval_partition.txt"
+    partition.write_bytes(b"\xef\xbb\xbf" + partition.read_bytes())
+    plan = sources.DATASETS["celeba"].plan(config(tmp_path))
+    assert len(plan.train) + len(plan.test) == 12
 
 
 def test_celeba_of_another_name_is_told_with_the_layout_wanted(tmp_path):

@@ -11,6 +11,7 @@ import yaml
 from inpaint_lib.data import sources
 from inpaint_lib.study import config
 from tests.conftest import repository
+from workflow.schema import schema as schema_of
 
 
 @pytest.mark.parametrize("profile", config.profiles())
@@ -31,7 +32,7 @@ def schema():
 
 
 def test_the_schema_for_editors_is_fresh(schema):
-    assert schema == json.loads(json.dumps(config.schema())), "python -P -m inpaint_lib.study.config writes it anew"
+    assert schema == json.loads(json.dumps(schema_of())), "python -m workflow.schema writes it anew"
 
 
 @pytest.mark.parametrize("profile", config.profiles())

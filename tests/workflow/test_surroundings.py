@@ -75,6 +75,13 @@ def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
     assert (code, out, len(err.splitlines())) == (2, "", 1) and "has a colon, which separates paths; move" in err
 
 
+def test_a_link_to_the_command_finds_the_repository(tmp_path):
+    (tmp_path / "one").symlink_to(ROOT / "run_all.sh")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/run_all.sh").symlink_to("../one")
+    assert run("--help", root=tmp_path / "folder") == run("--help")
+
+
 def test_scripts_keep_their_line_ends_whatever_git_is_told():
     ends = subprocess.run(["git", "check-attr", "eol", "--", "run_all.sh", "workflow/local_slurm.sh", "config/tiny.yaml"],
                           cwd=ROOT, capture_output=True, text=True, check=True).stdout  # fmt: skip
