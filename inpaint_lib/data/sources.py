@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..study.command import printable
 from . import containers, images, scenes
 from .containers import SourceError
 from .images import Unusable
@@ -207,9 +208,8 @@ def _folder_plan(config):
         split = {"train": parts.pop("train"), "test": parts.pop(testing)}
         other += [(n, f"outside train/ and {testing}/", "") for rest in parts.values() for n in rest]
     else:
-        split = {}
-        split["test"] = choose(names, min(config.test_images, max(1, len(names) // 5)), f"test {config.data_seed}")
-        split["train"] = sorted(set(names) - set(split["test"]))
+        test = choose(names, min(config.test_images, max(1, len(names) // 5)), f"test {config.data_seed}")
+        split = {"train": sorted(set(names) - set(test)), "test": test}
     if not split["train"]:
         raise SourceError(
             f"data_root: {root} holds {len(names)} images ({', '.join(sorted(images.SUFFIXES))}): two or more are needed"
@@ -220,7 +220,7 @@ def _folder_plan(config):
 
 def _file_name(item):
     """A file's name, printable whatever bytes it is made of."""
-    return os.fsencode(item[1]).decode(errors="backslashreplace")
+    return printable(item[1])
 
 
 DATASETS = {
