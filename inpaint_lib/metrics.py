@@ -8,10 +8,14 @@ Regions: `hole`; `whole_composite` (output in the hole, truth elsewhere, over th
 output over the whole image). Inside the hole composite and output are the same.
 """
 
+import copy
+
 import numpy as np
 import torch
 
 from .losses import composite
+
+torch.backends.cudnn.allow_tf32 = False  # on CUDA, too, float32 means float32: for what is measured, and for what is trained so
 
 METRICS = ("l1", "l2", "psnr")
 REGIONS = ("hole", "whole_composite", "whole_raw")
@@ -63,6 +67,29 @@ def inpaint(generator, images, masks, device, batch_size):
             yield tuple(t.to(place) for t in (generator(real * (1 - mask), mask)[-1], real, mask))
     finally:  # also if not all batches are taken
         generator.train(was_training)
+
+
+def batch_norms(network):
+    """Its batch-norm layers."""
+    return [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+@torch.no_grad()
+def calibrated(generator, images, masks, device, batch_size):
+    """A copy of a generator whose batch-norm statistics are those of these images (N,H,W,3) uint8 with these holes (N,H,W),
+    1 = hole; its weights are untouched.
+
+    A running mean over the holes of training would judge a network that saw many sizes by those it is not judged on. The
+    statistics are means over batches of `batch_size` images or a few more, each normalised by itself, as in training.
+    """
+    copied = copy.deepcopy(generator).train()
+    for layer in batch_norms(copied):
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean
+    for part in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
+        real, mask = to_float(images[part], device), torch.from_numpy(masks[part]).to(device).float()[:, None]
+        copied(real * (1 - mask), mask)
+    return copied.train(generator.training)
 
 
 def evaluate(generator, images, masks, device, batch_size):

@@ -18,6 +18,8 @@ class Phase:
     mask_width: int  # pixels
     reconstruction: float
     adversarial: float
+    discriminator: bool = True  # whether D is updated
+    trains: bool = True  # whether anything is
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,31 @@ def _shuffled_widths(schedule):
     return widths
 
 
+def recon_only(schedule, step):
+    """A control: no adversarial loss at all. What is the adversarial game good for, and is it what is unstable?"""
+    return replace(fixed(schedule, step), adversarial=0.0)
+
+
+def last_only(schedule, step):
+    """A control: fixed, in the last stage alone; before it nothing is trained. What do the small holes before it bring?"""
+    phase = fixed(schedule, step)
+    return replace(phase, trains=phase.stage == len(schedule.mask_widths) - 1)
+
+
+def recon_first_rest(schedule, step):
+    """recon_first as a warm-up is commonly done: D, too, rests for the first K steps."""
+    phase = recon_first(schedule, step)
+    return replace(phase, discriminator=phase.stage > 0)
+
+
 SETUPS = {
     "fixed": fixed,
     "progressive": progressive,
     "recon_first": recon_first,
     "adv_ramp": adv_ramp,
     "mixed": mixed,
+    "recon_only": recon_only,
+    "last_only": last_only,
+    "recon_first_rest": recon_first_rest,
 }
-CONTROLS = ("mixed",)  # shown apart from the paper's four
+CONTROLS = ("mixed", "recon_only", "last_only", "recon_first_rest")  # ours, shown apart from the paper's four

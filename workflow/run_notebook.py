@@ -74,6 +74,11 @@ def main(name, executed, artefact, parameters, study=None, key=None):
             temporary.unlink(missing_ok=True)
             raise
         except papermill.PapermillExecutionError as error:
+            if error.ename == "Diverged" and artefact.is_file():  # an outcome: the page ends where the run did
+                os.replace(temporary, executed)
+                failed.unlink(missing_ok=True)
+                print(f"  done    {label}  diverged: {error.evalue}", flush=True)
+                return 0
             if error.ename in USER_ERRORS:
                 temporary.unlink(missing_ok=True)
                 if earlier.is_file() and not artefact.exists():
@@ -129,7 +134,7 @@ def _object(what, text):
     try:
         return dict(json.loads(text).items())
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{what} must be a JSON object like {{\"seed\": 0}} ({error})") from None
+        raise ValueError(f'{what} must be a JSON object like {{"seed": 0}} ({error})') from None
 
 
 def _check(parameters, known):

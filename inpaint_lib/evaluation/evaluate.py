@@ -7,7 +7,8 @@ functions. Values are means over test images, one a row: stage, mask_family, mas
 Beside L1, L2 and PSNR (metrics.py), per image:
 
 - ssim: structural similarity (Wang et al. 2004; 11 x 11 Gaussian windows inside the image) of the composite.
-- lpips: learned perceptual distance (Zhang et al. 2018, AlexNet) of the composite, where its weights are at hand.
+- lpips: learned perceptual distance (Zhang et al. 2018, AlexNet) of the composite, where its weights are at hand; in the region
+  hole_window of the smallest square around the hole alone, of at least WINDOW pixels.
 - colour: CIEDE2000 between the mean CIELAB colours of the filled hole and of the truth there.
 - continuity: mean absolute difference, images in [0, 1], between composite and truth of the gradient across the hole's boundary
   (all pairs of neighbouring pixels of which one lies in the hole). As the composite is the truth outside, that is the error of
@@ -15,13 +16,17 @@ Beside L1, L2 and PSNR (metrics.py), per image:
 
 Per run: overfitting = hole L1 on training images (as many, evenly spread) minus that on test images, with the same full-size
 masks: over-fitting lowers it. One set may be harder than the other, so its level means little: the fills without training
-have a difference too, shown beside. Stability, from history.csv, unweighted adversarial losses of G:
+have a difference too, shown beside. In the region hole_average: L1, L2 and PSNR of the moving average of G's
+weights. Of the adversarial game:
 
-- stability: deviation between steps (within log intervals), last stage (all of the paper's setups have full-size holes there).
-- stability_probe: deviation between log points, over the whole training, on one fixed batch with full-size holes (differences
-  of neighbours / sqrt 2: a trend is no instability).
+- stability: G's unweighted adversarial loss on one fixed batch, its deviation over the last stage's steps as a ratio to what
+  the networks at rest show from batch to batch (training/probe.py). noise: the latter.
+- d_accuracy: D's balanced accuracy in training, mean over the last stage.
 - transient_peak: highest loss in a stage over the mean of the stage before, worst stage; settling_share: share of a stage's log
   points until SETTLED in a row lie within two deviations of the stage's second half, worst stage.
+
+Batch-norm statistics are those of the holes under evaluation (probe.calibrated), for every setup alike. A run that diverged has
+no evaluation but an empty one.
 """
 
 import contextlib
@@ -33,12 +38,12 @@ import numpy as np
 import pandas as pd
 import pytorch_msssim
 import torch
-from skimage.color import deltaE_ciede2000
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from .. import losses, masks, metrics, models
 from ..data import packs
 from ..study import devices, files, provenance
-from ..training import artifacts
+from ..training import artifacts, probe
 from . import baselines as fillings
 from . import fid, pretrained
 
@@ -46,20 +51,13 @@ COLUMNS = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n
 CODE = ("inpaint_lib/metrics.py", "inpaint_lib/evaluation/*.py")
 
 
-def lab(images):
-    """sRGB in [0, 1], (..., 3, H, W) -> CIELAB, D65 white (IEC 61966-2-1; CIE 15)."""
-    linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
-    to_xyz = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    white = torch.tensor([0.95047, 1.0, 1.08883])
-    xyz = torch.einsum("ij,...jhw->...ihw", (to_xyz / white[:, None]).to(images), linear)
-    x, y, z = torch.where(xyz > 0.008856, xyz.clamp(min=0) ** (1 / 3), 7.787 * xyz + 16 / 116).unbind(-3)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -3)
-
-
 def colour(output, real, mask):
     """CIEDE2000 of the mean colours in the hole: (B,) tensor. Images (B,3,H,W) in [-1, 1]."""
-    means = [(lab((image.double() + 1) / 2) * mask).sum((2, 3)) / mask.sum((2, 3)) for image in (output, real)]
-    return torch.from_numpy(deltaE_ciede2000(*(m.cpu().numpy() for m in means)))
+    hole, means = mask.cpu().double().numpy(), []
+    for image in (output, real):
+        lab = rgb2lab(((image.double() + 1) / 2).cpu().numpy(), channel_axis=1)  # CIELAB, D65
+        means.append((lab * hole).sum((2, 3)) / hole.sum((2, 3)))
+    return torch.from_numpy(deltaE_ciede2000(*means))
 
 
 def continuity(output, real, mask):
@@ -78,7 +76,8 @@ def ssim(output, real, mask):
     return pytorch_msssim.ssim(*whole, data_range=1.0, size_average=False)
 
 
-SETTLED = 3
+SETTLED, WINDOW = 3, 32
+WITH_FID = ("free_form", "rectangles")  # beside the family trained with
 EXTRA = {("hole", "colour"): colour, ("hole", "continuity"): continuity, ("whole_composite", "ssim"): ssim}
 
 
@@ -109,15 +108,16 @@ def tools(config):
     return _tools(config.inception_weights, config.lpips_weights, devices.choose_device(config.device))
 
 
-RUN_MEASURES = ("stability", "stability_probe", "transient_peak", "settling_share")
+RUN_MEASURES = ("stability", "noise", "d_accuracy", "transient_peak", "settling_share")
 MEASURES = {  # every (region, metric) there can be, the stand-ins' apart
     *itertools.product(metrics.REGIONS, metrics.METRICS), *EXTRA, ("hole", "overfitting"),
-    *(("whole_composite", name) for name in ("lpips", "fid", "is")), *(("training", name) for name in RUN_MEASURES),
+    *(("whole_composite", name) for name in ("lpips", "fid", "kid", "is")), ("hole_window", "lpips"),
+    *(("hole_average", name) for name in metrics.METRICS), *(("training", name) for name in RUN_MEASURES),
 }  # fmt: skip
 
 
 def measure(batches, lpips=None, raw=True):
-    """All per-image measures of `(output, real, mask)` batches -> {(region, metric): mean}, and the composites (uint8).
+    """All per-image measures of `(output, real, mask)` batches -> {(region, metric): (N,) float64}, and the composites (uint8).
     `raw`: also of the output outside the hole."""
     found, composites = {}, []
     for output, real, mask in batches:
@@ -129,24 +129,42 @@ def measure(batches, lpips=None, raw=True):
         for key, function in EXTRA.items():
             found.setdefault(key, []).append(torch.atleast_1d(function(output, real, mask)).double().cpu())
         if lpips:
-            device = next(lpips.parameters()).device
-            with torch.inference_mode():
-                values = lpips(whole.float().to(device), real.to(device)).flatten()
-            found.setdefault(("whole_composite", "lpips"), []).append(values.double().cpu())
+            for key, value in _lpips(lpips, whole, real, mask).items():
+                found.setdefault(key, []).append(value)
         composites.append(metrics.to_uint8(whole))
-    whole = {key: torch.cat(parts) for key, parts in found.items() if raw or key[0] != "whole_raw"}
-    partial = ("hole", "continuity")  # an image that is all hole has no boundary
-    return {k: float(v.nanmean() if k == partial else v.mean()) for k, v in whole.items()}, np.concatenate(composites)
+    return {k: torch.cat(v).numpy() for k, v in found.items() if raw or k[0] != "whole_raw"}, np.concatenate(composites)
+
+
+def _lpips(network, whole, real, mask):
+    """Of the whole composites, and of the windows around their holes: {(region, metric): (B,)}."""
+    device, size = next(network.parameters()).device, mask.shape[-1]
+    pair = [x.float().to(device) for x in (whole, real)]
+    with torch.inference_mode():
+        values = {("whole_composite", "lpips"): network(*pair).flatten()}
+        windows = []
+        for k, hole in enumerate(mask[:, 0].bool().cpu()):
+            ends = [(float(places.min()), float(places.max()) + 1) for places in hole.nonzero(as_tuple=True)]
+            side = int(min(size, max(WINDOW, *(high - low for low, high in ends))))
+            top, left = (int(min(max((low + high - side) / 2, 0), size - side)) for low, high in ends)
+            windows.append(network(*(x[k : k + 1, :, top : top + side, left : left + side] for x in pair)).flatten())
+        values["hole_window", "lpips"] = torch.cat(windows)
+    return {key: value.double().cpu() for key, value in values.items()}
+
+
+def means(values):
+    """{key: mean over images}; an image that is all hole has no boundary, and does not count in continuity."""
+    return {k: float(np.nanmean(v) if k == ("hole", "continuity") else np.mean(v)) for k, v in values.items()}
 
 
 def _distribution(extractor, pack, composites, batch_size):
-    """FID against the originals of the same test images, and IS -> ({(region, metric): value}, warnings)."""
+    """FID and KID against the originals of the same test images, and IS -> ({(region, metric): value}, warnings)."""
     key = pack.manifest["files"]["test.npy"]["sha256"], provenance.code_digest("inpaint_lib/evaluation/fid.py")
     truth = fid.reference(pack.folder, extractor, pack.test, batch_size, key)
     found, logits = fid.features(extractor, composites, batch_size)
-    value, negative = fid.distance(truth, fid.statistics(found)) if len(found) > 1 else (float("nan"), 0.0)
-    score = fid.inception_score(logits)
-    names = {("whole_composite", f"{name}{extractor.suffix}"): v for name, v in (("fid", value), ("is", score))}
+    several = len(found) > 1
+    value, negative = fid.distance(*map(fid.statistics, (truth, found))) if several else (float("nan"), 0.0)
+    measured = {"fid": value, "kid": fid.kernel_distance(truth, found), "is": fid.inception_score(logits)}
+    names = {("whole_composite", f"{name}{extractor.suffix}"): v for name, v in measured.items()}
     return names, fid.warnings(len(found), found.shape[1], negative)
 
 
@@ -179,7 +197,7 @@ def kept(run):
 def settings_of(run, pack):
     """What an evaluation rests on."""
     config = run.config
-    stages = range(1, len(config.mask_widths) + 1)
+    stages = range(1, len(config.mask_widths) + 1) if not diverged(run) else ()
     weights = [files.file_sha256(run.folder / "stages" / f"{k}.safetensors") for k in stages]
     hashes = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
     return _settings(config, {"weights": weights, "data": hashes, "fid_stages": config.fid_stages})
@@ -194,53 +212,68 @@ def evaluate(run):
 def _evaluate(run):
     config, pack = run.config, packs.existing(run.study, run.dataset)
     last, widths = len(config.mask_widths), config.mask_widths
+    if diverged(run):
+        return _keep(run.folder, "evaluation", settings_of(run, pack), [], [])
     settings = settings_of(run, pack)
     if found := _kept(run.folder, "evaluation", settings):
         return found
     torch.set_num_threads(config.threads)
     device, batch = devices.choose_device(config.device), config.evaluation_batch
     extractor, lpips = tools(config).extractor, tools(config).lpips
-    trained_with, rows, warnings = run.model.mask_family, [], []
+    own, rows, warnings = run.model.mask_family, [], []
     families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
     raw = not models.central(run.architecture)  # a network that puts out the centre alone has no whole image of its own
 
     def add(stage, family, width, values, n):
         rows.extend([stage, family, width, *key, value, n] for key, value in values.items())
 
+    def at_work(G, family, width, images=pack.test):
+        G, holes = probe.calibrated(run, pack, G, width, device, family), pack.test_masks(family, width)[: len(images)]
+        return metrics.inpaint(G, images, holes, device, batch)
+
     for stage in range(1 if extractor and config.fid_stages == "all" else last, last + 1):
         G = artifacts.load_generator(run, stage, device)
-        for family in families if stage == last else [trained_with]:
+        for family in families if stage == last else [own]:
             for width in widths:
-                batches = metrics.inpaint(G, pack.test, pack.test_masks(family, width), device, batch)
-                values, composites = measure(batches, lpips, raw)
+                values, composites = measure(at_work(G, family, width), lpips, raw)
                 n = len(composites)
                 if stage == last:
-                    add(stage, family, width, values, n)
-                if extractor and family == trained_with:
+                    add(stage, family, width, means(values), n)
+                if extractor and (family == own or (width == widths[-1] and family in WITH_FID)):
                     values, warned = _distribution(extractor, pack, composites, batch)
                     add(stage, family, width, values, n)
                     warnings += warned
-    *sets, holes = _both_sets(pack, trained_with, widths[-1], len(pack.test))
-    errors = [_mean_hole_l1(metrics.inpaint(G, images, holes, device, batch)) for images in sets]
-    add(last, trained_with, widths[-1], {("hole", "overfitting"): errors[0] - errors[1]}, len(holes))
-    history = pd.read_csv(run.folder / "history.csv")
-    add(last, trained_with, widths[-1], {("training", k): v for k, v in stability(history).items()}, 0)
+    sets = _both_sets(pack, len(pack.test))
+    errors = [_mean_hole_l1(at_work(G, own, widths[-1], images)) for images in sets]
+    add(last, own, widths[-1], {("hole", "overfitting"): errors[0] - errors[1]}, len(sets[0]))
+    average = torch.cat([metrics.per_image(*b)[:, 0] for b in at_work(artifacts.load_average(run, device), own, widths[-1])])
+    values = average.mean(0).tolist()
+    add(last, own, widths[-1], {("hole_average", m): v for m, v in zip(metrics.METRICS, values, strict=True)}, len(pack.test))
+    G, D = artifacts.load_networks(run, last)
+    noise = probe.at_rest(run, pack, G.to(device), D.to(device), device)
+    found = stability(pd.read_csv(run.folder / "history.csv"), pd.read_csv(run.folder / "probe.csv"), noise)
+    add(last, own, widths[-1], {("training", k): v for k, v in found.items()}, 0)
     return _keep(run.folder, "evaluation", settings, rows, warnings)
+
+
+def diverged(run):
+    """Whether the run came to its end before its budget was spent."""
+    return (files.read_json(run.folder / "result.json") or {}).get("outcome") == "diverged"
 
 
 def _mean_hole_l1(batches):
     return float(torch.cat([metrics.per_image(*batch)[:, 0, 0] for batch in batches]).mean())
 
 
-def _both_sets(pack, family, width, n):
-    """Up to n training images, evenly spread, as many test images, and one set of holes for both."""
+def _both_sets(pack, n):
+    """Up to n training images, evenly spread, and as many test images."""
     n = min(n, len(pack.train), len(pack.test))
     spread = np.linspace(0, len(pack.train) - 1, n).round().astype(int)
-    return np.array(pack.train[spread]), np.array(pack.test[:n]), pack.test_masks(family, width)[:n]
+    return np.array(pack.train[spread]), np.array(pack.test[:n])
 
 
-def stability(history):
-    """The four numbers of the module's text, from the frame of history.csv."""
+def stability(history, probed, noise):
+    """RUN_MEASURES, from the frames of history.csv and probe.csv and the deviation between batches at rest."""
     by_stage = [part.adversarial_g.to_numpy() for _, part in history.groupby("stage")]
     peaks = [part.max() - before.mean() for before, part in zip(by_stage, by_stage[1:], strict=False)]
     settling = []
@@ -249,10 +282,10 @@ def stability(history):
         inside = np.abs(part - late.mean()) <= 2 * late.std()
         settled = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(inside, row).all(1))
         settling.append(settled[0] / len(part) if len(settled) else 1.0)
-    last, steps = history.stage == history.stage.max(), np.diff(history.step, prepend=0)
     return {
-        "stability": np.average(history.adversarial_g_std[last], weights=steps[last]),
-        "stability_probe": np.diff(history.probe_g).std() / 2**0.5 if len(history) > 1 else 0.0,
+        "stability": probed.probe_g.std() / noise if len(probed) > 1 and noise else float("nan"),
+        "noise": noise,
+        "d_accuracy": history.d_accuracy[history.stage == history.stage.max()].mean(),
         "transient_peak": max(peaks, default=0.0),
         "settling_share": max(settling, default=0.0),
     }
@@ -272,23 +305,32 @@ def _baselines(config, pack):
         n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
         hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
         settings = _settings(config, {"images": n, "widths": list(widths), "data": hashes})
-        found = _kept(pack.folder, f"baseline_{name}", settings)
-        if not found:
-            rows, warnings, images = [], [], np.array(pack.test[:n])
+        kept = _kept(pack.folder, f"baseline_{name}", settings)
+        if not kept or not (pack.folder / f"baseline_{name}_l2.csv").is_file():
+            rows, warnings, errors, images = [], [], {}, np.array(pack.test[:n])
             for family, width in itertools.product(masks.FAMILIES, widths):
                 batches = _filled(name, images, pack.test_masks(family, width)[:n], config.evaluation_batch)
                 values, composites = measure(batches, used.lpips, raw=False)
-                if used.extractor and n == len(pack.test) and width == widths[-1]:
-                    distribution, warned = _distribution(used.extractor, pack, composites, config.evaluation_batch)
-                    values, warnings = values | distribution, warnings + warned
+                found = means(values)
                 if width == widths[-1]:
-                    *sets, holes = _both_sets(pack, family, width, n)
-                    errors = [_mean_hole_l1(_filled(name, part, holes, config.evaluation_batch)) for part in sets]
-                    values["hole", "overfitting"] = errors[0] - errors[1]
-                rows += [[0, family, width, *key, value, n] for key, value in values.items()]
-            found = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
-        frames.append(found[0].assign(baseline=name))
+                    errors[family] = values["hole", "l2"]
+                    if used.extractor and n == len(pack.test):
+                        distribution, warned = _distribution(used.extractor, pack, composites, config.evaluation_batch)
+                        found, warnings = found | distribution, warnings + warned
+                    holes = pack.test_masks(family, width)
+                    of = [_mean_hole_l1(_filled(name, part, holes[: len(part)], config.evaluation_batch))
+                          for part in _both_sets(pack, n)]  # fmt: skip
+                    found["hole", "overfitting"] = of[0] - of[1]
+                rows += [[0, family, width, *key, value, n] for key, value in found.items()]
+            files.write_csv(pack.folder / f"baseline_{name}_l2.csv", pd.DataFrame(errors))
+            kept = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
+        frames.append(kept[0].assign(baseline=name))
     return pd.concat(frames, ignore_index=True)
+
+
+def baseline_errors(folder):
+    """{baseline: hole L2 of the test images with full-size holes, a column per family}, as `baselines` left it."""
+    return {name: pd.read_csv(folder / f"baseline_{name}_l2.csv") for name in fillings.BASELINES}
 
 
 def _filled(name, images, holes, size):

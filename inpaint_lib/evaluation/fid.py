@@ -22,6 +22,7 @@ from ..study import files
 from . import pretrained
 
 SPLITS = 10
+SUBSETS, SUBSET = 100, 1000  # of KID, as in its authors' code
 NEGATIVE = 1e-3  # share of negative eigenvalues' weight above which the square root counts as complex
 
 
@@ -128,13 +129,26 @@ def warnings(count, width, negative=0.0):
     return found
 
 
+def kernel_distance(real, fake, seed=0):
+    """KID (Binkowski et al. 2018): unbiased squared MMD of two sets of (N, d) features under the kernel (x y / d + 1)^3, as a
+    mean over SUBSETS random subsets of SUBSET images; sets no larger than that are compared whole. Below 0 by chance for equal
+    distributions. NaN for fewer than two images."""
+    from torchmetrics.image.kid import poly_mmd  # seconds of import
+
+    n, draw = min(len(real), len(fake)), np.random.default_rng(seed)
+    if n < 2:
+        return float("nan")
+    if n <= SUBSET:
+        return float(poly_mmd(*map(torch.from_numpy, (real[:n], fake[:n]))))
+    pairs = ([torch.from_numpy(x[draw.choice(len(x), SUBSET, replace=False)]) for x in (real, fake)] for _ in range(SUBSETS))
+    return float(np.mean([float(poly_mmd(*pair)) for pair in pairs]))
+
+
 def reference(folder, extractor, images, batch_size, protocol):
-    """Statistics of the true images, kept in `folder` under a hash of data, weights and code (`protocol`)."""
-    path = folder / f"reference_{files.text_sha256(repr((extractor.digest, protocol)))[:16]}.npz"
+    """Features of the true images, (N, d) float64, kept in `folder` under a hash of data, weights and code (`protocol`)."""
+    path = folder / f"reference_{files.text_sha256(repr((extractor.digest, protocol)))[:16]}.npy"
     with files.locked(folder, f".{path.stem}.lock"):  # runs that end together need it together
         if not path.is_file():
-            mean, covariance = statistics(features(extractor, images, batch_size)[0])
             with files.replacing(path) as temporary:
-                np.savez(temporary, mean=mean, covariance=covariance)
-    with np.load(path) as kept:
-        return kept["mean"], kept["covariance"]
+                np.save(temporary, features(extractor, images, batch_size)[0].astype(np.float32))  # which is what they are
+    return np.load(path).astype(np.float64)

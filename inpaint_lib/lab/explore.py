@@ -265,7 +265,7 @@ def wins(picked):
     frames = []
     for architecture in dict.fromkeys(run.architecture for run in picked):  # each has holes of its own
         runs_of = [run for run in picked if run.architecture == architecture]
-        by_image = pd.DataFrame({name_of(run): collect.last_hole_l1(run.folder / "per_image.csv.gz") for run in runs_of})
+        by_image = pd.DataFrame({name_of(run): collect.last_hole(run, "l1") for run in runs_of})
         best = by_image.idxmin(axis=1).value_counts().reindex(by_image.columns, fill_value=0)
         frames.append(pd.DataFrame({"best on images": best, "mean hole L1": by_image.mean()}))
     return pd.concat(frames)

@@ -18,15 +18,20 @@ COLUMNS = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "
 
 
 def stages(study):
-    """stages.csv of every run of the grid in one frame, with dataset, architecture, setup and seed before it.
+    """stages.csv of every finished run of the grid in one frame, with dataset, architecture, setup and seed before it.
 
-    Raises FileNotFoundError naming the first run that is not finished.
+    Raises as `finished`.
     """
-    frames = []
-    for run in study.runs():
-        result_of(run)
-        frames.append(named(run, pd.read_csv(run.folder / "stages.csv")))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat([named(run, pd.read_csv(run.folder / "stages.csv")) for run in finished(study)], ignore_index=True)
+
+
+def finished(study):
+    """The runs of the grid but those that diverged. Raises FileNotFoundError naming the first that has not come to its end, and
+    ValueError if all diverged."""
+    found = [run for run in study.runs() if result_of(run)["outcome"] == "finished"]
+    if not found:
+        raise ValueError(f"all runs of profile {study.profile} diverged: there is nothing to compare; lower the learning rates")
+    return found
 
 
 def result_of(run):
@@ -76,7 +81,7 @@ def tidy(stage_table, evaluations=()):
 def results(study):
     """results.csv as a frame, from the files of the runs. Raises FileNotFoundError for a run not finished or not evaluated."""
     table = stages(study)
-    return tidy(table, [named(run, evaluate.kept(run)[0]) for run in study.runs()])
+    return tidy(table, [named(run, evaluate.kept(run)[0]) for run in finished(study)])
 
 
 def trained(study, table):
@@ -127,33 +132,34 @@ def bootstrap(study):
 def ranked(study, dataset, architecture):
     """{"best", "median", "worst"}: the test images an architecture fills so, by hole L1 with full-size holes after the last
     stage, averaged over its setups and seeds."""
-    setups_run = dict.fromkeys(run.setup for run in study.runs())
-    order = np.argsort(np.mean([_of_images(study, dataset, architecture, setup) for setup in setups_run], 0), kind="stable")
+    found = [_of_images(study, dataset, architecture, setup) for setup in study.config.setups]
+    order = np.argsort(np.mean([values for values in found if values is not None], 0), kind="stable")
     return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
 
 
 def _of_images(study, dataset, architecture, setup):
     """Hole L1 of every test image after the last stage with the full-size hole, mean over seeds; None if it was not run."""
-    found = [r for r in study.runs() if (r.dataset, r.architecture, r.setup) == (dataset, architecture, setup)]
-    return np.mean([last_hole_l1(run.folder / "per_image.csv.gz") for run in found], 0) if found else None
+    found = [r for r in finished(study) if (r.dataset, r.architecture, r.setup) == (dataset, architecture, setup)]
+    return np.mean([last_hole(run, "l1") for run in found], 0) if found else None
 
 
-def last_hole_l1(path):
-    """Hole L1 of every test image after the last stage with the widest hole, from a run's per_image.csv.gz: (N,) array."""
-    return _last_hole_l1(path, path.stat().st_mtime_ns)
+def last_hole(run, metric):
+    """A metric in the full-size hole of every test image after a finished run's last stage: (N,) array."""
+    path = run.folder / "per_image.csv.gz"
+    return _last_hole(path, path.stat().st_mtime_ns)[metric].to_numpy()
 
 
 @functools.lru_cache(maxsize=512)
-def _last_hole_l1(path, _):
+def _last_hole(path, _):
     table = pd.read_csv(path)
     last = (table.stage == table.stage.max()) & (table.mask_width == table.mask_width.max())
-    return table[last & (table.region == "hole")].sort_values("image").l1.to_numpy()
+    return table[last & (table.region == "hole")].sort_values("image")
 
 
 def effects(study, table):
-    """Hole L1 with full-size holes of every run minus that of its twin in the setup fixed: dataset, architecture, setup, seed,
-    effect. Empty without fixed."""
+    """Hole L1 with full-size holes of every run over that of its twin in the setup fixed, less one: dataset, architecture,
+    setup, seed, effect. Empty without fixed."""
     rows = final(study, table)[lambda t: (t.region == "hole") & (t.metric == "l1")]
     wide = rows.pivot_table("value", ["dataset", "architecture", "seed"], "setup", sort=False)
-    wide = wide.sub(wide["fixed"], axis=0).drop(columns="fixed") if "fixed" in wide else wide.iloc[:, :0]
+    wide = (wide.div(wide["fixed"], axis=0) - 1).drop(columns="fixed") if "fixed" in wide else wide.iloc[:, :0]
     return wide.stack().rename("effect").reset_index().dropna()

@@ -1,7 +1,7 @@
 """What differs between two runs or two reports: configuration, provenance, paired effects.
 
-    ./run_all.sh compare runs/tiny/faces/custom/fixed/seed0 runs/tiny/faces/custom/progressive/seed0
-    ./run_all.sh compare reports/tiny OTHER/reports/tiny
+./run_all.sh compare runs/tiny/faces/custom/fixed/seed0 runs/tiny/faces/custom/progressive/seed0
+./run_all.sh compare reports/tiny OTHER/reports/tiny
 """
 
 import json
@@ -26,12 +26,16 @@ def read(path):
         raise ValueError(f"{path}: is damaged ({type(error).__name__}: {error}); make it anew with ./run_all.sh") from None
     if not found:
         raise ValueError(f"{path}: neither a finished run (result.json) nor a report (tables/study.json); name one")
+    if found == "diverged":
+        raise ValueError(f"{path}: this run diverged, so that there is nothing to compare; name another")
     return found
 
 
 def _read(folder):
     if result := files.read_json(folder / "result.json"):
         provenance = {key: result[key] for key in ("device", "precision", "seconds", "provenance")}
+        if result["outcome"] == "diverged":
+            return "diverged"
         values = pd.read_csv(folder / "per_image.csv.gz")
         manifest = files.read_json(folder.resolve().parents[2] / "data" / "manifest.json") or {}
         groups = manifest.get("test_groups") or range(values.image.max() + 1)

@@ -50,13 +50,14 @@ def footnote(study):
         "Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) in dB per "
         f"image, capped at {metrics.PSNR_CAP:.0f} ({rows.n_psnr_capped.sum()} capped).",
         "hole: pixels of the hole alone; whole: the composite (output in the hole, truth elsewhere) over the whole image.",
-        "SSIM: 11 x 11 Gaussian window. FID and IS: composites, FID against the originals of the same test images, IS over "
-        "ten splits.",
+        "SSIM: 11 x 11 Gaussian window. FID, KID and IS: composites, the former two against the originals of the same test "
+        "images, KID unbiased, so that it may lie below 0, IS over ten splits.",
         "Delta E: CIEDE2000 between the mean colours of hole and truth. Continuity: difference of the gradients across the "
         "hole's boundary. Training - test: hole L1 on training images minus test images; what the baselines show there is how "
-        "far the two sets differ. Stability: deviation of G's unweighted adversarial loss between steps of the last stage.",
-        f"Baselines need no training; {slow}: the first {config.slow_baseline_images} test images at most, so without FID and "
-        "IS where there are more.",
+        "far the two sets differ. Stability: deviation of G's unweighted adversarial loss on one fixed batch over the last "
+        "stage's steps, over its deviation between batches with the final networks at rest: 1 = nothing moves beyond that.",
+        f"Baselines need no training; {slow}: the first {config.slow_baseline_images} test images at most, so without FID, KID "
+        "and IS where there are more.",
         "No post-processing.",
     ]
     return " ".join([*sentences, *(f"{w}." for w in distribution_warnings(study))])
@@ -64,7 +65,7 @@ def footnote(study):
 
 def distribution_warnings(study):
     """With which networks FID, IS and LPIPS were measured, why there are none, and how far to trust them."""
-    heads, found = [evaluate.kept(run)[1] for run in study.runs()], []
+    heads, found = [evaluate.kept(run)[1] for run in collect.finished(study)], []
     for name, weights in pretrained.WEIGHTS.items():
         if name == "alexnet" and study.config.lpips_weights == "none":
             continue

@@ -127,8 +127,9 @@ def filled_by(generator, run, images, family=None):
 
 
 def first_seed(study, dataset, architecture):
-    """The runs of every setup with the first seed."""
-    return [r for r in study.runs() if (r.dataset, r.architecture, r.seed) == (dataset, architecture, study.config.seeds[0])]
+    """The finished runs of every setup with the first seed."""
+    cell = dataset, architecture, study.config.seeds[0]
+    return [r for r in collect.finished(study) if (r.dataset, r.architecture, r.seed) == cell]
 
 
 def comparison(study, dataset, architectures, family=None):

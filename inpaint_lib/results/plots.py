@@ -4,7 +4,6 @@ A setup has one colour and one marker everywhere (Okabe & Ito 2008, colour-blind
 line is their mean and its band the 95 % t interval; with two, both seeds are drawn.
 """
 
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -17,8 +16,12 @@ SETUP_COLOURS = {
     "recon_first": "#009E73",
     "adv_ramp": "#CC79A7",
     "mixed": "#7F7F7F",
+    "recon_only": "#E69F00",
+    "last_only": "#56B4E9",
+    "recon_first_rest": "#000000",
 }
-SETUP_MARKERS = {"fixed": "o", "progressive": "D", "recon_first": "s", "adv_ramp": "^", "mixed": "X"}
+SETUP_MARKERS = {"fixed": "o", "progressive": "D", "recon_first": "s", "adv_ramp": "^", "mixed": "X", "recon_only": "v",
+                 "last_only": "P", "recon_first_rest": "*"}  # fmt: skip
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = {
     "l1_hole": "L1 in the hole",
@@ -85,12 +88,13 @@ def schedules(setups, schedule):
 
 
 def answer(effects, verdicts):
-    """The study's answer at a glance: hole L1 of each setup minus that of fixed, a row per data set and architecture.
+    """The study's answer at a glance: hole L1 of each setup against fixed's in per cent, a row per data set and architecture.
 
-    effects: `tables.effects`; ticks are seeds, marks their means. verdicts: the primary rows of `tables.hypotheses`,
+    effects: `collect.effects`; ticks are seeds, marks their means. verdicts: the primary rows of `tables.hypotheses`,
     whose intervals are drawn for progressive. Within the registered margin (shaded) a difference would not matter.
     """
-    margin = next(h["margin"] for h in stats.registered()[1] if h["role"] == "primary")
+    margin = 100 * next(h["margin"] for h in stats.registered().hypotheses if h["role"] == "primary")
+    effects = effects.assign(effect=100 * effects.effect)
     cells = list(dict.fromkeys(zip(effects.dataset, effects.architecture, strict=True)))
     others = [s for s in SETUP_COLOURS if s in set(effects.setup)]
     fig, axis = figure(figsize=(5.6, 0.75 + 0.42 * len(cells)), layout="constrained")
@@ -105,7 +109,7 @@ def answer(effects, verdicts):
         axis.plot(part.effect.mean(), y, ms=8 if setup == "progressive" else 5, **look)
         found = verdicts[(verdicts.dataset == cell[0]) & (verdicts.architecture == cell[1])]
         if setup == "progressive" and len(found) and found.n_seeds.iloc[0] >= stats.MIN_SEEDS:
-            ends = found[["ci_low", "ci_high"]].iloc[0]
+            ends = 100 * found[["ci_low", "ci_high"]].iloc[0]
             axis.plot(ends, [y, y], color=SETUP_COLOURS[setup], lw=2)
             reach = max(reach, ends.abs().max())
     for setup in others:
@@ -113,9 +117,41 @@ def answer(effects, verdicts):
     axis.set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
     axis.set_ylim(-len(cells) + 0.5, 0.5)
     axis.set_xlim(-1.1 * reach, 1.1 * reach)
-    axis.set_xlabel("hole L1 minus that of fixed (left: better than fixed)")
+    axis.set_xlabel("hole L1 against that of fixed, % (left: better than fixed)")
     axis.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=len(others), fontsize=8)
+    return fig
+
+
+def pairs(values):
+    """The two setups of the registered claim, a line per seed, a panel per data set and architecture. `values`: dataset,
+    architecture, setup, seed, value (hole L1)."""
+    cells = list(values.groupby(["dataset", "architecture"], sort=False))
+    fig, axes = figure(1, len(cells), figsize=(0.6 + 1.5 * len(cells), 2.4), squeeze=False, layout="constrained")
+    for axis, ((dataset, architecture), part) in zip(axes[0], cells, strict=True):
+        wide = part.pivot_table("value", "seed", "setup").reindex(columns=["fixed", "progressive"])
+        for row in wide.to_numpy():
+            axis.plot([0, 1], row, "o-", color=SETUP_COLOURS["progressive" if row[1] < row[0] else "fixed"], lw=1, ms=4)
+        axis.set_xticks([0, 1], ["fixed", "progressive"])
+        axis.set_xlim(-0.3, 1.3)
+        axis.set_title(f"{dataset}\n{architecture}")
+    axes[0, 0].set_ylabel("hole L1")
+    return fig
+
+
+def precision(verdicts):
+    """How many seeds it takes: half the primaries' 95 % interval against the number of seeds, given the deviation seen. Dots:
+    the seeds there are; dashed: the registered margin."""
+    seeds, seen = np.arange(2, 21), verdicts[verdicts.deviation > 0]
+    fig, axis = figure(figsize=(5.6, 2.6), layout="constrained")
+    for row in seen.itertuples():
+        half = [100 * stats.half_width(row.deviation, n) for n in seeds]
+        (line,) = axis.plot(seeds, half, lw=1, label=f"{row.dataset}, {row.architecture}")
+        axis.plot(row.n_seeds, 100 * stats.half_width(row.deviation, row.n_seeds), "o", color=line.get_color(), ms=5)
+    axis.axhline(100 * verdicts.margin.iloc[0], color="0.3", ls="--", lw=0.8)
+    axis.set(yscale="log", xlabel="seeds", ylabel="half width of the interval (%)")
+    if len(seen):
+        axis.legend(fontsize=7)
     return fig
 
 
@@ -169,9 +205,7 @@ def per_stage(stages, region="hole"):
     """Metrics after every stage (rows: metric) for every mask width (columns). `stages` holds setup, seed and the columns
     of stages.csv."""
     names, widths = list(METRIC_LABELS), sorted(stages.mask_width.unique())
-    fig, axes = figure(
-        len(names), len(widths), figsize=(1 + 2.1 * len(widths), 5.6), sharex=True, sharey="row", squeeze=False
-    )
+    fig, axes = figure(len(names), len(widths), figsize=(1 + 2.1 * len(widths), 5.6), sharex=True, sharey="row", squeeze=False)
     for i, metric in enumerate(names):
         for j, width in enumerate(widths):
             part = stages[(stages.mask_width == width) & (stages.region == region)]

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from .. import setups
 from ..data import sources
 from ..study import config as configuration
 from ..study import files, grid, provenance
-from . import notes, stats, tables
+from . import notes, standing, stats, tables
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
@@ -27,8 +28,37 @@ FIXED_CHOICES = [
     ("custom: D's score", "a 1x1 convolution after the fifth layer; otherwise pix2pixHD's discriminator"),
     ("what D sees", "custom: the output; free_form: composite and mask; context_encoder: the central half of the composite"),
     ("context_encoder and the curriculum", "always predicts the central half; losses and composite inside the current hole"),
-    ("evaluation", "frozen masks; training family and every width after every stage, all families at the end; float32"),
-    ("statistics", "the unit is the training seed; fewer than three seeds: no verdict"),
+    ("initial weights", "normal with deviation 0.02 where the source has them so; see each architecture's file"),
+    ("half the size", "of a hole: its width is half the image's, a quarter of its area"),
+    ("k of recon_first, s and S of adv_ramp", "k = K steps, one stage; the weight is s / S of fixed's in stage s of S"),
+    ("D", "updated at every step from the first, in every setup of the paper's; recon_first_rest (ours): not before k"),
+    (
+        "controls, ours",
+        "mixed: progressive's sizes in random order; recon_only: no adversarial loss; last_only: the last K steps of "
+        "fixed alone; recon_first_rest",
+    ),
+    ("where the perceptual loss looks", "custom: at the raw output over the whole image"),
+    (
+        "batch norm",
+        "evaluated with statistics of 320 training images with holes of the width under evaluation, for every setup; "
+        "D is probed with batch statistics, as in training",
+    ),
+    (
+        "evaluation",
+        "frozen masks; training family and every width after every stage, all families at the end; float32, TF32 off",
+    ),
+    ("PSNR", "per image, capped at 100 dB; the capped are counted"),
+    ("colour, continuity", "CIEDE2000 between mean CIELAB colours of hole and truth; gradients across the hole's boundary"),
+    (
+        "stability",
+        "deviation of G's loss on one fixed batch over the last stage's steps / over 40 batches with the networks at rest",
+    ),
+    ("weights evaluated", "the last snapshot; a moving average (half-life: a tenth of a stage) is shown beside it"),
+    (
+        "statistics",
+        "the unit is the training seed; margins are relative; no verdict where a side has not learnt, or with fewer than "
+        "three seeds",
+    ),
 ]
 
 
@@ -140,6 +170,9 @@ def cost(study, results):
     rows, parts = [], {"training steps": 0.0, "evaluation and checkpoints during training": 0.0}
     for architecture in study.config.architectures:
         of = [results[run.name] for run in study.runs() if run.architecture == architecture]
+        of = [r for r in of if r["outcome"] == "finished"]
+        if not of:
+            continue
         peak = {kind: max(r["peak_memory_bytes"][kind] or 0 for r in of) / 2**30 for kind in ("host", "device")}
         steps = sum(r["step_seconds"] for r in of)
         rows.append({"architecture": architecture, "runs": len(of), "images/s": len(of) * study.config.total_images / steps,
@@ -206,20 +239,37 @@ def verdicts(table):
     every cell of the study, so without its name and metric."""
     if table.empty:
         return {"primary": "", "secondary": ""}
-    ends = zip(table.ci_low, table.ci_high, strict=True)
-    interval = [f"{low:+.4f} to {high:+.4f}" if pd.notna(low) else "-" for low, high in ends]
     role = table.hypothesis.str.partition(": ")
-    table = table.assign(
-        hypothesis=role[2].map(html.escape), ci_low=interval, verdict=[f'<b class="{v}">{v}</b>' for v in table.verdict]
-    )
-    columns = {"hypothesis": "hypothesis", "dataset": "data", "architecture": "architecture", "verdict": "verdict",
-               "metric": "metric", "effect": "effect", "ci_low": "interval", "p_value": "p", "n_seeds": "seeds"}  # fmt: skip
-    table = table[list(columns)].rename(columns=columns)
-    show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False,
-                formatters={"effect": "{:+.4f}".format, "p": "{:.3g}".format})  # fmt: skip
-    parts = {"primary": table[role[0] == "primary"].drop(columns=["hypothesis", "metric"]),
-             "secondary": table[role[0] == "secondary"]}  # fmt: skip
+    shown = pd.DataFrame({
+        "hypothesis": role[2].map(html.escape),
+        "data": table.dataset,
+        "architecture": table.architecture,
+        "verdict": [f'<b class="{v.split()[-1] if ":" not in v else "unanswered"}">{v}</b>' for v in table.verdict],
+        "metric": table.metric,
+        "effect": [_effect(r, r.effect) + _decibel(r) for r in table.itertuples()],
+        "interval": [_effect(r, r.ci_low) + (f" to {_effect(r, r.ci_high)}" if pd.notna(r.ci_low) else "")
+                     for r in table.itertuples()],
+        "p": table.p_value,
+        "seeds": table.n_seeds,
+        "finds": [_effect(r, r.detectable).lstrip("+") for r in table.itertuples()],
+        "trained otherwise": table.remark.fillna("").map(html.escape),
+    })  # fmt: skip
+    if not table.remark.fillna("").any():
+        shown = shown.drop(columns="trained otherwise")
+    show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False, formatters={"p": "{:.3g}".format})
+    parts = {"primary": shown[role[0] == "primary"].drop(columns=["hypothesis", "metric"]),
+             "secondary": shown[role[0] == "secondary"]}  # fmt: skip
     return {name: "" if part.empty else part.to_html(**show) for name, part in parts.items()}
+
+
+def _effect(row, value):
+    """An effect in its scale's unit: per cent of the second setup's value, or the metric's own."""
+    return "-" if pd.isna(value) else f"{100 * value:+.1f} %" if row.scale == "ratio" else f"{value:+.4f}"
+
+
+def _decibel(row):
+    """An L1 ratio as a gain in PSNR would count it."""
+    return f" ({-20 * math.log10(1 + row.effect):+.2f} dB)" if row.metric == "l1" and pd.notna(row.effect) else ""
 
 
 def build(study):
@@ -249,6 +299,7 @@ def build(study):
             text.index = pd.MultiIndex.from_arrays([of, text.index], names=[None, None])
         return {key: text.to_html(escape=False, classes="results", border=0) for key, text in shown.items()}
 
+    runs, outcomes = pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / "outcomes.csv")
     table_of_verdicts = pd.read_csv(folder / "hypotheses.csv", dtype={"hypothesis": str})
     costs, parts = cost(study, results_of)
     last = tables.stability(study).query("stage == stage.max()").drop(columns="stage")
@@ -258,6 +309,14 @@ def build(study):
         "report",
         study=study,
         notes=notes.caveats(study),
+        standing=standing.summary(runs),
+        standings=tables.standings(runs).to_html(index=False, border=0),
+        outcomes=outcomes.to_html(index=False, border=0, na_rep="-", float_format="%.3g") if outcomes.diverged.any() else "",
+        averaging=pd.read_csv(folder / "averaging.csv").to_html(index=False, border=0, na_rep="-", float_format="%.4f"),
+        elsewhere=pd.read_csv(folder / "generalisation_fid.csv").to_html(
+            index=False, border=0, na_rep="-", float_format="%.4g"
+        ),
+        plan=stats.registered(),
         verdicts=verdicts(table_of_verdicts),
         bootstrap=pd.read_csv(folder / "bootstrap.csv").to_html(index=False, border=0, float_format="%.4g", na_rep="-"),
         hypotheses_hash=stats.digest(),
@@ -270,7 +329,7 @@ def build(study):
         figures=figures,
         choices=choices(config),
         deviations=deviations(config, manifests, "fid" in set(results.metric)),
-        family=max(stats.registered()[0], sum(table_of_verdicts.hypothesis.str.startswith("primary"))),
+        family=max(stats.registered().primaries, sum(table_of_verdicts.hypothesis.str.startswith("primary"))),
         pages=[(title, page) for title, _, page, _ in pages],
         runs=results_of,
         manifests=manifests,

@@ -1,13 +1,12 @@
 """The study's numbers as tables: one tidy file, and the paper-style tables, matrices and verdicts made from it."""
 
-
 import numpy as np
 import pandas as pd
 
 from .. import setups
 from ..study import config as configuration
 from ..study import files
-from . import collect, notes, stats
+from . import collect, notes, standing, stats
 
 SHOWN = {  # (region, metric): column, digits, which is better
     ("hole", "l1"): (("hole", "L1"), 4, "lower"),
@@ -17,16 +16,20 @@ SHOWN = {  # (region, metric): column, digits, which is better
     ("whole_composite", "psnr"): (("whole", "PSNR"), 2, "higher"),
     ("whole_composite", "ssim"): (("whole", "SSIM"), 3, "higher"),
     ("whole_composite", "lpips"): (("whole", "LPIPS"), 3, "lower"),
+    ("hole_window", "lpips"): (("hole's window", "LPIPS"), 3, "lower"),
     ("whole_composite", "fid"): (("distribution", "FID"), 2, "lower"),
+    ("whole_composite", "kid"): (("distribution", "KID"), 4, "lower"),
     ("whole_composite", "is"): (("distribution", "IS"), 2, "higher"),
     ("whole_composite", "fid_random"): (("distribution", "FID (random features)"), 3, "lower"),
+    ("whole_composite", "kid_random"): (("distribution", "KID (random features)"), 4, "lower"),
     ("whole_composite", "is_random"): (("distribution", "IS (random features)"), 3, "higher"),
     ("hole", "colour"): (("colour", "Delta E"), 2, "lower"),
     ("hole", "continuity"): (("continuity", "gradient"), 4, "lower"),
     ("hole", "overfitting"): (("training - test", "hole L1"), 4, None),
-    ("training", "stability"): (("stability", "deviation"), 4, "lower"),
+    ("training", "stability"): (("stability", "to noise"), 2, "lower"),
 }
-FILES = ("results.csv", "table.md", "table.csv", "table.tex", "baselines.csv", "hypotheses.csv", "bootstrap.csv",
+FILES = ("results.csv", "runs.csv", "outcomes.csv", "averaging.csv", "generalisation_fid.csv", "table.md",
+         "table.csv", "table.tex", "baselines.csv", "hypotheses.csv", "bootstrap.csv",
          "stage_matrix.csv", "generalisation.csv", "exposure.csv", "stability.csv", "study.json")  # fmt: skip
 NO_TRAINING = "no training"  # stands for the setup where baselines are shown among networks
 
@@ -125,9 +128,35 @@ def generalisation(study, table, fillings, metric="l1"):
     return part.pivot_table("value", ["dataset", "architecture", "mask_family", "setup"], "mask_width", sort=False)
 
 
-def hypotheses(study, table):
-    """The registered hypotheses' verdicts: hypotheses.csv."""
-    return stats.judge(collect.trained(study, table))
+def hypotheses(study, table, runs):
+    """The registered hypotheses' verdicts: hypotheses.csv. `runs` as of standing.of_runs."""
+    return stats.judge(collect.trained(study, table), runs, study)
+
+
+def standings(runs):
+    """How many runs of every cell finished, have learnt, are useful and alive: counts, with the number of runs."""
+    counted = runs.assign(runs=1, finished=~runs.diverged)
+    columns = ["runs", "finished", "learnt", "useful", "alive"]
+    return counted.groupby(["dataset", "architecture", "setup"], sort=False)[columns].sum().astype(int).reset_index()
+
+
+def averaging(study, table):
+    """The last snapshot of G's weights against their moving average: hole L1 with full-size holes, over seeds."""
+    part = collect.final(study, table).query("metric == 'l1' and region in ('hole', 'hole_average')")
+    found = (
+        part.groupby(["dataset", "architecture", "setup", "region"], sort=False).value.agg(["mean", "std"]).unstack("region")
+    )
+    order = [(what, region) for region in ("hole", "hole_average") for what in ("mean", "std")]
+    names = ["snapshot", "snapshot_deviation", "average", "average_deviation"]
+    return found.reindex(columns=order).set_axis(names, axis=1).reset_index()
+
+
+def generalisation_fid(study, table):
+    """FID, KID and IS of the final networks on free-form and several-rectangle holes beside the family they trained with."""
+    part = table[(table.stage == len(study.config.mask_widths)) & (table.mask_width == study.config.mask_widths[-1])]
+    part = collect.ordered(study, part[part.metric.str.match("(fid|kid|is)(_random)?$")])
+    keys = ["dataset", "architecture", "mask_family", "setup"]
+    return part.pivot_table("value", keys, "metric", sort=False).reset_index()
 
 
 def exposure(study):
@@ -136,23 +165,24 @@ def exposure(study):
     schedule = setups.Schedule(config.steps, config.mask_widths, config.seeds[0])
     rows = []
     for setup in config.setups:
-        widths = [setups.SETUPS[setup](schedule, step).mask_width for step in range(config.steps)]
-        rows.append({"setup": setup, "images shown": config.total_images,
+        phases = [setups.SETUPS[setup](schedule, step) for step in range(config.steps)]
+        widths = [phase.mask_width for phase in phases if phase.trains]
+        rows.append({"setup": setup, "images shown": len(widths) * config.batch_size,
                      "with a full-size hole": f"{widths.count(config.mask_widths[-1]) / len(widths):.0%}",
                      "mean hole width (px)": f"{sum(widths) / len(widths):.1f}"})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def stability(study, selected=None):
-    """How calm the adversarial game was, per run and stage: unweighted losses, so that a ramped weight looks no calmer.
+    """How the adversarial game went, per run and stage: unweighted losses, so that a ramped weight looks no calmer.
 
-    Columns: standard deviation of G's and D's adversarial loss between steps (within log intervals, averaged), D's
-    accuracy, share of steps at which D was not saturated, gradient norms. Small holes are calm by themselves: compare last
-    stages.
+    Columns: standard deviation of G's and D's adversarial loss between steps (within log intervals, averaged), most of which is
+    what one batch differs from another; D's accuracy, share of steps at which D was not saturated, gradient norms. Small holes
+    are calm by themselves: compare last stages, by the measure `stability` (evaluate.py).
     """
     columns = ["adversarial_g_std", "adversarial_d_std", "d_accuracy", "unsaturated", "grad_norm_g", "grad_norm_d"]
     frames = []
-    for run in selected or study.runs():
+    for run in selected or collect.finished(study):
         history = pd.read_csv(run.folder / "history.csv")
         frame = history.groupby("stage")[columns].mean().reset_index()
         frames.append(collect.named(run, frame))
@@ -181,7 +211,12 @@ def write(study):
         temporary.write_text("\n".join(markdown) + f"\n{note}\n", encoding="utf-8")
     with files.replacing(folder / "table.tex") as temporary:
         temporary.write_text("\n".join(latex) + f"% {note}\n", encoding="utf-8")
-    files.write_csv(folder / "hypotheses.csv", hypotheses(study, found))
+    runs = standing.of_runs(study)
+    files.write_csv(folder / "runs.csv", runs)
+    files.write_csv(folder / "outcomes.csv", stats.outcomes(runs, collect.trained(study, found)))
+    files.write_csv(folder / "averaging.csv", averaging(study, found))
+    files.write_csv(folder / "generalisation_fid.csv", generalisation_fid(study, found))
+    files.write_csv(folder / "hypotheses.csv", hypotheses(study, found, runs))
     files.write_csv(folder / "bootstrap.csv", collect.bootstrap(study))
     files.write_csv(folder / "stage_matrix.csv", stage_matrix(study, found, fillings).reset_index())
     files.write_csv(folder / "generalisation.csv", generalisation(study, found, fillings).reset_index())

@@ -17,7 +17,7 @@ from .. import metrics, models
 from ..study import files, provenance
 from ..study.config import to_dict
 from ..study.grid import CHECKPOINTS
-from . import card
+from . import card, probe
 
 
 def save_checkpoint(folder, value):
@@ -43,11 +43,13 @@ def load_checkpoint(path):
         return None
 
 
-def names(config):
-    """What a finished run's folder holds, relative to it."""
+def names(config, outcome="finished"):
+    """What the folder of a run that has come to its end holds, relative to it."""
+    if outcome == "diverged":
+        return ["config.json", "history.csv", "stages.csv"]
     stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
     model = [f"model/{name}" for name in ("model.safetensors", "model.json", "README.md")]
-    return ["config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages, *model]
+    return ["config.json", "history.csv", "probe.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages, *model]
 
 
 def resume(state, job):
@@ -87,8 +89,11 @@ def discard(folder):
 
 
 def save_stage(job, state, stage):
-    """Generator and discriminator (keys under "discriminator.") at a stage's end; the header says what they are."""
-    tensors = _tensors(state.G) | {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
+    """Generator, discriminator (keys under "discriminator.") and, with the last stage, the moving average of the generator
+    ("average.") at a stage's end; the header says what they are. Batch-norm statistics are those of full-size holes."""
+    tensors = _tensors(_calibrated(job, state.G)) | {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
+    if stage == len(job.run.config.mask_widths) - 1:
+        tensors |= {f"average.{k}": v for k, v in _tensors(_calibrated(job, state.average.module)).items()}
     header = {"run": job.run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(job.settings)}
     with files.replacing(job.run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
         save_file(tensors, temporary, metadata=header)
@@ -104,6 +109,11 @@ def save_model(folder, generator, description):
         temporary.write_text(card.write(description), encoding="utf-8")
 
 
+def _calibrated(job, generator):
+    device = next(generator.parameters()).device
+    return probe.calibrated(job.run, job.pack, generator, job.run.config.mask_widths[-1], device)
+
+
 def _tensors(network):
     return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
 
@@ -112,9 +122,8 @@ def load_networks(run, stage):
     """(G, D) as they were at the end of `stage` (1 .. number of stages; 0: before training), in eval mode."""
     G, D = models.create(run.architecture, run.config.image_size, run.seed, **run.model.widths)
     if stage:
-        state, prefix = load_file(run.folder / "stages" / f"{stage}.safetensors"), "discriminator."
-        G.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefix)})
-        D.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        G.load_state_dict(_stored(run, stage, ""))
+        D.load_state_dict(_stored(run, stage, "discriminator."))
     return G.eval(), D.eval()
 
 
@@ -123,10 +132,28 @@ def load_generator(run, stage, device="cpu"):
     return load_networks(run, stage)[0].to(device)
 
 
+def load_average(run, device="cpu"):
+    """The moving average of the generator at the end of training, in eval mode."""
+    G, _ = models.create(run.architecture, run.config.image_size, run.seed, **run.model.widths)
+    G.load_state_dict(_stored(run, len(run.config.mask_widths), "average."))
+    return G.to(device).eval()
+
+
+def _stored(run, stage, prefix):
+    """The weights of one of a stage's networks."""
+    state = load_file(run.folder / "stages" / f"{stage}.safetensors")
+    others = tuple({"discriminator.", "average."} - {prefix})
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and not k.startswith(others)}
+
+
 def write_tables(job, state):
     """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
     run, pack, config, family = job.run, job.pack, job.run.config, job.run.model.mask_family
     files.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
+    files.write_csv(run.folder / "probe.csv", pd.DataFrame(state.probes, columns=["step", "probe_g"]))
+    if not state.evaluations:
+        files.write_csv(run.folder / "stages.csv", pd.DataFrame(columns=["stage"]))
+        return None
     axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
     index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
     values = torch.stack(state.evaluations).reshape(-1, len(metrics.METRICS)).numpy()
@@ -143,24 +170,36 @@ def write_tables(job, state):
     return table
 
 
-def finish(job, state):
-    """Write what a finished run leaves behind; result.json last."""
+def finish(job, state, why=""):
+    """Write what a run leaves behind that has come to its end, or diverged (`why`); result.json last."""
     run, table = job.run, write_tables(job, state)
     result = {
         "run": run.name,
+        "outcome": "diverged" if why else "finished",
+        **({"why": why, "step": state.step} if why else {}),
         "settings": job.settings,
-        "final": state.history[-1],
+        "final": state.history[-1] if state.history else {},
         "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
         "seconds": round(state.seconds, 2),
         "step_seconds": round(state.step_seconds, 2),
-        "peak_memory_bytes": {k: max(s["peak_memory_bytes"][k] or 0 for s in state.sittings) for k in ("host", "device")},
+        "peak_memory_bytes": {kind: _peak(state.sittings, kind) for kind in ("host", "device")},
         "device": state.sittings[-1]["device"],
         "precision": state.sittings[-1]["precision"],
         "provenance": state.sittings[-1]["provenance"],
         "sittings": state.sittings,
         "config": to_dict(run.config),
     }
-    save_model(run.folder / "model", state.G, card.describe(result, job.pack.manifest, table, models.central(run.architecture)))
+    if why:
+        for name in CHECKPOINTS:
+            (run.folder / name).unlink(missing_ok=True)
+        files.write_json(run.folder / "result.json", result)
+        return result
+    described = card.describe(result, job.pack.manifest, table, models.central(run.architecture))
+    save_model(run.folder / "model", _calibrated(job, state.G), described)
     (run.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
     files.write_json(run.folder / "result.json", result)
     return result
+
+
+def _peak(sittings, kind):
+    return max(s.get("peak_memory_bytes", {}).get(kind) or 0 for s in sittings)

@@ -12,7 +12,8 @@ from . import artifacts
 
 SOURCES = (  # what decides what a training run computes, beside its architecture's own file
     *(f"inpaint_lib/{name}.py" for name in ("masks", "losses", "setups", "rng", "metrics", "models/__init__", "models/layers")),
-    *(f"inpaint_lib/{name}.py" for name in ("data/feed", "training/step", "training/loop", "training/artifacts")),
+    *(f"inpaint_lib/training/{name}.py" for name in ("step", "loop", "artifacts", "probe")),
+    "inpaint_lib/data/feed.py",
 )
 
 
@@ -46,7 +47,7 @@ def resolve(run, pack):
         settings["data"] = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
     made = files.read_json(folder / "config.json") if grid.holds_work(folder) else None
     result = files.read_json(folder / "result.json")
-    whole = result and all((folder / name).is_file() for name in artifacts.names(config))
+    whole = result and all((folder / name).is_file() for name in artifacts.names(config, result.get("outcome")))
     return Job(run, pack, settings, made, result if whole and result["settings"] == settings else None)
 
 

@@ -2,8 +2,11 @@
 
 `fit(run)` trains until the budget is spent, whatever was done before: a finished run is returned as it is, an interrupted one
 goes on from its checkpoint and ends with the same bytes as if it had never stopped (CPU, float32). It writes, in the run's
-folder: config.json, history.csv, stages/<n>.safetensors, stages.csv, per_image.csv.gz, checkpoint.pt,
-model/ (card.py) and, last of all, result.json: a run is finished if and only if result.json names the run's settings.
+folder: config.json, history.csv, probe.csv, stages/<n>.safetensors, stages.csv, per_image.csv.gz, checkpoint.pt,
+model/ (card.py) and, last of all, result.json: a run has come to its end if and only if result.json names the run's settings.
+
+A run whose losses or weights are no longer finite has come to its end too: result.json then says "diverged", where and why.
+That is an outcome like another: it is counted, and never trained again from another seed or with other settings.
 """
 
 import io
@@ -12,41 +15,47 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .. import losses, masks, metrics, models, rng, setups
 from ..data import feed, packs
 from ..study import devices, files, processes, provenance
-from . import artifacts, jobs
+from . import artifacts, jobs, probe
 from .step import Step, adam, choose_levers
 
 
-class NonFiniteError(RuntimeError):
-    """Training stopped because a loss or a weight is NaN or infinite."""
+class Diverged(RuntimeError):
+    """Training ended because a loss or a weight is NaN or infinite."""
+
+
+HALF_LIVES = 10  # of the moving average of G's weights, in a stage (protocol 2)
 
 
 @dataclass
 class State:
     """Everything training goes on from."""
 
-    PLAIN = ("step", "seconds", "step_seconds", "sittings", "history", "evaluations")
+    PLAIN = ("step", "seconds", "step_seconds", "sittings", "history", "probes", "evaluations")
     G: torch.nn.Module
     D: torch.nn.Module
     opt_g: torch.optim.Optimizer
     opt_d: torch.optim.Optimizer
+    average: AveragedModel  # of G's weights, exponential
     step: int = 0
     seconds: float = 0.0  # over all sittings, evaluation after every stage included
     step_seconds: float = 0.0  # of them in training steps
     sittings: list = field(default_factory=list)  # where and with what it was trained
     history: list = field(default_factory=list)  # one dict per log point
+    probes: list = field(default_factory=list)  # (step, G's adversarial loss) on the fixed batch, last stage
     evaluations: list = field(default_factory=list)  # per finished stage: (widths, images, regions, metrics)
 
     def state_dict(self):
-        networks = {name: getattr(self, name).state_dict() for name in ("G", "D", "opt_g", "opt_d")}
+        networks = {name: getattr(self, name).state_dict() for name in ("G", "D", "opt_g", "opt_d", "average")}
         return networks | {name: getattr(self, name) for name in self.PLAIN} | {"rng": torch.get_rng_state()}
 
     def load_state_dict(self, saved):
-        for name in ("G", "D"):
+        for name in ("G", "D", "average"):
             getattr(self, name).load_state_dict(saved[name])
         for name in ("opt_g", "opt_d"):  # how it is computed is this device's affair, not the saved one's
             optimizer = getattr(self, name)
@@ -59,12 +68,12 @@ class State:
 
 
 def fit(run, watch=None):
-    """Train one run to its end and return its result (the content of result.json).
+    """Train one run to its end and return its result (the content of result.json); `finished` asks whether it diverged.
 
     `watch(run, state, bar)`, if given, is called at every log point instead of a progress bar on stderr.
-    Raises NonFiniteError, naming the loss term, devices.OutOfMemory, and provenance.SettingsChanged if work made with other
-    settings lies there; config errors are raised before anything is written. Ctrl-C, or a notebook's stop button, saves a
-    checkpoint at the next log point and raises KeyboardInterrupt; a second one raises at once.
+    Raises devices.OutOfMemory, and provenance.SettingsChanged if work made with other settings lies there; config errors are
+    raised before anything is written. Ctrl-C, or a notebook's stop button, saves a checkpoint at the next log point and raises
+    KeyboardInterrupt; a second one raises at once.
     """
     pack = packs.prepare(run.study, run.dataset)
     with files.locked(run.folder), processes.interrupts_kept() as interrupted:
@@ -74,22 +83,45 @@ def fit(run, watch=None):
             return job.result or _fit(job, watch, interrupted)
 
 
+def finished(result):
+    """A result whose run did not diverge. Raises Diverged for one that did: a notebook ends there, having nothing to show."""
+    if result["outcome"] == "diverged":
+        raise Diverged(result["why"])
+    return result
+
+
 def _fit(job, watch, interrupted):
-    run, pack, config = job.run, job.pack, job.run.config
+    run, config = job.run, job.run.config
     torch.set_num_threads(config.threads)
     device = devices.choose_device(config.device)
     levers = choose_levers(config, device)
-    schedule = setups.Schedule(config.steps, config.mask_widths, run.seed)
     state = start(run, device, levers)
     step = Step(run, state, device, levers)
     artifacts.resume(state, job)
+    try:
+        _train(job, state, step, watch, interrupted)
+    except Diverged as error:
+        print(f"{run.name} has diverged: {error}", flush=True)
+        return artifacts.finish(job, state, f"{error}")
+    return artifacts.finish(job, state)
+
+
+def _train(job, state, step, watch, interrupted):
+    run, pack, config, batch = job.run, job.pack, job.run.config, job.run.config.batch_size
+    device, levers = step.device, step.levers
+    schedule = setups.Schedule(config.steps, config.mask_widths, run.seed)
 
     loading = feed.choose_loading(config.loading, pack.train.nbytes, device)
-    batches = feed.batches(feed.mapped(pack), run.seed, range(state.step, config.steps), config.batch_size, device, loading)
-    probe = _make_probe(job, state, device)
+    batches = feed.batches(feed.mapped(pack), run.seed, range(state.step, config.steps), batch, device, loading)
+
+    def probed():
+        return dict(zip(("probe_g", "probe_d"), probe.adversarial(state.G, state.D, objective, *fixed), strict=True))
+
+    objective, fixed = losses.OBJECTIVES[run.architecture], probe.fixed_batch(run, pack, device)
+    probe_every = max(1, schedule.steps_per_stage // probe.BATCHES)
     bar = tqdm(
         total=config.total_images,
-        initial=state.step * config.batch_size,
+        initial=state.step * batch,
         unit="image",
         desc=run.name,
         file=io.StringIO() if watch else None,
@@ -103,31 +135,23 @@ def _fit(job, watch, interrupted):
     for images in batches:
         # --- next batch, holes, one update of D and of G
         phase = setups.SETUPS[run.setup](schedule, state.step)
-        step(images, hole_variates(run, state.step), phase)
+        if phase.trains:
+            step(images, hole_variates(run, state.step), phase)
+            state.average.update_parameters(state.G)
         state.step += 1
         boundary = state.step % schedule.steps_per_stage == 0
+        if phase.stage == len(config.mask_widths) - 1 and state.step % probe_every == 0:
+            state.probes.append((state.step, probe.adversarial(state.G, state.D, objective, *fixed)[0]))
 
-        # --- log point: the only place where the host waits for the device
+        # --- log point: here alone, and where it probes, the host waits for the device
         if state.step % config.log_every and not boundary:
             continue
-        since_log = step.count
-        means = step.read()
-        _check_losses(means, state.step, since_log)
-        for name in ("adversarial_g", "adversarial_d"):  # spread of the steps since the last log point
-            means[f"{name}_std"] = max(means.pop(f"{name}_square") - means[name] ** 2, 0.0) ** 0.5
-        now = time.monotonic()
-        rate = since_log * config.batch_size / (now - started)
-        state.step_seconds += now - started
-        context = {
-            "step": state.step,
-            "stage": phase.stage + 1,
-            "mask_width": phase.mask_width,
-            "reconstruction_weight": phase.reconstruction,
-            "adversarial_weight": phase.adversarial,
-        }
-        means |= probe()
-        state.history.append(context | means | {"images_per_second": rate})
-        bar.update(since_log * config.batch_size)
+        now, since_log = time.monotonic(), step.count
+        if since_log:
+            row = _read(step, state, phase) | probed() | {"images_per_second": since_log * batch / (now - started)}
+            state.history.append(row)
+            state.step_seconds += now - started
+        bar.update(state.step * batch - bar.n)
 
         # --- end of a stage: keep the weights, measure on the frozen masks of every width
         if boundary:
@@ -143,7 +167,7 @@ def _fit(job, watch, interrupted):
             state.sittings[-1]["peak_memory_bytes"] = devices.peak_memory(device)
             artifacts.save_checkpoint(run.folder, {"settings": job.settings, "state": state.state_dict()})
             last_save = time.monotonic()
-        if watch:
+        if watch and since_log:
             watch(run, state, bar)
         if stopping:
             bar.close()
@@ -151,7 +175,24 @@ def _fit(job, watch, interrupted):
         started = time.monotonic()
 
     bar.close()
-    return artifacts.finish(job, state)
+
+
+def _read(step, state, phase):
+    """A log point's row of history.csv: means over the steps since the last one, and deviations. Raises Diverged."""
+    since, means = step.count, step.read()
+    for name, value in means.items():
+        if not np.isfinite(value):
+            raise Diverged(f"{name} became {value} between steps {state.step - since} and {state.step}")
+    for name in ("adversarial_g", "adversarial_d"):
+        means[f"{name}_std"] = max(means.pop(f"{name}_square") - means[name] ** 2, 0.0) ** 0.5
+    context = {
+        "step": state.step,
+        "stage": phase.stage + 1,
+        "mask_width": phase.mask_width,
+        "reconstruction_weight": phase.reconstruction,
+        "adversarial_weight": phase.adversarial,
+    }
+    return context | means
 
 
 def _sitting(state, device, levers, loading):
@@ -180,52 +221,23 @@ def start(run, device, levers):
     """Networks and optimisers at step 0; the initial weights depend on the seed alone."""
     config, model = run.config, run.model
     G, D = (n.to(device) for n in models.create(run.architecture, config.image_size, run.seed, **model.widths))
-    return State(G, D, adam(G, model.lr_g, model.betas, levers), adam(D, model.lr_d, model.betas, levers))
-
-
-def _make_probe(job, state, device):
-    """() -> the unweighted adversarial losses on one fixed batch of test images with full-size holes, whatever the stage."""
-    run, pack, config, objective = job.run, job.pack, job.run.config, losses.OBJECTIVES[job.run.architecture]
-    d_loss, g_loss, _ = objective.adversarial
-    n = min(config.batch_size, len(pack.test))
-    real = metrics.to_float(np.array(pack.test[:n]), device)
-    mask = pack.test_masks(run.model.mask_family, config.mask_widths[-1])[:n]
-    mask = torch.from_numpy(mask).to(device).float()[:, None]
-
-    @torch.no_grad()
-    def probe():
-        state.G.eval(), state.D.eval()
-        output = state.G(real * (1 - mask), mask)[-1]
-        real_scores, fake_scores = (losses.scores(state.D(objective.seen(image, real, mask))) for image in (real, output))
-        state.G.train(), state.D.train()
-        return {"probe_g": float(g_loss(fake_scores)), "probe_d": float(d_loss(real_scores, fake_scores))}
-
-    return probe
-
-
-def _check_losses(means, step, since):
-    for name, value in means.items():
-        if not np.isfinite(value):
-            raise NonFiniteError(
-                f"{name} became {value} between steps {step - since} and {step}; the last checkpoint is "
-                "from before. Lower the learning rates or that term's weight."
-            )
+    average = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(0.5 ** (HALF_LIVES * len(config.mask_widths) / config.steps)))
+    return State(G, D, adam(G, model.lr_g, model.betas, levers), adam(D, model.lr_d, model.betas, levers), average)
 
 
 def _check_weights(state):
     for label, network in (("generator", state.G), ("discriminator", state.D)):
         for name, p in network.state_dict().items():  # batch norm's statistics too
             if not torch.isfinite(p).all():
-                raise NonFiniteError(f"weight {name} of the {label} is not finite at step {state.step}")
+                raise Diverged(f"weight {name} of the {label} is not finite at step {state.step}")
 
 
 def _evaluate(job, state, device):
     """Metrics with every width's frozen masks: (widths, images, regions, metrics)."""
-    config, pack, family = job.run.config, job.pack, job.run.model.mask_family
+    run, config, pack = job.run, job.run.config, job.pack
     with devices.enough_memory(config, "evaluation"):
-        return torch.stack(
-            [
-                metrics.evaluate(state.G, pack.test, pack.test_masks(family, width), device, config.evaluation_batch)
-                for width in config.mask_widths
-            ]
-        )
+        return torch.stack([
+            metrics.evaluate(probe.calibrated(run, pack, state.G, width, device), pack.test,
+                             pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch)
+            for width in config.mask_widths
+        ])  # fmt: skip

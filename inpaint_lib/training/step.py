@@ -96,10 +96,11 @@ class Step:
         self.family, self.size, self.options = run.model.mask_family, config.image_size, run.model.loss_options
         self.weights = dict(run.model.loss_weights)
         self.adversarial_weight = self.weights.pop("adversarial")
-        self.joint = not any(isinstance(m, torch.nn.BatchNorm2d) for m in state.D.modules())  # batch norm must see them apart
+        self.joint = not metrics.batch_norms(state.D)  # batch norm must see them apart
         self.names, self.sums, self.count = [], None, 0
         self.now, self.controls = None, torch.zeros(3, device=device)  # extent, reconstruction and adversarial weight
         self.done, self.graph, self.inputs = 0, None, None
+        self.trains_d = True
         self.G, self.D = state.G, state.D
         fix_order(levers)
         if levers.keep_memory:
@@ -112,6 +113,8 @@ class Step:
         if controls != self.now:
             self.now = controls
             self.controls.copy_(torch.tensor(controls))
+        if phase.discriminator != self.trains_d:  # another computation, to be captured anew
+            self.trains_d, self.graph, self.done = phase.discriminator, None, 0
         images, u = (t.to(self.device, non_blocking=True) for t in (images, u))
         if self.done >= WARM_UP or not (self.levers.compile or self.levers.cuda_graph):
             self._advance(images, u)
@@ -196,12 +199,13 @@ class Step:
             stages = self.G(real * (1 - mask), mask)
         stages = [stage.float() for stage in stages]
 
-        # D: every step, in every setup
+        # D: every step, in every setup of the paper's
         real_scores, fake_scores = self._judge(stages[-1].detach(), real, mask)
         loss_d = d_loss(real_scores, fake_scores)
         opt_d.zero_grad()
         loss_d.backward()
-        opt_d.step()
+        if self.trains_d:
+            opt_d.step()
 
         # G: the setup scales the adversarial and the reconstruction weights, nothing else; D stands still
         D.requires_grad_(False)

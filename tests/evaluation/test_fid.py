@@ -121,3 +121,16 @@ def test_reference_statistics_are_kept_by_data_weights_and_code(tmp_path, monkey
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     with pytest.raises(TypeError):
         fid.reference(tmp_path, extractor, images, 4, ("other data", "code"))
+
+
+def test_kid_is_torch_fidelitys():
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 8)), rng.normal(0.3, 1, size=(30, 8))
+    options = {"kid_subsets": 1, "verbose": False, "rng_seed": 0}
+    theirs = kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), kid_subset_size=30, **options)
+    assert fid.kernel_distance(x, y) == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-9)  # the subset is the set
+    assert np.isnan(fid.kernel_distance(x[:1], y[:1]))
+    big = rng.normal(size=(2500, 4))
+    assert abs(fid.kernel_distance(big, rng.normal(size=(2500, 4)))) < 0.01 < fid.kernel_distance(big, big + 1)

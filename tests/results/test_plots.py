@@ -65,7 +65,8 @@ def test_effects_are_differences_from_fixed_of_the_same_seed(trained):
     results = collect.results(trained)
     l1 = collect.final(trained, results).query("region == 'hole' and metric == 'l1'").set_index("setup").value
     found = collect.effects(trained, results)
-    assert found.effect.tolist() == pytest.approx([l1["progressive"] - l1["fixed"]]) and list(found.setup) == ["progressive"]
+    assert found.effect.tolist() == pytest.approx([l1["progressive"] / l1["fixed"] - 1])
+    assert list(found.setup) == ["progressive"]
     assert collect.effects(trained, results[results.setup != "fixed"]).empty
 
 
@@ -74,12 +75,13 @@ def test_the_answer_marks_means_and_draws_the_verdicts_interval_from_three_seeds
     setups = ["progressive", "mixed"]
     rows = [("faces", "custom", s, seed, 0.01 * k + 0.002 * seed) for k, s in enumerate(setups) for seed in range(seeds)]
     effects = pd.DataFrame(rows, columns=["dataset", "architecture", "setup", "seed", "effect"])
-    verdict = {"dataset": "faces", "architecture": "custom", "ci_low": -0.7, "ci_high": 0.8, "n_seeds": seeds}
+    verdict = {"dataset": "faces", "architecture": "custom", "ci_low": -0.007, "ci_high": 0.008, "n_seeds": seeds}
     axis = plots.answer(effects, pd.DataFrame([verdict])).axes[0]
     drawn = [list(line.get_xdata()) for line in axis.lines]
     for setup in setups:
-        assert [effects[effects.setup == setup].effect.mean()] in drawn
-    assert ([-0.7, 0.8] in drawn) == (seeds >= 3) and (axis.get_xlim()[1] > 0.8) == (seeds >= 3)
+        assert any(x == pytest.approx([100 * effects[effects.setup == setup].effect.mean()]) for x in drawn if len(x) == 1)
+    drawn = [x == pytest.approx([-0.7, 0.8]) for x in drawn if len(x) == 2]
+    assert any(drawn) == (seeds >= 3) and axis.get_xlim()[1] > 2
     assert plots.answer(effects[effects.setup == "mixed"], pd.DataFrame([verdict]).iloc[:0]).axes
 
 

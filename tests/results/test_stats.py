@@ -1,6 +1,7 @@
 """Verdicts on synthetic data whose answer is known."""
 
 import gc
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,35 +22,125 @@ def _no_collection(monkeypatch):
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
 
 
-def study(effect, seeds=5, noise=0.0005, cells=6, rng=None, metric="l1"):
-    """results.csv of fixed and progressive on `cells` cells: progressive - fixed is effect + noise per seed."""
+def study(effect, seeds=5, noise=0.005, cells=6, rng=None, metric="l1", datasets=("celeba", "coco"), region="hole"):
+    """results.csv of fixed and progressive on `cells` cells: progressive / fixed is exp(effect + noise) per seed."""
     rng, rows = rng or np.random.default_rng(0), []
     for cell in range(cells):
         for seed in range(seeds):
-            level, d = rng.normal(0.1, 0.02), effect + noise * rng.normal()  # seeds differ much, pairs little
-            for setup, value in (("fixed", level), ("progressive", level + d)):
-                rows.append([f"d{cell % 2}", f"a{cell // 2}", setup, seed, 2, "square", 16, "hole", metric, value, 64])
+            level, d = rng.normal(0.1, 0.02), np.exp(effect + noise * rng.normal())  # seeds differ much, pairs little
+            for setup, value in (("fixed", level), ("progressive", level * d)):
+                rows.append([datasets[cell % 2], f"a{cell // 2}", setup, seed, 2, "square", 16, region, metric, value, 64])
     return pd.DataFrame(rows, columns=collect.COLUMNS)
 
 
-def primary(results):
-    found = stats.judge(results)
+def runs_of(results, **changes):
+    """runs.csv of such a study: all have learnt and are alive, unless told otherwise."""
+    runs = results[["dataset", "architecture", "setup", "seed"]].drop_duplicates()
+    plain = {"diverged": False, "learnt": True, "useful": True, "alive": True, "device": "GPU",
+             "precision": "float32", "torch": "2"}  # fmt: skip
+    return runs.assign(**plain | changes)
+
+
+def judged(results, **changes):
+    return stats.judge(results, runs_of(results, **changes))
+
+
+def primary(results, **changes):
+    found = judged(results, **changes)
     return found[found.hypothesis.str.startswith("primary")]
 
 
-@pytest.mark.parametrize(("effect", "verdict"), [(0.01, "refuted"), (-0.01, "supported"), (0.0, "inconclusive")])
-def test_a_planted_effect_over_five_seeds_gets_its_verdict_and_sign(effect, verdict):
-    found = primary(study(effect))
-    assert len(found) == 6 and set(found.verdict) == {verdict} and set(found.n_seeds) == {5}
+@pytest.mark.parametrize(
+    ("effect", "noise", "word"),
+    [(0.1, 0.005, "refuted"), (-0.1, 0.005, "supported"), (0.0, 0.005, "equivalent"), (0.01, 0.04, "inconclusive")],
+)
+def test_a_planted_effect_over_five_seeds_gets_its_word_and_sign(effect, noise, word):
+    found = primary(study(effect, noise=noise))
+    assert len(found) == 6 and set(found.verdict) == {word} and set(found.n_seeds) == {5}
     assert list(found.columns) == stats.COLUMNS
-    assert np.allclose(found.effect, effect, atol=0.001)
+    assert np.allclose(found.effect, np.expm1(effect), atol=0.05)
     assert (found.ci_low < found.effect).all() and (found.effect < found.ci_high).all()
-    if effect:
+    if abs(effect) > 0.05:
         assert (np.sign(found.effect) == np.sign(effect)).all() and (found.p_value < 0.05).all()
 
 
+@pytest.mark.parametrize(
+    ("seeds", "datasets", "before"),
+    [
+        (5, ("celeba", "coco"), ""),
+        (4, ("celeba", "coco"), "provisional "),
+        (5, ("faces", "scenes"), "exploratory "),
+        (3, ("faces", "scenes"), "exploratory provisional "),
+    ],
+)
+def test_few_seeds_and_other_data_stand_before_the_word(seeds, datasets, before):
+    assert set(primary(study(-0.3, seeds, datasets=datasets)).verdict) == {before + "supported"}
+
+
+def test_another_size_or_budget_is_exploratory(monkeypatch):
+    results, plan = study(-0.3), stats.registered()
+    for key in ("image_size", "total_images"):
+        other = SimpleNamespace(config=plan.model_copy(update={key: 64}))
+        found = stats.judge(results, runs_of(results), other)
+        assert set(found[found.hypothesis.str.startswith("primary")].verdict) == {"exploratory supported"}
+
+
+def test_no_verdict_where_a_side_has_not_learnt_nor_on_the_stability_of_a_dead_game():
+    results = study(-0.3)
+    one = runs_of(results)
+    one.loc[(one.dataset == "celeba") & (one.setup == "fixed") & (one.seed == 3), "learnt"] = False
+    found = stats.judge(results, one)
+    found = found[found.hypothesis.str.startswith("primary")]
+    assert set(found[found.dataset == "celeba"].verdict) == {stats.NOT_LEARNT}
+    assert set(found[found.dataset == "coco"].verdict) == {"supported"}
+    assert set(primary(study(-0.3, seeds=1), learnt=False).verdict) == {stats.NOT_LEARNT}
+    results = study(-0.3, metric="stability", region="training")
+    for alive, word in ((True, "supported"), (False, stats.NOT_ALIVE)):
+        found = judged(results, alive=alive)
+        assert set(found[found.metric == "stability"].verdict) == {word}
+    assert set(primary(study(-0.3), alive=False).verdict) == {"supported"}
+
+
+def test_pairs_trained_otherwise_are_named_beside_the_verdict():
+    results = study(-0.3, cells=1)
+    runs = runs_of(results)
+    runs.loc[(runs.setup == "fixed") & (runs.seed == 2), ["precision", "torch"]] = "bfloat16", "2 + 3"
+    found = stats.judge(results, runs)
+    assert found.remark[0] == "seed 2: precision bfloat16 / float32; seed 2: torch 2 / 3"
+    assert not judged(results).remark.any()
+
+
+def test_a_run_that_diverged_leaves_its_pair_and_counts_as_the_worse_in_the_sensitivity_row():
+    results = study(-0.3, cells=1)
+    runs = runs_of(results)
+    runs.loc[(runs.setup == "fixed") & runs.seed.isin([0, 1]), "diverged"] = True
+    runs.loc[(runs.setup == "progressive") & (runs.seed == 4), "diverged"] = True
+    left = results.merge(runs[~runs.diverged][["setup", "seed"]], on=["setup", "seed"])
+    assert stats.judge(left, runs).n_seeds[0] == 2
+    found = stats.outcomes(runs, left).set_index("setup")
+    assert list(found.diverged[["fixed", "progressive"]]) == [2, 1] and set(found.runs) == {5}
+    row = found.loc["progressive"]
+    assert (row.pairs_better, row.pairs) == (4, 5) and row.p_sign == pytest.approx(2 * (1 + 5) / 32)
+    assert row.p_diverged == 1  # one against two
+
+
+def test_what_so_many_seeds_find_is_found_four_times_in_five():
+    rng, n, level = np.random.default_rng(4), 2000, 0.05
+    effect = -stats.detectable(0.01, 5, 0.02, level)
+    rows = effect + 0.01 * rng.normal(size=(n, 5))
+    found = np.mean([stats.interval(row, level)[1] < -0.02 for row in rows])
+    assert found == pytest.approx(0.8, abs=0.03)
+
+
+def test_equivalence_errs_at_most_as_often_as_its_level():
+    """True effect = the margin: equivalent is wrong; two one-sided tests at 5 % err in at most 5 % of studies."""
+    rng, n = np.random.default_rng(5), 4000
+    wrong = np.mean([stats.p_equivalent(row, 0.02) <= 0.05 for row in 0.02 + 0.003 * rng.normal(size=(n, 5))])
+    assert 0.03 <= wrong <= 0.065
+
+
 def test_higher_is_better_turns_the_sign():
-    found = stats.judge(study(1.0, noise=0.01, metric="psnr"))
+    found = judged(study(0.5, noise=0.001, metric="psnr").assign(value=lambda t: 100 * t.value))
     found = found[found.metric == "psnr"]
     assert set(found.verdict) == {"supported"} and (found.effect > 0).all()
 
@@ -101,17 +192,18 @@ def test_not_to_suffer_is_non_inferiority(effect, verdict):
 
 
 def test_primaries_that_were_not_run_count():
-    one = primary(study(-0.002, noise=0.0007, cells=1)).iloc[0]
-    d = study(-0.002, noise=0.0007, cells=1).pivot_table("value", "seed", "setup")
-    d = (d.progressive - d.fixed).to_numpy()
-    single = stats.p_value(d, MARGIN, "lower", "superiority")
-    assert one.p_value == pytest.approx(min(1, 6 * single))
+    results = study(-0.03, noise=0.01, cells=1)
+    one = primary(results).iloc[0]
+    d = results.pivot_table("value", "seed", "setup")
+    d = np.log(d.progressive / d.fixed).to_numpy()
+    single = stats.p_value(d, np.log1p(0.02), "lower", "superiority")
+    assert one.p_value == pytest.approx(min(1, 6 * single)) and one.deviation == pytest.approx(d.std(ddof=1))
     half = scipy_stats.t.ppf(1 - 0.05 / 6 / 2, 4) * d.std(ddof=1) / 5**0.5
-    assert one.ci_high - one.effect == pytest.approx(half)
+    assert np.log1p(one.ci_high) - np.log1p(one.effect) == pytest.approx(half)
 
 
 def test_a_metric_that_was_not_measured_is_inconclusive():
-    found = stats.judge(study(-0.01))
+    found = judged(study(-0.01))
     fid = found[found.metric == "fid"]
     assert len(fid) == 6 and set(fid.verdict) == {"inconclusive"} and set(fid.n_seeds) == {0}
 
@@ -126,28 +218,30 @@ def test_the_bootstrap_draws_whole_groups():
 
 
 def test_the_registered_file_is_whole_and_a_wrong_entry_is_named(tmp_path):
-    primaries, entries = stats.registered()
+    plan = stats.registered()
+    primaries, entries = plan.primaries, plan.hypotheses
     assert primaries == 6 and [e["name"] for e in entries if e["role"] == "primary"] == ["progressive fills better than fixed"]
     stored = yaml.safe_load(stats.FILE.read_text())
+    head = {key: value for key, value in stored.items() if key != "hypotheses"}
     for key, value in (("better", "bigger"), ("margin", -1), ("margin", "x"), ("role", "third"), ("setups", ["fixed", "fast"])):
-        broken = {"primaries": 6, "hypotheses": [stored["hypotheses"][0] | {key: value}]}
+        broken = head | {"hypotheses": [stored["hypotheses"][0] | {key: value}]}
         (tmp_path / "h.yaml").write_text(yaml.safe_dump(broken))
         with pytest.raises(config.ConfigError, match=f"h.yaml: progressive fills better than fixed: {key}"):
             stats.registered(tmp_path / "h.yaml")
-    assert stats.registered(measures=evaluate.MEASURES)[1] == entries
-    (tmp_path / "h.yaml").write_text(yaml.safe_dump({"primaries": 6, "hypotheses": [entries[0] | {"metric": "L1"}]}))
+    assert stats.registered(measures=evaluate.MEASURES).hypotheses == entries
+    (tmp_path / "h.yaml").write_text(yaml.safe_dump(head | {"hypotheses": [stored["hypotheses"][0] | {"metric": "L1"}]}))
     with pytest.raises(config.ConfigError, match="there is no metric 'L1' of region 'hole'"):
         stats.registered(tmp_path / "h.yaml", evaluate.MEASURES)
     for text, said in (
         ("[", "not valid YAML"),
-        ("primaries: 6", "key 'hypotheses' is missing"),
-        ("primaries: many\nhypotheses: []", "primaries: expected a whole number, got 'many'"),
-        ("primaries: 6\nhypotheses: 3", "hypotheses: expected a list, got 3"),
+        (yaml.safe_dump(head), "key 'hypotheses' is missing"),
+        (yaml.safe_dump(stored | {"primaries": "many"}), "primaries: expected a whole number, got 'many'"),
+        (yaml.safe_dump(stored | {"hypotheses": 3}), "hypotheses: expected a list, got 3"),
     ):
         (tmp_path / "h.yaml").write_text(text)
         with pytest.raises(config.ConfigError, match=f"h.yaml: {said}"):
             stats.registered(tmp_path / "h.yaml")
-    (tmp_path / "h.yaml").write_text("primaries: 6\nhypotheses: [one]")
+    (tmp_path / "h.yaml").write_text(yaml.safe_dump(stored | {"hypotheses": ["one"]}))
     with pytest.raises(config.ConfigError, match="h.yaml: hypotheses: expected keys and values, got 'one'"):
         stats.registered(tmp_path / "h.yaml")
 

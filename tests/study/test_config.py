@@ -95,7 +95,8 @@ def test_unknown_and_missing_keys_fail_by_name(tmp_path):
         ({"mask_widths": [16, 8]}, "must grow"),
         ({"mask_widths": [8, 64]}, r"1 \.\. image_size"),
         ({"mask_widths": []}, "stages"),
-        ({"setups": ["fixd"]}, "setups: no 'fixd'; there are: adv_ramp, fixed, mixed, progressive, recon_first"),
+        ({"setups": ["fixd"]}, "setups: no 'fixd'; there are: adv_ramp, fixed, last_only, mixed, progressive, "
+            "recon_first, recon_first_rest, recon_only"),
         ({"setups": []}, "setups: give at least one"),
         ({"datasets": ["celeba", "celeba"]}, "each once"),
         ({"models.custom.betas": [0.5]}, "expected two values"),

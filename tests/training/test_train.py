@@ -336,14 +336,18 @@ def test_a_kill_between_the_two_renames_loses_one_checkpoint(reference, micro, r
 
 
 @pytest.mark.parametrize("term", ["l1_hole", "adversarial_d"])
-def test_a_non_finite_loss_stops_with_the_term_named(micro, run_of, monkeypatch, term):
+def test_a_run_that_diverges_ends_with_that_outcome_and_the_term_named(micro, run_of, monkeypatch, term):
     run = run_of(micro())
     add = step.Step._add
     poisoned = {term: torch.tensor(float("nan"))}
-    monkeypatch.setattr(step.Step, "_add", lambda self, logged: add(self, logged | poisoned))
-    with pytest.raises(loop.NonFiniteError, match=f"{term} became nan between steps 0 and 3"):
-        loop.fit(run, quiet)
-    assert not (run.folder / "checkpoint.pt").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(step.Step, "_add", lambda self, logged: add(self, logged | poisoned))
+        result = loop.fit(run, quiet)
+    assert result["outcome"] == "diverged" and result["step"] == 3
+    assert result["why"] == f"{term} became nan between steps 0 and 3" and not (run.folder / "checkpoint.pt").exists()
+    with pytest.raises(loop.Diverged, match=result["why"]):
+        loop.finished(result)
+    assert loop.fit(run, quiet) == result  # an outcome is not drawn again
 
 
 def test_a_non_finite_weight_is_never_saved(micro, run_of):
@@ -353,10 +357,11 @@ def test_a_non_finite_weight_is_never_saved(micro, run_of):
         if state.step == 3:
             next(state.D.parameters()).data[0] = float("inf")
 
-    with pytest.raises(loop.NonFiniteError):
-        loop.fit(run, poison)
-    saved = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]
-    assert saved["step"] == 3 and all(v.isfinite().all() for v in saved["D"].values())
+    with pytest.MonkeyPatch.context() as patch:
+        saved = []
+        patch.setattr(artifacts, "save_checkpoint", lambda folder, value: saved.append(value["state"]["step"]))
+        assert loop.fit(run, poison)["outcome"] == "diverged"
+    assert saved == [3]
 
 
 def test_stage_weights_hold_both_networks_and_say_what_they_are(micro, run_of):

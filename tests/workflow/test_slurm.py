@@ -93,11 +93,11 @@ def test_slurm_assigns_the_gpu_and_must_answer(output, monkeypatch, capsys):
 
 
 def test_a_failed_job_is_told_with_its_log(tmp_path):
-    for name, text in (("1", "  FAILED  10_train_custom: NonFiniteError: l1_hole\nExiting\n"), ("2", "  done    10_train\n")):
+    for name, text in (("1", "  FAILED  10_train_custom: OutOfMemory: l1_hole\nExiting\n"), ("2", "  done    10_train\n")):
         log = tmp_path / "slurm_logs" / "rule_train" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(text)
-    said = f"  FAILED  10_train_custom: NonFiniteError: l1_hole  ({log.with_name('1.log')})"
+    said = f"  FAILED  10_train_custom: OutOfMemory: l1_hole  ({log.with_name('1.log')})"
     assert slurm.failures(tmp_path, 0) == [said] and slurm.failures(tmp_path, time.time() + 60) == []
 
 
