@@ -47,10 +47,6 @@ def ended(main, *arguments):
         code = end.code
     except KeyboardInterrupt:
         code = 130
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        UNSAID.append(error)
     if UNSAID:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries to print the rest
         if isinstance(UNSAID[0], BrokenPipeError):  # the reader has seen enough

@@ -157,6 +157,14 @@ def test_an_empty_folder_for_training_or_testing_is_refused(tmp_path, above, emp
     assert "\n" not in str(caught.value)
 
 
+def test_a_split_without_usable_images_says_why_in_words(tmp_path, micro):
+    folder_tree(tmp_path / "in/train", 20)
+    folder_tree(tmp_path / "in/test", 1)
+    (tmp_path / "in/test/0.png").write_bytes(b"no image")
+    with pytest.raises(sources.SourceError, match=r"no usable image is left for the test split \(1 not an image\)"):
+        packs.prepare(micro(datasets=["folder"], data_root=str(tmp_path / "in")), "folder")
+
+
 def test_images_that_were_passed_over_as_hidden_are_counted(tmp_path):
     folder_tree(tmp_path / ".thumbnails", 6)
     with pytest.raises(sources.SourceError, match="holds 0 images .*; 6 hidden or the system's were passed over"):
