@@ -130,7 +130,7 @@ def _object(what, text):
     try:
         return dict(json.loads(text).items())
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{what} must be a JSON object like {{\"seed\": 0}} ({error})") from None
+        raise ValueError(f'{what} must be a JSON object like {{"seed": 0}} ({error})') from None
 
 
 def _check(parameters, known):

@@ -66,8 +66,6 @@ def test_help_is_the_same_whatever_is_exported(environment):
     assert run("--help", cwd=ROOT.parent, **environment) == run("--help", cwd=ROOT.parent)
 
 
-
-
 def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
     (tmp_path / "a:b").mkdir()
     shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
