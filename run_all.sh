@@ -8,6 +8,7 @@ while [ -L "$here" ]; do # called by a link
     target=$(readlink -- "$here")
     case $target in /*) here=$target ;; *) here=$(dirname -- "$here")/$target ;; esac
 done
+builtin pwd -P >/dev/null 2>&1 || { echo "run_all.sh: the current folder was deleted; cd to another one" >&2; exit 2; }
 root=$(builtin cd -- "$(dirname -- "$here")" && pwd)
 
 die() { echo "run_all.sh: $*" >&2; exit 2; }

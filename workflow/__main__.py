@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from inpaint_lib.study.command import fail
+from inpaint_lib.study.command import ended, fail, say
 
 from .arguments import arguments, overrides_of
 
@@ -19,7 +19,7 @@ def main(argv):
         study = checks.opened(args, overrides)
         if args.estimate:
             frame, whole = estimate.estimate(study)
-            print(estimate.as_text(study, frame, whole))
+            say(*estimate.as_text(study, frame, whole).splitlines())
             estimate.keep(study, whole)
             return 0
         changed = checks.ready(study, args)
@@ -53,7 +53,7 @@ def carry_out(study, args, settings, changed, jobs, slots, words):
 
     begun, started = time.monotonic(), time.time()
     for folder in {} if args.dry_run else changed:
-        print(f"deleting {folder.relative_to(study.folder)}: made with other settings", flush=True)
+        say(f"deleting {folder.relative_to(study.folder)}: made with other settings")
         artifacts.discard(folder)
     jobs = jobs or (None if args.cluster else len(slots) or study.config.jobs)
     if not args.cluster:
@@ -61,7 +61,7 @@ def carry_out(study, args, settings, changed, jobs, slots, words):
         words += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
     elif not args.dry_run and (left := slurm.cancel(slurm.name(study))):
         words = f"{left} jobs that an earlier run left are cancelled; {words}"
-    print(f"profile {study.profile}: {len(study.runs())} training runs, {words}", flush=True)
+    say(f"profile {study.profile}: {len(study.runs())} training runs, {words}")
     code = snakemake.run(study, settings, args, jobs)
     if code not in (0, 130) and args.cluster:
         print(*slurm.failures(study.folder, started), sep="\n", file=sys.stderr)
@@ -92,7 +92,7 @@ def show(study, begun):
     if not page.is_file():
         return fail(1, f"{page} was not made, though nothing failed")
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")
-    print(f"\n{table}\n{time.monotonic() - begun:.0f} s\n{os.path.relpath(page)}")
+    say("", *table.splitlines(), "", f"{time.monotonic() - begun:.0f} s", os.path.relpath(page))
     return 0
 
 
@@ -101,7 +101,4 @@ if __name__ == "__main__":
         from .processes import interrupt_on_terminate
 
         interrupt_on_terminate()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    ended(main, sys.argv[1:])

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from inpaint_lib.study import files
+from inpaint_lib.study.command import say
 
 from . import gpus
 from .processes import die_with_parent, interrupt_on_terminate, stop_with
@@ -44,7 +45,7 @@ def main(name, executed, artefact, parameters, study=None, key=None):
         return fail(2, f"{name}: {error}")
 
     label = f"{name} {describe(parameters)}".strip()
-    print(f"  start   {label}", flush=True)
+    say(f"  start   {label}")
     failed = executed.with_suffix(".failed.ipynb")
     with files.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
         if gpu:
@@ -95,7 +96,7 @@ def main(name, executed, artefact, parameters, study=None, key=None):
             private.cleanup()
     if not artefact.is_file():
         return fail(1, f"{label}: the notebook ended without writing {artefact.name}: its kernel died")
-    print(f"  done    {label}  {time.monotonic() - begun:.0f} s", flush=True)
+    say(f"  done    {label}  {time.monotonic() - begun:.0f} s")
     return 0
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 
 from inpaint_lib.study import files, grid
-from inpaint_lib.study.command import fail
+from inpaint_lib.study.command import fail, say
 
 from . import slurm
 from .arguments import ROOT
@@ -62,12 +62,15 @@ def run(study, settings, args, jobs):
     # Snakemake alone would wait for its jobs to end, and on a cluster submit anew what is cancelled
     end = signal.SIGKILL if args.cluster else signal.SIGTERM
     child = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(end), start_new_session=True, env=os.environ | caches,
+                             stdout=subprocess.PIPE if args.dry_run else None,
                              stderr=subprocess.PIPE if quietly else None)  # fmt: skip
     listener = _Listener(child.stderr) if quietly else None
     try:
+        for line in child.stdout or ():  # what nobody reads must not break the child
+            say(line.decode(errors="replace").rstrip())
         code = child.wait()
     except KeyboardInterrupt:
-        print("stopping; finished work is kept, the same command goes on from here", flush=True)
+        say("stopping; finished work is kept, the same command goes on from here")
         os.killpg(child.pid, end)
         child.wait()
         if args.cluster:

@@ -20,7 +20,7 @@ class SourceError(ValueError):
 
 
 def zipfile_at(container):
-    return str(container).endswith(".zip")
+    return str(container).endswith(".zip") and not os.path.isdir(container)
 
 
 @functools.lru_cache(maxsize=2)
@@ -72,8 +72,9 @@ def by_file_name(container, suffixes):
     return {name.rpartition("/")[2]: name for name in names(container) if name.lower().endswith(suffixes)}
 
 
-def walk(folder, prefix="", seen=None):
-    """(relative name, stat or None) of every file below; links are followed, but no folder is entered twice.
+def walk(folder, prefix="", seen=None, own=False):
+    """(relative name, stat or None) of every file below, or of all but the system's; links are followed, but no folder is
+    entered twice, and the system's last.
 
     Raises OSError for a folder that cannot be read, unless it is the system's.
     """
@@ -83,7 +84,7 @@ def walk(folder, prefix="", seen=None):
     seen.add((status.st_dev, status.st_ino))
     try:
         with os.scandir(folder) as entries:
-            entries = sorted(entries, key=lambda e: e.name)
+            entries = sorted((e for e in entries if not (own and system(e.name))), key=lambda e: (system(e.name), e.name))
     except OSError:
         if system(prefix.rstrip("/")):
             return
@@ -94,7 +95,7 @@ def walk(folder, prefix="", seen=None):
         except OSError:  # a link to nowhere, or to itself
             status = None
         if status and stat.S_ISDIR(status.st_mode):
-            yield from walk(entry.path, f"{prefix}{entry.name}/", seen)
+            yield from walk(entry.path, f"{prefix}{entry.name}/", seen, own)
         else:
             yield prefix + entry.name, status
 
@@ -104,8 +105,7 @@ def stamp(*containers):
     second or two."""
     found = hashlib.sha256()
     for container in containers:
-        files = [("", os.stat(container))] if os.path.isfile(container) else walk(container)
+        files = [("", os.stat(container))] if os.path.isfile(container) else walk(container, own=True)
         for name, s in files:
-            if not system(name):
-                found.update(f"{name}\0{(s.st_size, s.st_mtime_ns) if s else None}\n".encode(errors="surrogateescape"))
+            found.update(f"{name}\0{(s.st_size, s.st_mtime_ns) if s else None}\n".encode(errors="surrogateescape"))
     return found.hexdigest()

@@ -49,6 +49,9 @@ def opened(source):
             if not status.st_size:
                 raise Unusable("empty")
         with warnings.catch_warnings(action="ignore"), _long_texts(), Image.open(source, formats=FORMATS) as image:
+            inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0
+            if image.mode.startswith("I;16") and (inverted or image.has_transparency_data):  # Pillow heeds neither
+                raise Unusable("unsupported pixels", f"16-bit grey {'with white as 0' if inverted else 'and transparent'}")
             yield image
     except Unusable:
         raise

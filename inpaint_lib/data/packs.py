@@ -153,9 +153,9 @@ def _pack(config, dataset, folder, settings):
             files.write_csv(folder / "unusable.csv", skipped)  # what there was before stays as it is
             for split in splits.values():
                 split.remove()
-            reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(skipped.reason[skipped.split != ""]).items())
             raise SourceError(
-                f"{dataset}: more than {BAD:.0%} of the files cannot be used ({reasons}; for example {skipped.file.iloc[0]}). "
+                f"{dataset}: more than {BAD:.0%} of the files cannot be used "
+                f"({_reasons(skipped[skipped.split != ''])}; for example {skipped.file.iloc[0]}). "
                 f"Mend or remove them; they are listed in {folder / 'unusable.csv'}"
             ) from None
 
@@ -168,7 +168,7 @@ def _pack(config, dataset, folder, settings):
     rows = {name: split.compact() for name, split in splits.items()}
     for name, kept in rows.items():
         if not kept:
-            raise SourceError(f"{dataset}: no usable image is left for the {name} split: {dict(Counter(skipped.reason))}")
+            raise SourceError(f"{dataset}: no usable image is left for the {name} split ({_reasons(skipped)})")
     (folder / "manifest.json").unlink(missing_ok=True)  # from here to its rewriting there is no pack
     with futures.ThreadPoolExecutor() as pool:  # hashing leaves the interpreter free
         digests = {f"{name}.npy": pool.submit(split.finish) for name, split in splits.items()}
@@ -352,6 +352,10 @@ def _skipped(splits, source, plan):
     ]
     rows = sorted(rows) + [("", *passed) for passed in plan.passed_over]
     return pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
+
+
+def _reasons(skipped):
+    return ", ".join(f"{n} {reason}" for reason, n in Counter(skipped.reason).items())
 
 
 def _write_masks(path, config, count, dataset):

@@ -184,9 +184,22 @@ def _coco_plan(config):
 
 # --- any folder
 
+TRAINING, TESTING = ("train", "training"), ("test", "testing", "val", "valid", "validation")  # the first that is there
+
 
 def _folder(config):
     return _places(config, "folder")[0]
+
+
+def _split_folders(root, names, above=""):
+    """What the names of training and of test images begin with, where two folders so named lie beside each other: in the root,
+    or in a folder that all images lie in. Else None."""
+    with os.scandir(root / above) as entries:
+        there = sorted(e.name for e in entries if e.is_dir() and not containers.system(e.name))
+    if len(there) == 1 and all(name.startswith(f"{above}{there[0]}/") for name in names):
+        return _split_folders(root, names, f"{above}{there[0]}/")
+    found = [next((f"{above}{t}/" for k in kinds for t in there if t.lower() == k), None) for kinds in (TRAINING, TESTING)]
+    return found if all(found) else None
 
 
 def _folder_plan(config):
@@ -199,20 +212,19 @@ def _folder_plan(config):
         elif own or usable:
             why = "not an image by its name" if own else "hidden, or the system's: a thumbnail or a copy"
             other.append((name, why, Path(name).suffix))
-    parts = {}
-    for name in names:
-        folder, slash, _ = name.partition("/")
-        parts.setdefault(folder.lower() if slash else "", []).append(name)
-    testing = next((part for part in ("test", "val", "valid", "validation") if part in parts), None)
-    if "train" in parts and testing:
-        split = {"train": parts.pop("train"), "test": parts.pop(testing)}
-        other += [(n, f"outside train/ and {testing}/", "") for rest in parts.values() for n in rest]
+    if parts := _split_folders(root, names):
+        split = {k: [n for n in names if n.startswith(part)] for k, part in zip(("train", "test"), parts, strict=True)}
+        other += [(n, f"outside {parts[0]} and {parts[1]}", "") for n in names if not n.startswith(tuple(parts))]
+        if empty := [part for part, found in zip(parts, split.values(), strict=True) if not found]:
+            raise SourceError(f"data_root: {root / empty[0]} holds no image; fill it, or rename it for a split by seed")
     else:
         test = choose(names, min(config.test_images, max(1, len(names) // 5)), f"test {config.data_seed}")
         split = {"train": sorted(set(names) - set(test)), "test": test}
     if not split["train"]:
+        hidden = sum(why != "not an image by its name" for _, why, _ in other)
         raise SourceError(
             f"data_root: {root} holds {len(names)} images ({', '.join(sorted(images.SUFFIXES))}): two or more are needed"
+            + f"; {hidden} hidden or the system's were passed over" * (hidden > 0)
         )
     plan = _file_plan(config, root, {n: n for n in split["train"]}, root, {n: n for n in split["test"]}, len(names))
     return Plan(plan.train, plan.test, tuple(other))

@@ -6,7 +6,7 @@ functions raise ValueError, in one line that names the file and how to mend it.
 
 import contextlib
 import io
-import struct
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,10 @@ SHOWN = {  # stored -> shown, by orientation
 }
 STORED = SHOWN | {6: SHOWN[8], 8: SHOWN[6]}  # shown -> stored
 MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
+CURES = {"not an image": "convert it, to PNG for example", "unsupported pixels": "convert it to 8 bits a colour",
+         "decompression bomb": "give a smaller image"}  # fmt: skip
+CHUNKS = {"gamma": b"gAMA", "chromaticity": b"cHRM", "srgb": b"sRGB"}  # of a PNG, as Pillow names what it reads from them
+NUMBERS = {"gamma": "gamma", "chromaticity": "chromaticities", "srgb": "sRGB mark", "dpi": "resolution in dpi"}
 STRUCTURAL = {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 317, *range(320, 348), *range(512, 533),
               700, 33723, 34377, 34675}  # fmt: skip  # TIFF tags that describe how the pixels were stored
 WRITERS = {
@@ -46,7 +50,7 @@ class Photo:
 
     image: Image.Image
     orientation: int = 1
-    kept: dict = field(default_factory=dict)  # exif, icc_profile (bytes), dpi (a pair), gamma (a number)
+    kept: dict = field(default_factory=dict)  # exif, icc_profile (bytes), NUMBERS
     messages: tuple = ()
 
     def shown(self):
@@ -67,9 +71,8 @@ def _opened(path, what):
             yield image
     except images.Unusable as why:
         detail = f" ({why.detail})" if why.detail else ""
-        if why.reason == "not an image":
-            raise ValueError(f"{what} {path}: format not read{detail}; convert it, to PNG for example") from None
-        raise ValueError(f"{what} {path}: {why.reason}{detail}; give a whole image file") from None
+        reason = "format not read" if why.reason == "not an image" else why.reason
+        raise ValueError(f"{what} {path}: {reason}{detail}; {CURES.get(why.reason, 'give a whole image file')}") from None
 
 
 def read(path):
@@ -83,7 +86,12 @@ def read(path):
         if (frames := getattr(image, "n_frames", 1)) > 1:
             messages.append(f"{frames} frames: the first alone is filled")
         exif, info = image.getexif(), dict(image.info)
-        orientation = exif.get(ORIENTATION, 1)
+        orientation, dpi = exif.get(ORIENTATION, 1), info.get("dpi")
+        if dpi and not all(0 < float(d) < 65536 for d in dpi):
+            messages.append(f"resolution of {' x '.join(f'{float(d):g}' for d in dpi)} dpi: cannot be right and is left out")
+            del info["dpi"]
+            for tag in {282, 283, 296} & set(exif):
+                del exif[tag]
         image.load()
         upright = exif.get(ORIENTATION, 1) != orientation  # Pillow itself turns TIFFs while loading
         if image.mode in ("P", "PA"):
@@ -92,11 +100,11 @@ def read(path):
         orientation = orientation if orientation in SHOWN else 1
         exif, lost = _exif_bytes(exif, orientation)
     if deep or image.mode not in MODES:
-        raise ValueError(f"photo {path}: {deep or image.mode} pixels would not be kept as they are; convert it to 8-bit RGB")
+        raise ValueError(f"photo {path}: {deep or image.mode} pixels would not be kept as they are; convert it to 8-bit RGB(A)")
     if upright and orientation in STORED:
         image = image.transpose(STORED[orientation])
-    kept = {"exif": exif} | {name: info.get(name) for name in ("icc_profile", "dpi", "gamma")}
-    kept = {name: value for name, value in kept.items() if value}
+    kept = {"exif": exif} | {name: info.get(name) for name in ("icc_profile", *NUMBERS)}
+    kept = {name: value for name, value in kept.items() if value not in (None, b"", (1, 1))}  # (1, 1): a TIFF's that has no dpi
     return Photo(image, orientation, kept, (*messages, *lost))
 
 
@@ -155,24 +163,28 @@ def encoded(photo, path):
     if (kind == "JPEG" and image.mode.endswith("A")) or (kind in ("JPEG", "WEBP") and image.mode == "I;16"):
         what = "transparency" if image.mode.endswith("A") else "16-bit grey"
         raise ValueError(f"-o {path}: {kind} cannot hold {what}; name it .png or .tif")
-    kept, file, lost = dict(photo.kept), io.BytesIO(), []
-    if gamma := kept.pop("gamma", None):
-        kept["pnginfo"] = PngImagePlugin.PngInfo()
-        kept["pnginfo"].add(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
-    for name, option, kinds in (("gamma", "pnginfo", ("PNG",)), ("resolution in dpi", "dpi", ("PNG", "TIFF", "JPEG"))):
-        if kind not in kinds and kept.pop(option, None):
-            lost.append(f"{kind} does not keep the photograph's {name}")
+    kept, file = photo.kept | {"pnginfo": PngImagePlugin.PngInfo()}, io.BytesIO()
+    for name, chunk in CHUNKS.items():
+        if (value := kept.pop(name, None)) is not None:
+            unit, number = (1, "u1") if name == "srgb" else (1e-5, ">u4")
+            kept["pnginfo"].add(chunk, np.round(np.divide([value], unit)).astype(number).tobytes())
     try:
         image.save(file, kind, **options, **kept)
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(f"-o {path}: {kind} cannot hold this photograph ({error}); name it .png or .tif") from None
+    with images.opened(file) as again:  # what was written tells what is kept
+        found = {name: again.info.get(name, np.nan) for name in NUMBERS.keys() & photo.kept}
+    lost = [f"{kind} does not keep the photograph's {words}" for name, words in NUMBERS.items()
+            if name in found and not np.allclose(found[name], np.float64(photo.kept[name]), rtol=5e-4, atol=0)]  # fmt: skip
     lossy = ["JPEG re-encodes every pixel, known ones too (quality 95); .png, .tif and .webp keep them"]
     return file.getvalue(), lost + (lossy if kind == "JPEG" else [])
 
 
-def write(path, data):
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(data)
+def write(contents):
+    """Write {path: bytes}: nothing is in its place before all is written; the last comes first."""
+    with contextlib.ExitStack() as stack:
+        for path, data in contents.items():
+            stack.enter_context(files.replacing(path)).write_bytes(data)
 
 
 def check_target(path, option, overwrite, *sources):
@@ -185,8 +197,10 @@ def check_target(path, option, overwrite, *sources):
         raise ValueError(f"{option} {path}: is another file of this command; name one of its own")
     if path.is_dir():
         raise ValueError(f"{option} {path}: is a folder; name a file")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise ValueError(f"{option} {path}: exists; name another file, or add --overwrite")
+    if reason := files.obstacle(path):
+        raise ValueError(f"{option} {path}: {reason}")
 
 
 def read_mask(path, shape, invert=False):

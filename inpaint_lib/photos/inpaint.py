@@ -9,11 +9,9 @@ pixel outside the holes is changed. No post-processing.
 """
 
 import argparse
-import io
 import json
 import re
 import stat
-import sys
 import textwrap
 import unicodedata
 from dataclasses import dataclass
@@ -173,11 +171,8 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, compare=N
     filled, done = fill(model, shown, hole)
     result = image_file.with_hole_filled(original, filled, hole)
     data, lossy = image_file.encoded(result, output)
-    if compare:
-        file = io.BytesIO()
-        Image.fromarray(comparison(shown, hole, result.shown())).save(file, "PNG")
-        image_file.write(compare, file.getvalue())
-    image_file.write(output, data)
+    pair = image_file.Photo(Image.fromarray(comparison(shown, hole, result.shown()))) if compare else None
+    image_file.write(({compare: image_file.encoded(pair, compare)[0]} if compare else {}) | {output: data})
     return [*original.messages, *said, *done, *lossy]
 
 
@@ -237,8 +232,8 @@ def _folder(model, args, options):
             failed += 1
             with tqdm.external_write_mode():
                 command.fail(1, error, "inpaint")
-        for line in lines:  # apart from the filling: what is written is not told as failed
-            tqdm.write(command.printable(f"{photo.name}: {line}"))
+        with tqdm.external_write_mode():
+            command.say(*(f"{photo.name}: {line}" for line in lines))
     return failed
 
 
@@ -277,11 +272,11 @@ def main(argv=None):
         if args.photo.is_dir():
             return 1 if _folder(model, args, options) else 0
         lines = fill_file(model, args.photo, args.output, _mask_of(args.photo, args.mask), compare=args.compare, **options)
-        print("\n".join(lines))
+        command.say(*lines)
     except (ValueError, OSError) as error:
         return command.fail(2, error, "inpaint")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.ended(main)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,7 @@ class OutputError(OSError):
     """A file cannot be written; the message names the place and says how to mend it."""
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 FULL = "{}: the disk is full; make room and run the same command again, it goes on from here"
 
 
@@ -36,9 +38,13 @@ def obstacle(path):
     if path.is_dir():
         return f"{path} is a folder where a file belongs; move it away"
     folder = next(folder for folder in path.parents if folder.is_dir())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return f"{folder} cannot be written to; mend its permissions, or set INPAINT_OUTPUT to another folder"
-    return FULL.format(folder) if shutil.disk_usage(folder).free < 2**20 else None
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # rights alone do not tell: those of /proc allow it
+    except OSError as error:
+        cure = "mend its permissions, or name another folder (INPAINT_OUTPUT for a study)"
+        return FULL.format(folder) if error.errno in NO_ROOM else f"{folder} cannot be written to; {cure}"
+    size, _, free = shutil.disk_usage(folder)
+    return FULL.format(folder) if size and free < 2**20 else None
 
 
 @contextlib.contextmanager
@@ -48,8 +54,8 @@ def writing(path):
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch.save on a full disk: a RuntimeError that says nothing
         place = Path(getattr(error, "filename2", None) or getattr(error, "filename", None) or path)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
-        reason = FULL.format(place.parent) if full else obstacle(place)
+        full = getattr(error, "errno", None) in NO_ROOM or "os error 28" in str(error)
+        reason = FULL.format(place.parent) if full else obstacle(place) or obstacle(Path(path))
         if reason and not isinstance(error, OutputError):
             raise OutputError(reason) from error
         raise
@@ -92,11 +98,13 @@ def temporary_for(path):
     """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp{glob.escape(path.suffix)}"):
-        pid = left.name.removeprefix(f".{path.name}.").partition(".")[0]
+    long, suffix = len(os.fsencode(path.name)) > 200, path.suffix[:16]  # systems allow a name 255 bytes
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest() if long else path.name
+    for left in path.parent.glob(f".{glob.escape(name)}.*.tmp{glob.escape(suffix)}"):
+        pid = left.name.removeprefix(f".{name}.").partition(".")[0]
         if not (pid.isdigit() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
             left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    return path.with_name(f".{name}.{os.getpid()}.tmp{suffix}")
 
 
 def write_json(path, value):

@@ -132,7 +132,60 @@ def test_sub_folders_train_and_test_make_the_split(tmp_path):
         folder_tree(tmp_path / part, n)
     plan = sources.DATASETS["folder"].plan(config(tmp_path))
     assert names(plan.train) == [f"Train/{k}.png" for k in range(5)] and names(plan.test) == [f"test/{k}.png" for k in range(3)]
-    assert [reason for _, reason, _ in plan.passed_over] == ["outside train/ and test/"] * 2
+    assert [reason for _, reason, _ in plan.passed_over] == ["outside Train/ and test/"] * 2
+
+
+@pytest.mark.parametrize("above", ["", "wrap/", "a/b/"])
+@pytest.mark.parametrize("parts", [("train", "test"), ("Training", "testing"), ("training", "val")])
+def test_folders_for_training_and_testing_make_the_split_also_inside_one_folder(tmp_path, above, parts):
+    for part, n in zip(parts, (5, 3), strict=True):
+        folder_tree(tmp_path / above / part, n)
+    (tmp_path / "readme.txt").touch(), (tmp_path / ".cache").mkdir()
+    plan = sources.DATASETS["folder"].plan(config(tmp_path))
+    assert (len(plan.train), len(plan.test)) == (5, 3)
+    assert all(n.startswith(f"{above}{parts[0]}/") for n in names(plan.train))
+
+
+@pytest.mark.parametrize("above", ["", "wrap/"])
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_an_empty_folder_for_training_or_testing_is_refused(tmp_path, above, empty):
+    for part in ("train", "test"):
+        (tmp_path / above / part).mkdir(parents=True)
+        folder_tree(tmp_path / above / part, 0 if part == empty else 6)
+    with pytest.raises(sources.SourceError, match=f"{above}{empty} holds no image; fill it") as caught:
+        sources.DATASETS["folder"].plan(config(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_without_usable_images_says_why_in_words(tmp_path, micro):
+    folder_tree(tmp_path / "in/train", 20)
+    folder_tree(tmp_path / "in/test", 1)
+    (tmp_path / "in/test/0.png").write_bytes(b"no image")
+    with pytest.raises(sources.SourceError, match=r"no usable image is left for the test split \(1 not an image\)"):
+        packs.prepare(micro(datasets=["folder"], data_root=str(tmp_path / "in")), "folder")
+
+
+def test_images_that_were_passed_over_as_hidden_are_counted(tmp_path):
+    folder_tree(tmp_path / ".thumbnails", 6)
+    with pytest.raises(sources.SourceError, match="holds 0 images .*; 6 hidden or the system's were passed over"):
+        sources.DATASETS["folder"].plan(config(tmp_path))
+
+
+def test_a_folder_named_as_an_archive_is_a_folder(tmp_path):
+    folder_tree(tmp_path / "photos.zip", 6)
+    plan = sources.DATASETS["folder"].plan(config(tmp_path / "photos.zip"))
+    assert len(plan.train) == 5 and all(not isinstance(p, sources.Unusable) for p in sources._file_pixels(plan.train, 32, 0))
+
+
+def test_the_systems_folders_are_not_entered_for_a_stamp_and_hide_no_image(tmp_path, monkeypatch):
+    folder_tree(tmp_path / "images", 3)
+    folder_tree(tmp_path / ".thumbnails", 3)
+    (tmp_path / ".thumbnails" / "link").symlink_to(tmp_path / "images")
+    entered, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (entered.append(str(path)), scandir(path))[1])
+    containers.stamp(tmp_path)
+    assert entered == [str(tmp_path), str(tmp_path / "images")]
+    assert len(containers.names(tmp_path)) == 3 and len(containers.every_name(tmp_path)) == 6
 
 
 @pytest.mark.parametrize("part", ["val", "Valid", "validation"])

@@ -703,3 +703,132 @@ def test_specks_are_far_fewer_windows_and_say_so_in_few_lines(custom):
     filled, said = inpaint.fill(custom, smooth(160, 160), hole)
     assert len(said) <= inpaint.TOLD + 1 and len(windows.number(hole, SIZE)[1]) < ndimage.label(hole, np.ones((3, 3)))[1] / 3
     assert (filled[~hole] == smooth(160, 160)[~hole]).all()
+
+
+# --- what cannot be kept, written or said
+
+
+WHITE_IS_ZERO = {"tiffinfo": {262: 0}}
+UNKEPT = {  # what -> (name, array, how to save it, what is said)
+    "transparent 16 bits": ("a.png", GREY16, {"transparency": 5}, "16-bit grey and transparent"),
+    "white is 0": ("a.tif", GREY16, WHITE_IS_ZERO, "16-bit grey with white as 0"),
+    "32 bits": ("a.tif", GREY16.astype(np.int32), {}, "mode I has no fixed range"),
+}
+
+
+@pytest.mark.parametrize(("name", "array", "options", "words"), UNKEPT.values(), ids=UNKEPT)
+def test_pixels_that_would_be_lost_or_inverted_are_refused_with_the_cure(custom, tmp_path, name, array, options, words):
+    path, good = save(tmp_path / name, array, **options), save(tmp_path / "good.png", smooth(45, 70))
+    for photo, mask in ((path, None), (good, path)):
+        with pytest.raises(ValueError, match=rf"unsupported pixels \({words}\); convert it to 8 bits a colour"):
+            inpaint.fill_file(custom, photo, tmp_path / "out.png", mask, [BOX])
+        assert not (tmp_path / "out.png").exists()
+
+
+def test_an_8_bit_tiff_with_white_as_0_is_filled_as_it_looks(custom, tmp_path):
+    photo = save(tmp_path / "a.tif", NOISE[..., 0], **WHITE_IS_ZERO)
+    inpaint.fill_file(custom, photo, tmp_path / "out.tif", boxes=[BOX])
+    hole = box_hole((45, 70), BOX)
+    assert (np.array(Image.open(tmp_path / "out.tif"))[~hole] == np.array(Image.open(photo))[~hole]).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+@pytest.mark.parametrize("value", [(0, 0), (1, 0), (4_000_000_000, 1)], ids=["0/0", "1/0", "huge"])
+def test_a_resolution_that_cannot_be_is_left_out_and_said(custom, tmp_path, value, suffix):
+    photo = save(tmp_path / "a.tif", smooth(45, 70), dpi=(300, 300), exif={271: "a maker"})
+    wrong = photo.read_bytes().replace(struct.pack("<II", 300, 1), struct.pack("<II", *value))
+    photo.write_bytes(wrong)
+    said = inpaint.fill_file(custom, photo, tmp_path / f"out{suffix}", boxes=[BOX])
+    (line,) = (line for line in said if "dpi" in line)
+    assert line.endswith("cannot be right and is left out")
+    with Image.open(tmp_path / f"out{suffix}") as out:
+        assert out.getexif()[271] == "a maker" and 282 not in out.getexif()
+
+
+def test_what_no_file_says_is_not_written(custom, tmp_path):
+    inpaint.fill_file(custom, save(tmp_path / "a.tif", smooth(45, 70)), tmp_path / "out.png", boxes=[BOX])
+    assert "dpi" not in Image.open(tmp_path / "out.png").info
+
+
+COLOUR = ["gamma", "chromaticities", "sRGB mark"]
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [(".png", []), (".tif", COLOUR), (".jpg", [*COLOUR, "resolution in dpi"])])
+def test_numbers_are_kept_or_their_loss_is_said(custom, tmp_path, suffix, lost):
+    primaries = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    info = PngImagePlugin.PngInfo()
+    for name, data in ((b"gAMA", struct.pack(">I", 45455)), (b"cHRM", primaries), (b"sRGB", b"\0")):
+        info.add(name, data)
+    photo = save(tmp_path / "a.png", smooth(45, 70), pnginfo=info, dpi=(300.5, 300.5))
+    said = inpaint.fill_file(custom, photo, tmp_path / f"out{suffix}", boxes=[BOX])
+    assert [line.rpartition("'s ")[2] for line in said if "does not keep" in line] == lost
+    if suffix == ".png":
+        before, after = (Image.open(path).info for path in (photo, tmp_path / "out.png"))
+        assert {name: after[name] for name in image_file.NUMBERS} == {name: before[name] for name in image_file.NUMBERS}
+
+
+def not_written(bench, weights, capfd, output, *more):
+    """What is said where -o cannot be written; nothing else has come into being."""
+    before = sorted(bench.rglob("*"))
+    assert run("photo.png", *GOOD[1:4], weights["custom"], "-o", output, "--compare", "pair.png", *more) == 2
+    err = capfd.readouterr().err
+    assert sorted(bench.rglob("*")) == before and len(err.splitlines()) == 1 and "Errno" not in err, err
+    return err
+
+
+def test_what_cannot_be_written_is_told_before_anything_is(bench, weights, capfd):
+    Path("link.png").symlink_to("nowhere")
+    assert "-o link.png: exists; name another file" in not_written(bench, weights, capfd, "link.png")
+    assert "text.png is a file where a folder belongs" in not_written(bench, weights, capfd, "text.png/out.png")
+    if Path("/proc/self").exists():
+        assert "/proc cannot be written to" in not_written(bench, weights, capfd, "/proc/out.png")
+    assert Path("link.png").is_symlink()
+
+
+def test_of_two_files_none_is_there_where_one_cannot_be_written(custom, bench, monkeypatch):
+    def full(self, data, whole=Path.write_bytes):
+        if ".out" in self.name:
+            raise OSError(28, "No space left on device", str(self))
+        return whole(self, data)
+
+    save("pair.png", smooth(9, 9))
+    before = {path: path.read_bytes() for path in bench.iterdir() if path.is_file()}
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        inpaint.fill_file(custom, "photo.png", "out.png", boxes=[BOX], compare="pair.png", overwrite=True)
+    assert {path: path.read_bytes() for path in bench.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_a_name_as_long_as_the_system_allows_is_written(custom, bench, suffix):
+    output, compare = "ä" * 120 + "b" * 10 + suffix, "ä" * 120 + "c" * 11 + ".png"
+    inpaint.fill_file(custom, "photo.png", output, boxes=[BOX], compare=compare)
+    assert not list(bench.glob(".*")) and Path(output).is_file() and Path(compare).is_file()
+
+
+def command(*arguments, stdout):
+    arguments = [sys.executable, "-P", "-m", "inpaint_lib.photos.inpaint", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": repository()}
+    return subprocess.run(arguments, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_what_is_done_is_not_told_as_failed_where_it_cannot_be_printed(bench, weights):
+    with open("/dev/full", "w") as full:
+        done = command("photo.png", *GOOD[1:4], weights["custom"], "-o", "out.png", stdout=full)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and Path("out.png").is_file()
+    assert "cannot be printed (No space left on device); what was asked for is done" in done.stderr
+
+
+def test_a_name_of_several_lines_is_told_in_one(bench, weights, capfd):
+    Path("in").mkdir()
+    save("in/a\nb\x1b[31m.png", smooth(45, 70))
+    assert run("in", *GOOD[1:4], weights["custom"], "-o", "filled") == 0
+    assert capfd.readouterr().out.splitlines() == [r"a\x0ab\x1b[31m.png: hole 20,12,15,9: window 11,0,32,32, native resolution"]
+
+
+def test_a_photo_whose_name_begins_as_an_option_is_told_how_to_write_it(bench, weights, capfd, monkeypatch):
+    for name in ("-photo.png", "--photos"):
+        shutil.copy("photo.png", name)
+        monkeypatch.setattr(sys, "argv", ["inpaint", name, *GOOD[1:4], str(weights["custom"]), "-o", "out.png"])
+        assert inpaint.main() == 2 and f"write the name as ./{name}" in capfd.readouterr().err

@@ -446,9 +446,12 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
     assert other.read_text() == "half"
 
 
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
-    left = tmp_path / ".a.txt.999999999.tmp.txt"
-    left.write_text("half")
-    with files.replacing(tmp_path / "a.txt") as temporary:
+@pytest.mark.parametrize("name", ["a.txt", "a" * 251 + ".txt", "a." + "t" * 253], ids=["short", "long", "long suffix"])
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 999999999)
+        files.temporary_for(tmp_path / name).write_text("half")
+    assert len(list(tmp_path.iterdir())) == 1
+    with files.replacing(tmp_path / name) as temporary:
         temporary.write_text("whole")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == [name]

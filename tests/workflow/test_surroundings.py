@@ -66,8 +66,6 @@ def test_help_is_the_same_whatever_is_exported(environment):
     assert run("--help", cwd=ROOT.parent, **environment) == run("--help", cwd=ROOT.parent)
 
 
-
-
 def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
     (tmp_path / "a:b").mkdir()
     shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
@@ -80,6 +78,40 @@ def test_a_link_to_the_command_finds_the_repository(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/run_all.sh").symlink_to("../one")
     assert run("--help", root=tmp_path / "folder") == run("--help")
+
+
+def test_a_current_folder_that_was_deleted_is_told(tmp_path):
+    (tmp_path / "gone").mkdir()
+    line = f"cd {tmp_path}/gone && rmdir ../gone && exec bash {ROOT}/run_all.sh smoke --dry-run"
+    done = subprocess.run(["bash", "-c", line], env=os.environ | {"INPAINT_ENV": "current"}, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 2 and not done.stdout
+    assert [said for said in done.stderr.splitlines() if not said.startswith("shell-init")] == [
+        "run_all.sh: the current folder was deleted; cd to another one"
+    ]
+
+
+def started(*arguments, stdout, **environment):
+    """workflow in this very Python -> (exit code, stderr)."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run([sys.executable, "-P", "-m", "workflow", *arguments], env=environment, stdout=stdout,
+                          stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_help_that_cannot_be_printed_is_told():
+    with open("/dev/full", "w") as full:
+        code, err = started("--help", stdout=full)
+    assert code == 1 and len(err.splitlines()) == 1 and "cannot be printed (No space left on device)" in err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["smoke", *SETTINGS, "--dry-run"]], ids=["help", "dry-run"])
+def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path, arguments):
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "w") as closed:
+        assert started(*arguments, stdout=closed, INPAINT_OUTPUT=str(tmp_path)) == (141, "")
 
 
 def test_scripts_keep_their_line_ends_whatever_git_is_told():
