@@ -103,11 +103,11 @@ def main(argv):
     parser = command.Parser(prog="run_all.sh compare", description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs=2, metavar="A B", help="two runs' folders, or two reports'")
     try:
-        print(compare(*parser.parse_args(argv).folders))
+        command.say(*compare(*parser.parse_args(argv).folders).splitlines())
     except (ValueError, OSError) as error:
         return command.fail(2, error)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.ended(main, sys.argv[1:])
