@@ -38,8 +38,8 @@ FIELDS = ("name", "architecture", "dataset", "seed", "checks", "set", "initial",
 @dataclasses.dataclass(frozen=True)
 class Trial:
     """One training by `fixed`. `set` are overrides as in --set, `architecture` short for models.<architecture> in their keys
-    ("m."); `checks` are numbers of images at which it is measured; `initial`: "library" or "torch" (PyTorch's own initial
-    weights); `augment`: a key of AUGMENT; `decay`: share of the training at whose end rates fall linearly to 0."""
+    ("m."); `checks` are numbers of images at which it is measured; `initial`: "library", "glorot" or "torch" (PyTorch's
+    default); `augment`: a key of AUGMENT; `decay`: share of the training at whose end rates fall linearly to 0."""
 
     name: str
     architecture: str
@@ -128,8 +128,8 @@ def train(trial):
     known = fills(trial, run, valid, holes)
     levers = choose_levers(run.config, DEVICE)
     state = loop.start(run, DEVICE, levers)
-    if trial.initial == "torch":
-        _torchs_own(state, trial.seed)
+    if trial.initial != "library":
+        _draw_again(state, trial)
     step, averages, accuracy, seconds, records = Step(run, state, DEVICE, levers), {}, [], 0.0, []
     checks = {n // batch: n for n in trial.checks}
     rates = [group["lr"] for group in (*state.opt_g.param_groups, *state.opt_d.param_groups)]
@@ -155,12 +155,16 @@ def train(trial):
     return records
 
 
-def _torchs_own(state, seed):
+def _draw_again(state, trial):
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(trial.seed)
         for module in itertools.chain(state.G.modules(), state.D.modules()):
             if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
                 held = module.parametrizations.weight.original if hasattr(module, "parametrizations") else module.weight
+                if trial.initial == "glorot":
+                    torch.nn.init.xavier_uniform_(held)
+                    torch.nn.init.zeros_(module.bias)
+                    continue
                 torch.nn.init.kaiming_uniform_(held, a=5**0.5)
                 if module.bias is not None:
                     bound = held[0].numel() ** -0.5
@@ -214,9 +218,26 @@ def line(r):
 _P70 = {"m.widths.discriminator": "patch70", "m.widths.discriminator_width": 8}
 TRIALS = [
     Trial("ff patch70 torch", "free_form", _P70, (2560,), initial="torch"),
-    Trial("ff patch70", "free_form", _P70, (2560,)),
+    Trial("ff patch70 glorot", "free_form", _P70, (2560,), initial="glorot"),
     Trial("cu lr1e-3", "custom", {"m.lr_g": 1e-3}, (2560,)),
     Trial("ce as is", "context_encoder", {}, (2560, 5120)),
+    Trial("ff glorot D1e-3 adv.1", "free_form", _P70 | {"m.lr_d": 1e-3, "m.loss_weights.adversarial": 0.1}, (2560,),
+          initial="glorot"),
+    Trial("ff glorot G2e-3 D1e-3", "free_form", _P70 | {"m.lr_g": 2e-3, "m.lr_d": 1e-3}, (2560,), initial="glorot"),
+    Trial("ce D5e-5", "context_encoder", {"m.lr_d": 5e-5}, (2560,)),
+    Trial("ff D1e-3", "free_form", _P70 | {"m.lr_d": 1e-3}, (2560,)),
+    Trial("cu lr1e-3 torch", "custom", {"m.lr_g": 1e-3}, (2560,), initial="torch"),
+    Trial("ff D1e-3 adv.1", "free_form", _P70 | {"m.lr_d": 1e-3, "m.loss_weights.adversarial": 0.1}, (2560,)),
+    Trial("cu G2e-3", "custom", {"m.lr_g": 2e-3}, (2560,)),
+    Trial("ce D2e-5", "context_encoder", {"m.lr_d": 2e-5}, (2560,)),
+    Trial("ce adv.01", "context_encoder", {"m.loss_weights.adversarial": 0.01}, (2560,)),
+    Trial("ff D2e-3 adv.02", "free_form", _P70 | {"m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.02}, (2560,)),
+    Trial("cu G5e-4", "custom", {"m.lr_g": 5e-4}, (2560,)),
+    Trial("ce adv.05", "context_encoder", {"m.loss_weights.adversarial": 0.05}, (2560,)),
+    Trial("ff G2e-3 D2e-3 adv.02", "free_form", _P70 | {"m.lr_g": 2e-3, "m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.02}, (2560,)),
+    Trial("ff D2e-3 adv.005", "free_form", _P70 | {"m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.005}, (2560,)),
+    Trial("cu G5e-4 adv.02", "custom", {"m.lr_g": 5e-4, "m.loss_weights.adversarial": 0.02}, (2560,)),
+    Trial("ce D2e-5 long", "context_encoder", {"m.lr_d": 2e-5}, (2560, 5120, 12800)),
 ]
 
 

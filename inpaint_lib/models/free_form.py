@@ -14,7 +14,7 @@ from torch import nn
 from torch.amp import is_autocast_available
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .layers import GatedConv, start_glorot
+from .layers import GatedConv, start_gated, start_glorot
 
 SIZES = "multiples of 8"
 MASK_FAMILIES = ("free_form", "square", "center", "rectangles")
@@ -120,7 +120,7 @@ class Generator(nn.Module):
         self.attention = ContextualAttention()
         self.after_attention = nn.Sequential(GatedConv(4 * w, 4 * w), GatedConv(4 * w, 4 * w))
         self.refine_decoder = nn.Sequential(*_decoder(w, 8 * w))
-        start_glorot(self)
+        start_gated(self)
 
     def forward(self, masked, mask):
         coarse = self.coarse(torch.cat([masked, mask], dim=1))

@@ -27,6 +27,23 @@ def start_glorot(network):
             nn.init.zeros_(module.bias)
 
 
+GATED_GAIN = 2.3  # for f and g from N(0, 1), (elu(f) * sigmoid(g))^2 is 1 / 2.3^2 on average
+
+
+def start_gated(network):
+    """Draw initial weights with which a network of gated convolutions keeps its signal's size: normal, variance gain^2 / fan-in
+    (He et al. 2015), gain GATED_GAIN for gated convolutions and 1 for others, biases 0.
+    # Differs from source: under Glorot's weights each gated layer passes on a third of the signal. After 17 of them two images
+    differ by 1e-7 and the first layers' gradients lie below Adam's epsilon (Yu et al. train for a million steps).
+    """
+    gated = {module.conv for module in network.modules() if isinstance(module, GatedConv)}
+    for module in network.modules():
+        if isinstance(module, CONVOLUTIONS) and not module.weight.is_meta:
+            gain = GATED_GAIN if module in gated else 1.0
+            nn.init.normal_(module.weight, 0.0, gain * module.weight[0].numel() ** -0.5)
+            nn.init.zeros_(module.bias)
+
+
 class Conv2d(nn.Conv2d):
     """nn.Conv2d, whose reflection padding has a deterministic gradient where that is asked for: CUDA's own kernel has none."""
 
