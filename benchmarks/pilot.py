@@ -216,6 +216,11 @@ def line(r):
 # --- the trials: the record of what was tried
 
 _P70 = {"m.widths.discriminator": "patch70", "m.widths.discriminator_width": 8}
+FINAL = {
+    "custom": {"m.lr_g": 5e-4},
+    "context_encoder": {"m.lr_d": 2e-5},
+    "free_form": _P70 | {"m.lr_g": 2e-3, "m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.005},
+}
 TRIALS = [
     Trial("ff patch70 torch", "free_form", _P70, (2560,), initial="torch"),
     Trial("ff patch70 glorot", "free_form", _P70, (2560,), initial="glorot"),
@@ -238,6 +243,21 @@ TRIALS = [
     Trial("ff D2e-3 adv.005", "free_form", _P70 | {"m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.005}, (2560,)),
     Trial("cu G5e-4 adv.02", "custom", {"m.lr_g": 5e-4, "m.loss_weights.adversarial": 0.02}, (2560,)),
     Trial("ce D2e-5 long", "context_encoder", {"m.lr_d": 2e-5}, (2560, 5120, 12800)),
+    Trial("final ff s1", "free_form", FINAL["free_form"], (2560,), seed=1),
+    Trial("final cu s1", "custom", FINAL["custom"], (2560,), seed=1),
+    Trial("final ce s1", "context_encoder", FINAL["context_encoder"], (2560,), seed=1),
+    Trial("final ff s0", "free_form", FINAL["free_form"], (2560,)),
+    Trial("final ce s2", "context_encoder", FINAL["context_encoder"], (2560,), seed=2),
+    Trial("final ff s2", "free_form", FINAL["free_form"], (2560,), seed=2),
+    Trial("final cu s2", "custom", FINAL["custom"], (2560,), seed=2),
+    Trial("scenes ce", "context_encoder", FINAL["context_encoder"], (2560,), "scenes_apart"),
+    Trial("scenes ff", "free_form", FINAL["free_form"], (2560,), "scenes_apart"),
+    Trial("scenes cu", "custom", FINAL["custom"], (2560,), "scenes_apart"),
+    Trial("scenes ce jitter", "context_encoder", FINAL["context_encoder"], (2560,), "scenes_apart", augment="jitter"),
+    Trial("scenes ce flip", "context_encoder", FINAL["context_encoder"], (2560,), "scenes_apart", augment="flip"),
+    Trial("scenes ff jitter", "free_form", FINAL["free_form"], (2560,), "scenes_apart", augment="jitter"),
+    Trial("long cu", "custom", FINAL["custom"], (2560, 5120, 10240)),
+    Trial("long ff", "free_form", FINAL["free_form"], (2560, 5120, 10240)),
 ]
 
 
