@@ -4,9 +4,9 @@
     PYTHONPATH=. python benchmarks/pilot.py NAME ...     # those whose names begin so
     PYTHONPATH=. python benchmarks/pilot.py --report     # reports/pilot.md from what was found
 
-Split (fixed before the first trial): of a pack of PACK training images the last HELD_OUT validate, the first `train_images` of a
-trial train; masks for them are drawn with a seed of the pilot's own. `scenes` are crops of eight photographs, and held-out crops
-would overlap those trained on: `scenes_apart` treats the training part of each photograph (its left two thirds) as a whole
+Split (fixed before the first trial): of a pack of PACK training images the last HELD_OUT validate, the others train; masks for
+them are drawn with a seed of the pilot's own. `scenes` are crops of eight photographs: held-out crops would overlap those
+trained on. `scenes_apart` treats the training part of each photograph (its left two thirds) as a whole
 photograph, so that its right third validates, as in the real split. A trial is trained by the library's own step; weights are
 measured at several numbers of images, `alive` over the last quarter of the steps until there.
 """
@@ -86,8 +86,8 @@ def _apart(split, count, size):
         photo = scenes._photograph(path)
         photo = photo[:, : photo.shape[1] - photo.shape[1] // 3]
         rng = np.random.default_rng([MASK_SEED, k, split == "test"])
-        found[name] = [scenes.crop(photo, box, size) for box in
-                       scenes.crop_boxes(*photo.shape[:2], split, -(-count // len(scenes.photographs())), rng, size)]  # fmt: skip
+        boxes = scenes.crop_boxes(*photo.shape[:2], split, -(-count // len(scenes.photographs())), rng, size)
+        found[name] = [scenes.crop(photo, box, size) for box in boxes]
     return np.stack([crops[i] for i in range(len(next(iter(found.values())))) for crops in found.values()])[:count]
 
 
@@ -218,7 +218,7 @@ def line(r):
 _P70 = {"m.widths.discriminator": "patch70", "m.widths.discriminator_width": 8}
 FINAL = {
     "custom": {"m.lr_g": 5e-4},
-    "context_encoder": {"m.lr_d": 2e-5},
+    "context_encoder": {"m.loss_weights.adversarial": 0.01},
     "free_form": _P70 | {"m.lr_g": 2e-3, "m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.005},
 }
 TRIALS = [
@@ -239,17 +239,20 @@ TRIALS = [
     Trial("ff D2e-3 adv.02", "free_form", _P70 | {"m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.02}, (2560,)),
     Trial("cu G5e-4", "custom", {"m.lr_g": 5e-4}, (2560,)),
     Trial("ce adv.05", "context_encoder", {"m.loss_weights.adversarial": 0.05}, (2560,)),
-    Trial("ff G2e-3 D2e-3 adv.02", "free_form", _P70 | {"m.lr_g": 2e-3, "m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.02}, (2560,)),
+    Trial("ff G2e-3 D2e-3 adv.02", "free_form",
+          _P70 | {"m.lr_g": 2e-3, "m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.02}, (2560,)),
     Trial("ff D2e-3 adv.005", "free_form", _P70 | {"m.lr_d": 2e-3, "m.loss_weights.adversarial": 0.005}, (2560,)),
     Trial("cu G5e-4 adv.02", "custom", {"m.lr_g": 5e-4, "m.loss_weights.adversarial": 0.02}, (2560,)),
     Trial("ce D2e-5 long", "context_encoder", {"m.lr_d": 2e-5}, (2560, 5120, 12800)),
+    Trial("final? ce adv.01", "context_encoder", {"m.loss_weights.adversarial": 0.01}, (2560, 5120)),
+    Trial("final? ce adv.004 D1e-4", "context_encoder", {"m.lr_d": 1e-4, "m.loss_weights.adversarial": 0.004}, (2560, 5120)),
     Trial("final ff s1", "free_form", FINAL["free_form"], (2560,), seed=1),
     Trial("final cu s1", "custom", FINAL["custom"], (2560,), seed=1),
-    Trial("final ce s1", "context_encoder", FINAL["context_encoder"], (2560,), seed=1),
     Trial("final ff s0", "free_form", FINAL["free_form"], (2560,)),
-    Trial("final ce s2", "context_encoder", FINAL["context_encoder"], (2560,), seed=2),
     Trial("final ff s2", "free_form", FINAL["free_form"], (2560,), seed=2),
     Trial("final cu s2", "custom", FINAL["custom"], (2560,), seed=2),
+    Trial("final ce s1", "context_encoder", FINAL["context_encoder"], (2560,), seed=1),
+    Trial("final ce s2", "context_encoder", FINAL["context_encoder"], (2560,), seed=2),
     Trial("scenes ce", "context_encoder", FINAL["context_encoder"], (2560,), "scenes_apart"),
     Trial("scenes ff", "free_form", FINAL["free_form"], (2560,), "scenes_apart"),
     Trial("scenes cu", "custom", FINAL["custom"], (2560,), "scenes_apart"),
@@ -261,6 +264,31 @@ TRIALS = [
 ]
 
 
+def report(done):
+    """reports/pilot.md: the hand-written head, then every measurement, per architecture."""
+    notes = json.loads((FOLDER / "notes.json").read_text(encoding="utf-8"))
+    lines = [(FOLDER / "head.md").read_text(encoding="utf-8").rstrip()]
+    for architecture in dict.fromkeys(t.architecture for t in TRIALS):
+        lines += ["", f"## All trials: {architecture}", "",
+                  "| trial | seed | data | settings | images | hole L1 | L1, average | hole L2 | "
+                  "minus nearest, 95 % | nearest L2 | best fill L2 | D | learnt, useful, alive | core-s | |",
+                  "| --- " * 15 + "|"]  # fmt: skip
+        for r in (r for r in done if r["architecture"] == architecture):
+            settings = ", ".join(f"{k.removeprefix('m.').removeprefix('widths.')} {v}" for k, v in r["set"].items())
+            settings += "" if r["initial"] == "library" else f"; {r['initial']} initial weights"
+            low, high = r["intervals"]["nearest"]
+            cells = [r["name"], r["seed"], r["dataset"] + {"none": ""}.get(r["augment"], f" {r['augment']}"),
+                     settings or "as in tiny", f"{r['images']:,}", *(f"{r[k]:.4f}" for k in ("hole_l1", "average_l1")),
+                     f"{r['hole_l2']:.5f}", f"{low:+.5f} .. {high:+.5f}", f"{r['fills']['nearest'][1]:.5f}",
+                     f"{min(v[1] for v in r['fills'].values()):.5f}", f"{r['d_accuracy']:.2f}",
+                     ", ".join("yes" if r[flag] else "no" for flag in ("learnt", "useful", "alive")), f"{r['seconds']:.0f}",
+                     notes.get(r["name"], "")]  # fmt: skip
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    path = config.ROOT / "reports" / "pilot.md"
+    with files.replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main(argv):
     parser = Parser(prog="benchmarks/pilot.py", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="run the trials whose names begin so (default: all)")
@@ -269,6 +297,8 @@ def main(argv):
     path = FOLDER / "trials.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if args.report:
+        return report(done)
     finished = {json.dumps({k: v for k, v in r.items() if k in FIELDS}, sort_keys=True) for r in done}
     for trial in TRIALS:
         if args.names and not trial.name.startswith(tuple(args.names)):

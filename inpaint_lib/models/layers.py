@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
 CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 NORMS = nn.BatchNorm2d | nn.InstanceNorm2d
 

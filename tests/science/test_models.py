@@ -275,7 +275,7 @@ def test_initial_weights_are_those_of_the_authors_codes(architecture):
 
 
 def test_free_forms_gated_layers_keep_the_signals_size():
-    """Thirty of them in a row, on as many channels, without padding's loss: the root of the mean square changes less than fourfold."""
+    """Thirty in a row, without the loss that padding brings: the root of the mean square changes less than fourfold."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torch.nn.Sequential(*(layers.GatedConv(64, 64, kernel=1) for _ in range(30)))
