@@ -76,17 +76,22 @@ def _jittered(images):
     return np.concatenate(parts)
 
 
-AUGMENT = {"none": lambda images: images, "flip": _flipped, "jitter": _jittered}
+AUGMENT = {"none": lambda images: images, "flip": _flipped, "jitter": _jittered,
+           "scales": lambda images: images, "scales jitter": _jittered}  # fmt: skip
 
 
-def _apart(split, count, size):
-    """Crops of the left two thirds of the photographs alone, themselves split like a photograph."""
+def _apart(split, count, size, smallest):
+    """Crops of the left two thirds of the photographs, themselves split like a photograph. `smallest`: None for the scales
+    of scenes.py, or the smallest crop as a share of the largest, scales between uniform."""
     found = {}
     for k, (name, path) in enumerate(scenes.photographs().items()):
         photo = scenes._photograph(path)
         photo = photo[:, : photo.shape[1] - photo.shape[1] // 3]
         rng = np.random.default_rng([MASK_SEED, k, split == "test"])
         boxes = scenes.crop_boxes(*photo.shape[:2], split, -(-count // len(scenes.photographs())), rng, size)
+        if smallest:
+            kept = np.maximum(size, boxes[:, 2] * rng.uniform(smallest, 1, len(boxes))).astype(int).clip(max=boxes[:, 2])
+            boxes = np.stack([*(boxes[:, i] + rng.integers(0, boxes[:, 2] - kept, endpoint=True) for i in (0, 1)), kept], 1)
         found[name] = [scenes.crop(photo, box, size) for box in boxes]
     return np.stack([crops[i] for i in range(len(next(iter(found.values())))) for crops in found.values()])[:count]
 
@@ -95,7 +100,8 @@ def data(trial, run):
     """(training images, validation images), uint8."""
     size = run.config.image_size
     if trial.dataset == "scenes_apart":
-        train, valid = _apart("train", run.config.train_images, size), _apart("test", HELD_OUT, size)
+        smallest = 0.3 if trial.augment.startswith("scales") else None
+        train, valid = _apart("train", run.config.train_images, size, smallest), _apart("test", HELD_OUT, size, None)
     else:
         study = grid.Study(f"pilot_{size}", run.config.model_copy(update={"train_images": PACK, "test_images": 1}))
         pack = packs.prepare(study, run.dataset)
@@ -260,6 +266,12 @@ TRIALS = [
     Trial("scenes ce flip", "context_encoder", FINAL["context_encoder"], (2560,), "scenes_apart", augment="flip"),
     Trial("scenes ff jitter", "free_form", FINAL["free_form"], (2560,), "scenes_apart", augment="jitter"),
     Trial("long cu", "custom", FINAL["custom"], (2560, 5120, 10240)),
+    Trial("extra cu D1e-4", "custom", {"m.lr_g": 5e-4, "m.lr_d": 1e-4}, (2560,)),
+    Trial("extra scenes overlapping ce", "context_encoder", FINAL["context_encoder"], (2560,), "scenes"),
+    Trial("extra scenes ce scales jitter", "context_encoder", FINAL["context_encoder"], (2560,), "scenes_apart",
+          augment="scales jitter"),
+    Trial("extra scenes ce jitter long", "context_encoder", FINAL["context_encoder"], (5120,), "scenes_apart",
+          augment="jitter"),
     Trial("long ff", "free_form", FINAL["free_form"], (2560, 5120, 10240)),
 ]
 
