@@ -273,6 +273,9 @@ TRIALS = [
     Trial("extra scenes ce jitter long", "context_encoder", FINAL["context_encoder"], (5120,), "scenes_apart",
           augment="jitter"),
     Trial("long ff", "free_form", FINAL["free_form"], (2560, 5120, 10240)),
+    Trial("last ce long", "context_encoder", FINAL["context_encoder"], (2560, 5120, 10240)),
+    Trial("last scenes ce scales jitter long", "context_encoder", FINAL["context_encoder"], (5120, 10240), "scenes_apart",
+          augment="scales jitter"),
 ]
 
 
