@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .layers import start_normal
+
 SIZES = "powers of two"
 MASK_FAMILIES = ("center",)
 MEAN_COLOUR = (117, 104, 123)  # what the authors fill the hole with, of 255
@@ -94,11 +96,5 @@ def create(image_size=128, generator_width=64, discriminator_width=64, bottlenec
     """The authors' sizes by default; initial weights N(0, 0.02), batch norm scales N(1, 0.02)."""
     networks = Generator(image_size, generator_width, bottleneck), Discriminator(image_size, discriminator_width)
     for network in networks:
-        for module in network.modules():
-            if getattr(module, "weight", None) is None or module.weight.is_meta:
-                continue  # on meta nothing is computed: shapes alone
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(module.weight, 0.0, 0.02)
-            elif isinstance(module, nn.BatchNorm2d):
-                nn.init.normal_(module.weight, 1.0, 0.02)
+        start_normal(network)
     return networks

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import Conv2d, GatedConv, ResidualBlock
+from .layers import Conv2d, GatedConv, ResidualBlock, start_normal
 
 SIZES = "multiples of 4"
 MASK_FAMILIES = ("square", "center", "rectangles", "free_form")
@@ -92,7 +92,13 @@ class Discriminator(nn.Module):
 
 
 def create(image_size=128, generator_width=64, discriminator_width=64, scales=2):
-    """The networks at the paper's sizes by default; narrower for small profiles. Any multiple of 4 from 32 px works."""
+    """The networks at the paper's sizes by default; narrower for small profiles. Any multiple of 4 from 32 px works.
+
+    Initial weights as in pix2pixHD.
+    """
     if scales not in range(1, 5):
         raise ValueError(f"scales: must be 1 to 4, not {scales!r}")
-    return Generator(generator_width), Discriminator(discriminator_width, scales)
+    networks = Generator(generator_width), Discriminator(discriminator_width, scales)
+    for network in networks:
+        start_normal(network)
+    return networks

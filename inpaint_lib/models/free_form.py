@@ -14,7 +14,7 @@ from torch import nn
 from torch.amp import is_autocast_available
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .layers import GatedConv
+from .layers import GatedConv, start_gated, start_glorot
 
 SIZES = "multiples of 8"
 MASK_FAMILIES = ("free_form", "square", "center", "rectangles")
@@ -120,6 +120,7 @@ class Generator(nn.Module):
         self.attention = ContextualAttention()
         self.after_attention = nn.Sequential(GatedConv(4 * w, 4 * w), GatedConv(4 * w, 4 * w))
         self.refine_decoder = nn.Sequential(*_decoder(w, 8 * w))
+        start_gated(self)
 
     def forward(self, masked, mask):
         coarse = self.coarse(torch.cat([masked, mask], dim=1))
@@ -149,6 +150,7 @@ class Discriminator(nn.Module):
         for factor, stride in plan:
             c_out = factor * width if factor else 1
             conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=(kernel - 1) // 2)
+            start_glorot(conv)  # before spectral norm looks at the weights
             if not conv.weight.is_meta:  # on meta nothing is computed: shapes alone
                 conv = spectral_norm(conv)
             layers += [conv, nn.LeakyReLU(0.2)]
@@ -160,7 +162,7 @@ class Discriminator(nn.Module):
 
 
 def create(image_size=128, generator_width=24, discriminator_width=64, discriminator="sn_patchgan"):
-    """The authors' sizes by default. Raises ValueError for an unknown discriminator."""
+    """The authors' sizes and initial weights by default. Raises ValueError for an unknown discriminator."""
     if discriminator not in Discriminator.VARIANTS:
         raise ValueError(f"free_form has no discriminator {discriminator!r}: choose one of {', '.join(Discriminator.VARIANTS)}")
     return Generator(generator_width), Discriminator(discriminator_width, discriminator)

@@ -11,7 +11,7 @@ from inpaint_lib.training import artifacts, loop
 
 # steps and rates at which four images are learnt in half a minute; not the rates of the study
 SETTINGS = {
-    "custom": {"total_images": 960, "models.custom.lr_g": 1e-3},
+    "custom": {"total_images": 960, "models.custom.lr_g": 5e-4},
     "context_encoder": {"total_images": 1200, "models.context_encoder.lr_g": 2e-3},
     "free_form": {"total_images": 1440, "models.free_form.lr_g": 1e-3},
 }

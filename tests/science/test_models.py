@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from inpaint_lib import losses, models
-from inpaint_lib.models import free_form
+from inpaint_lib.models import free_form, layers
 
 SMALL = {
     "custom": {"generator_width": 8, "discriminator_width": 8},
@@ -247,3 +247,50 @@ def test_the_layer_table_accounts_for_every_parameter(architecture):
     for network, side in ((G, size), (D, size // 2 if architecture == "context_encoder" else size)):
         assert models.layer_table(network, side).parameters.sum() == models.n_parameters(network)
         assert network.training
+
+
+@pytest.mark.parametrize("architecture", ["custom", "free_form"])
+@pytest.mark.parametrize("size", [32, 128])
+def test_at_the_start_two_images_lead_to_outputs_that_differ(architecture, size):
+    """Else gradients vanish too: under PyTorch's own initial weights free_form's outputs differ by 1e-8, and hardly anything is
+    learnt in a short training."""
+    G, _ = build(architecture, size)
+    real, mask = inputs(size, hole=size // 2)
+    with torch.inference_mode():
+        outputs = G(real * (1 - mask), mask)
+    for output in outputs:
+        assert (output[0] - output[1]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("architecture", ["custom", "context_encoder"])
+def test_initial_weights_are_those_of_the_authors_codes(architecture):
+    """Convolutions N(0, 0.02), scales of norms N(1, 0.02): pix2pixHD and Pathak et al."""
+    for network in build(architecture, 64):
+        for module in network.modules():
+            weight = getattr(module, "weight", None)
+            if weight is not None and weight.numel() >= 1000:
+                assert abs(float(weight.detach().mean())) < 0.003 and 0.018 < float(weight.detach().std()) < 0.022
+        scales = [m.weight.detach() for m in network.modules() if isinstance(m, layers.NORMS) and m.weight is not None]
+        assert not scales or 0.01 < float((torch.cat(scales) - 1).square().mean().sqrt()) < 0.03
+
+
+def test_free_forms_gated_layers_keep_the_signals_size():
+    """Thirty in a row, without the loss that padding brings: the root of the mean square changes less than fourfold."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(*(layers.GatedConv(64, 64, kernel=1) for _ in range(30)))
+        layers.start_gated(network)
+        x = torch.randn(4, 64, 8, 8) / layers.GATED_GAIN
+    with torch.inference_mode():
+        kept = network(x).square().mean().sqrt() / x.square().mean().sqrt()
+    assert 0.25 < float(kept) < 4
+
+
+def test_free_forms_discriminator_starts_from_glorots_weights():
+    """Uniform within sqrt(6 / (fan in + fan out)), biases 0: tf.layers' default."""
+    _, D = models.create("free_form", 32, discriminator_width=8)
+    for module in D.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            weight = module.parametrizations.weight.original.detach()
+            bound = (6 / (25 * (weight.shape[0] + weight.shape[1]))) ** 0.5
+            assert 0.9 * bound < float(weight.abs().max()) <= bound and not module.bias.any()
