@@ -180,16 +180,9 @@ def _draw_again(state, trial):
 @torch.no_grad()
 def _measure(G, run, images, valid, holes):
     """Hole (L1, L2) of every validation image. Batch norm's statistics come from RESTATE training images (protocol 2)."""
-    G = copy.deepcopy(G)
-    norms = [m for m in G.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    for k in range(0, RESTATE if norms else 0, 32):
-        real = metrics.to_float(images[k : k + 32])
-        mask = masks.generate(run.model.mask_family, len(real), run.config.mask_widths[-1], run.config.image_size,
-                              loop.rng.keyed("pilot", k))  # fmt: skip
-        G.train()(real * (1 - mask), mask)
+    drawn = masks.generate(run.model.mask_family, RESTATE, run.config.mask_widths[-1], run.config.image_size,
+                           loop.rng.keyed("pilot"))  # fmt: skip
+    G = metrics.calibrated(G, images[:RESTATE], drawn[:, 0].byte().numpy(), DEVICE, 32)
     return metrics.evaluate(G, valid, holes, DEVICE, 64)[:, 0, :2].numpy()
 
 

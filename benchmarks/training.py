@@ -46,7 +46,7 @@ KINDS = {  # of operators, by name; the first that matches
     "padding, scaling, copies": r"pad|upsample|copy|cat\b|index|fill|zero|clone|gather|im2col|col2im|contiguous|resize",
     "element-wise and the rest": "",
 }
-CASES = {(size, name): profile for size, profile in ((64, "small"), (128, "paper")) for name in models.ARCHITECTURES}
+CASES = {(size, name): profile for size, profile in ((64, "medium"), (128, "paper")) for name in models.ARCHITECTURES}
 
 
 def case_of(size, architecture, device):

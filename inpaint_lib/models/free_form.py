@@ -162,7 +162,9 @@ class Discriminator(nn.Module):
 
 
 def create(image_size=128, generator_width=24, discriminator_width=64, discriminator="sn_patchgan"):
-    """The authors' sizes by default; initial weights: D's as theirs, G's so that its signal survives (layers.py). Raises ValueError for an unknown discriminator."""
+    """The authors' sizes by default; initial weights: D's as theirs, G's so that its signal survives (layers.py).
+
+    Raises ValueError for an unknown discriminator."""
     if discriminator not in Discriminator.VARIANTS:
         raise ValueError(f"free_form has no discriminator {discriminator!r}: choose one of {', '.join(Discriminator.VARIANTS)}")
     return Generator(generator_width), Discriminator(discriminator_width, discriminator)

@@ -28,9 +28,9 @@ FIXED_CHOICES = [
     ("custom: D's score", "a 1x1 convolution after the fifth layer; otherwise pix2pixHD's discriminator"),
     ("what D sees", "custom: the output; free_form: composite and mask; context_encoder: the central half of the composite"),
     ("context_encoder and the curriculum", "always predicts the central half; losses and composite inside the current hole"),
-    ("initial weights", "custom, context_encoder: N(0, 0.02), as pix2pixHD and Pathak et al.; free_form: D Glorot, as Yu et al., G normal with "
-     "a gain that keeps the signal through gated layers: under Glorot's, images led to outputs that differ by 1e-8"),
-    ("rates and adversarial weights of smoke, tiny, small, medium", "from a pilot on fixed alone, on training images: reports/pilot.md"),
+    ("initial weights", "custom, context_encoder: N(0, 0.02), as pix2pixHD and Pathak et al.; free_form: D Glorot, as theirs, "
+     "G normal with a gain that keeps the signal through gated layers: under Glorot's, outputs of two images differ by 1e-8"),
+    ("rates, adversarial weights", "but in paper from a pilot on fixed alone, on training images: reports/pilot.md"),
     ("free_form's rate", "paper: the authors' 1e-4, whose batch was 16"),
     ("half the size", "of a hole: its width is half the image's, a quarter of its area"),
     ("k of recon_first, s and S of adv_ramp", "k = K steps, one stage; the weight is s / S of fixed's in stage s of S"),
@@ -89,6 +89,7 @@ def choices(config):
         "budget": budget,
         "perceptual loss": f"VGG-16 pool1-3, {vgg}",
         "precision, threads": f"{config.precision}, {config.threads}",
+        "FID, KID, IS": {"all": "after every stage", "last": "of the final networks alone"}[config.fid_stages],
         "test masks": f"drawn once, seed {config.mask_seed}, SHA-256 below",
     }
     rows |= {f"data set {name}": sources.DATASETS[name].about for name in config.datasets}

@@ -53,7 +53,7 @@ def test_two_reports_show_what_was_configured_otherwise_and_by_how_much_the_valu
     values.loc[values.metric == "l1", "value"] += 0.25
     values.to_csv(other / "tables" / "results.csv", index=False)
     text = compare.compare(study.report, other)
-    assert "models.custom.lr_g: 0.0002 | 0.5" in text and "scenes/custom/fixed/seed0.provenance.commit:" in text
+    assert "models.custom.lr_g: 0.0005 | 0.5" in text and "scenes/custom/fixed/seed0.provenance.commit:" in text
     changed = [line for line in text.splitlines() if " l1 " in line and "hole" in line]
     assert changed and all(" 0.25 " in line for line in changed)
 

@@ -259,7 +259,7 @@ def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, left
         (run.folder / name).unlink()
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
     other = run_of(micro(**{"models.custom.lr_g": 1e-3}))
-    with pytest.raises(provenance.SettingsChanged, match=r"run scenes/custom.*\(lr_g 0.0002 -> 0.001\).*--force-new"):
+    with pytest.raises(provenance.SettingsChanged, match=r"run scenes/custom.*\(lr_g 0.0005 -> 0.001\).*--force-new"):
         loop.fit(other, quiet)
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
     assert jobs.changed(other.study).keys() == ({run.folder} if "config" not in left else set())

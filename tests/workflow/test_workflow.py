@@ -168,7 +168,7 @@ def test_work_of_other_settings_is_refused_until_force_new(study):
     code, out, err = run(output, "smoke", *SETTINGS, "--set", "models.custom.lr_g=1e-3")
     assert {p: p.stat().st_mtime_ns for p in output.rglob("*") if p.is_file()} == before
     assert code == 2 and not out and len(err.strip().splitlines()) == 1
-    for words in ("run scenes/custom/fixed/seed0", "lr_g 0.0002 -> 0.001", "--force-new", "2 runs are concerned"):
+    for words in ("run scenes/custom/fixed/seed0", "lr_g 0.0005 -> 0.001", "--force-new", "2 runs are concerned"):
         assert words in err
     code, out, _ = run(output, "smoke", *SETTINGS, "--set", "models.custom.lr_g=1e-3", "--force-new", "--dry-run")
     assert code == 0
