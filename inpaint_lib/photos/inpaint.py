@@ -27,10 +27,11 @@ from tqdm import tqdm
 from .. import metrics, models
 from ..data import images
 from ..losses import composite
-from ..study import command, devices
+from ..study import command, devices, files
 from . import image_file, windows
 
 BATCH = 16  # windows at a time
+OTHERS = ("discriminator.", "average.")  # networks that lie beside the generator in stages/<n>.safetensors
 TOLD = 100  # holes that get a line each
 
 
@@ -70,7 +71,7 @@ def load(weights, device="cpu"):
     try:
         with safe_open(path, "pt", device="cpu") as file:
             header = file.metadata() or {}
-            state = {k: file.get_tensor(k).float() for k in file.keys() if not k.startswith("discriminator.")}  # noqa: SIM118
+            state = {k: file.get_tensor(k).float() for k in file.keys() if not k.startswith(OTHERS)}  # noqa: SIM118
     except PermissionError:
         raise ValueError(f"--weights {path}: may not be read; ask its owner for the right to") from None
     except (SafetensorError, OSError) as error:
@@ -97,6 +98,8 @@ def _weights_file(path):
         return path / "model.safetensors"
     if not (path / "config.json").is_file():
         raise ValueError(f"--weights {path}: no run's folder; name one, its model/ or a file stages/<n>.safetensors in it")
+    if (files.read_json(path / "result.json") or {}).get("outcome") == "diverged":
+        raise ValueError(f"--weights {path}: this run diverged; name another, or a file stages/<n>.safetensors in it")
     if not (path / "result.json").is_file() or not (path / "model" / "model.safetensors").is_file():
         raise ValueError(f"--weights {path}: training is not finished; finish it, or name a file stages/<n>.safetensors in it")
     return path / "model" / "model.safetensors"

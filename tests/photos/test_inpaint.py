@@ -580,14 +580,17 @@ def test_a_runs_folder_its_model_and_its_stages_are_all_weights(tmp_path, weight
     (folder / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="training is not finished"):
         inpaint.load(folder)
-    (folder / "result.json").write_text("{}")
+    (folder / "result.json").write_text('{"outcome": "diverged"}')
+    with pytest.raises(ValueError, match="this run diverged"):
+        inpaint.load(folder)
+    (folder / "result.json").write_text('{"outcome": "finished"}')
     image, hole = smooth(40, 50), box_hole((40, 50), BOX)
     filled = [inpaint.fill(inpaint.load(place), image, hole)[0] for place in places]
     assert all((other == filled[0]).all() for other in filled[1:])
 
 
-def test_a_discriminator_among_the_weights_is_left_out(tmp_path, weights):
-    state = load_file(weights["custom"]) | {"discriminator.x": torch.zeros(1)}
+def test_a_discriminator_and_an_average_among_the_weights_are_left_out(tmp_path, weights):
+    state = load_file(weights["custom"]) | {"discriminator.x": torch.zeros(1), "average.x": torch.zeros(1)}
     save_file(state, tmp_path / "1.safetensors", metadata={"run": "a/b", "settings": json.dumps(described())})
     model = inpaint.load(tmp_path / "1.safetensors")
     assert (model.architecture, model.image_size, model.mask_family) == (
