@@ -7,6 +7,7 @@ line is their mean and its band the 95 % t interval; with two, both seeds are dr
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from . import stats
 
@@ -127,7 +128,7 @@ def pairs(values):
     """The two setups of the registered claim, a line per seed, a panel per data set and architecture. `values`: dataset,
     architecture, setup, seed, value (hole L1)."""
     cells = list(values.groupby(["dataset", "architecture"], sort=False))
-    fig, axes = figure(1, len(cells), figsize=(0.6 + 1.5 * len(cells), 2.4), squeeze=False, layout="constrained")
+    fig, axes = figure(1, len(cells), figsize=(0.6 + 1.7 * len(cells), 2.4), squeeze=False, layout="constrained")
     for axis, ((dataset, architecture), part) in zip(axes[0], cells, strict=True):
         wide = part.pivot_table("value", "seed", "setup").reindex(columns=["fixed", "progressive"])
         for row in wide.to_numpy():
@@ -149,7 +150,10 @@ def precision(verdicts):
         (line,) = axis.plot(seeds, half, lw=1, label=f"{row.dataset}, {row.architecture}")
         axis.plot(row.n_seeds, 100 * stats.half_width(row.deviation, row.n_seeds), "o", color=line.get_color(), ms=5)
     axis.axhline(100 * verdicts.margin.iloc[0], color="0.3", ls="--", lw=0.8)
-    axis.set(yscale="log", xlabel="seeds", ylabel="half width of the interval (%)")
+    axis.set(yscale="log", xlabel="seeds", ylabel="half width of the interval (%)", xticks=seeds[::3])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     if len(seen):
         axis.legend(fontsize=7)
     return fig

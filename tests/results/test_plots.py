@@ -127,3 +127,17 @@ def test_the_live_view_shows_progress_losses_and_samples_and_changes_no_training
         path.unlink()
     loop.fit(run, quiet)
     assert (run.folder / "stages.csv").read_bytes() == watched
+
+
+def test_the_registered_pairs_are_drawn_by_seed_and_the_interval_against_seeds():
+    rows = [("faces", a, s, seed, 0.1 + 0.01 * seed) for a in ("custom", "free_form") for s in ("fixed", "progressive", "mixed")
+            for seed in range(3)]  # fmt: skip
+    values = pd.DataFrame(rows, columns=["dataset", "architecture", "setup", "seed", "value"])
+    fig = plots.pairs(values)
+    assert len(fig.axes) == 2 and [len(axis.lines) for axis in fig.axes] == [3, 3]
+    verdicts = pd.DataFrame({"dataset": "faces", "architecture": ["custom", "free_form"], "margin": 0.02, "n_seeds": 3,
+                             "deviation": [0.01, np.nan]})  # fmt: skip
+    axis = plots.precision(verdicts).axes[0]
+    (curve, dot, margin) = axis.lines
+    assert margin.get_ydata()[0] == pytest.approx(2) and (np.diff(curve.get_ydata()) < 0).all()
+    assert dot.get_ydata()[0] == pytest.approx(100 * stats.interval([-0.01, 0, 0.01])[1])
