@@ -16,8 +16,8 @@ Beside L1, L2 and PSNR (metrics.py), per image:
 
 Per run: overfitting = hole L1 on training images (as many, evenly spread) minus that on test images, with the same full-size
 masks: over-fitting lowers it. One set may be harder than the other, so its level means little: the fills without training
-have a difference too, shown beside. In the region hole_average: L1, L2 and PSNR of the moving average of G's
-weights. Of the adversarial game:
+have a difference too, shown beside. In the region hole_snapshot: L1, L2 and PSNR of G with the weights of the
+last step; all else is of their moving average. Of the adversarial game:
 
 - stability: G's unweighted adversarial loss on one fixed batch, its deviation over the last stage's steps as a ratio to what
   the networks at rest show from batch to batch (training/probe.py). noise: the latter.
@@ -112,7 +112,7 @@ RUN_MEASURES = ("stability", "noise", "d_accuracy", "transient_peak", "settling_
 MEASURES = {  # every (region, metric) there can be, the stand-ins' apart
     *itertools.product(metrics.REGIONS, metrics.METRICS), *EXTRA, ("hole", "overfitting"),
     *(("whole_composite", name) for name in ("lpips", "fid", "kid", "is")), ("hole_window", "lpips"),
-    *(("hole_average", name) for name in metrics.METRICS), *(("training", name) for name in RUN_MEASURES),
+    *(("hole_snapshot", name) for name in metrics.METRICS), *(("training", name) for name in RUN_MEASURES),
 }  # fmt: skip
 
 
@@ -246,13 +246,12 @@ def _evaluate(run):
     sets = _both_sets(pack, len(pack.test))
     errors = [_mean_hole_l1(at_work(G, own, widths[-1], images)) for images in sets]
     add(last, own, widths[-1], {("hole", "overfitting"): errors[0] - errors[1]}, len(sets[0]))
-    average = torch.cat([metrics.per_image(*b)[:, 0] for b in at_work(artifacts.load_average(run, device), own, widths[-1])])
-    values = average.mean(0).tolist()
-    add(last, own, widths[-1], {("hole_average", m): v for m, v in zip(metrics.METRICS, values, strict=True)}, len(pack.test))
-    G, D = artifacts.load_networks(run, last)
-    noise = probe.at_rest(run, pack, G.to(device), D.to(device), device)
+    snapshot = artifacts.load_snapshot(run, device)
+    values = torch.cat([metrics.per_image(*b)[:, 0] for b in at_work(snapshot, own, widths[-1])]).mean(0).tolist()
+    add(last, own, widths[-1], {("hole_snapshot", m): v for m, v in zip(metrics.METRICS, values, strict=True)}, len(pack.test))
+    noise = probe.at_rest(run, pack, snapshot, artifacts.load_networks(run, last)[1].to(device), device)
     found = stability(pd.read_csv(run.folder / "history.csv"), pd.read_csv(run.folder / "probe.csv"), noise)
-    add(last, own, widths[-1], {("training", k): v for k, v in found.items()}, 0)
+    add(last, own, widths[-1], {("training", k): v for k, v in found.items() if np.isfinite(v)}, 0)
     return _keep(run.folder, "evaluation", settings, rows, warnings)
 
 
@@ -286,8 +285,8 @@ def stability(history, probed, noise):
         "stability": probed.probe_g.std() / noise if len(probed) > 1 and noise else float("nan"),
         "noise": noise,
         "d_accuracy": history.d_accuracy[history.stage == history.stage.max()].mean(),
-        "transient_peak": max(peaks, default=0.0),
-        "settling_share": max(settling, default=0.0),
+        "transient_peak": max(peaks, default=float("nan")),  # of one stage alone, as last_only's
+        "settling_share": max(settling, default=float("nan")),
     }
 
 

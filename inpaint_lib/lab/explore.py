@@ -16,6 +16,7 @@ from ..data import packs
 from ..results import collect, pictures, plots
 from ..study import config as configuration
 from ..study import files, grid
+from ..training import probe
 from ..training.artifacts import load_networks
 
 WORST = 0.5  # upper end of the one colour scale of all error maps, of 1
@@ -252,7 +253,12 @@ def outputs(picked, step, image, width, load=load_networks):
     image = min(image, len(pack.test) - 1)
     families = {run.architecture: run.model.mask_family for run in picked}
     holes = {architecture: pack.test_masks(family, width)[image] for architecture, family in families.items()}
-    fig, frame = compare(picked, pack.test[image], holes, lambda run: stage_at(run, step), load)
+
+    def calibrated(run, stage):
+        G, D = load(run, stage)
+        return probe.calibrated(run, pack, G, width, "cpu"), D
+
+    fig, frame = compare(picked, pack.test[image], holes, lambda run: stage_at(run, step), calibrated)
     for key, name in LOGGED.items():
         frame[name] = [np.nan if (row := logged(run, step)) is None else row[key] for run in picked]
     return fig, frame

@@ -31,7 +31,7 @@ from ..study import command, devices, files
 from . import image_file, windows
 
 BATCH = 16  # windows at a time
-OTHERS = ("discriminator.", "average.")  # networks that lie beside the generator in stages/<n>.safetensors
+OTHERS = ("discriminator.", "snapshot.")  # networks that lie beside the generator in stages/<n>.safetensors
 TOLD = 100  # holes that get a line each
 
 

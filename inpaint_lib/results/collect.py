@@ -30,7 +30,7 @@ def finished(study):
     ValueError if all diverged."""
     found = [run for run in study.runs() if result_of(run)["outcome"] == "finished"]
     if not found:
-        raise ValueError(f"all runs of profile {study.profile} diverged: there is nothing to compare; lower the learning rates")
+        raise ValueError(f"all runs of profile {study.profile} diverged: there is nothing to compare")
     return found
 
 
@@ -122,8 +122,11 @@ def bootstrap(study):
     95 % interval over test images drawn anew (scenes: whole photographs). It says nothing about other trainings: no verdict."""
     config, rows = study.config, []
     for dataset, architecture in itertools.product(config.datasets, config.architectures):
-        found = [_of_images(study, dataset, architecture, setup) for setup in ("progressive", "fixed")]
-        if all(values is not None for values in found):
+        pair, ends = ("progressive", "fixed"), finished(study)
+        seeds = set.intersection(*({r.seed for r in ends if (r.dataset, r.architecture, r.setup) == (dataset, architecture, s)}
+                                   for s in pair))  # fmt: skip
+        found = [_of_images(study, dataset, architecture, setup, seeds) for setup in pair]
+        if seeds:
             d, groups = found[0] - found[1], files.read_json(study.data_folder(dataset) / "manifest.json")["test_groups"]
             rows.append([dataset, architecture, d.mean(), *stats.bootstrap(d, groups), len(d), len(set(groups))])
     return pd.DataFrame(rows, columns=["dataset", "architecture", "effect", "ci_low", "ci_high", "n_images", "n_groups"])
@@ -137,9 +140,10 @@ def ranked(study, dataset, architecture):
     return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
 
 
-def _of_images(study, dataset, architecture, setup):
+def _of_images(study, dataset, architecture, setup, seeds=None):
     """Hole L1 of every test image after the last stage with the full-size hole, mean over seeds; None if it was not run."""
     found = [r for r in finished(study) if (r.dataset, r.architecture, r.setup) == (dataset, architecture, setup)]
+    found = [r for r in found if seeds is None or r.seed in seeds]
     return np.mean([last_hole(run, "l1") for run in found], 0) if found else None
 
 

@@ -38,7 +38,10 @@ def footnote(study):
     nominal = (config.mask_widths[-1] / config.image_size) ** 2
     realised = rows.groupby(["dataset", "architecture"]).hole_fraction.first().round(3)
     covered = ", ".join(f"{d}/{a} {fraction:.3f}" for (d, a), fraction in realised.items())
-    n_seeds, n_images = len(config.seeds), rows.groupby("dataset").n_images.first()
+    of_cells = rows.groupby(["dataset", "architecture", "setup"]).seed.nunique()
+    n_images = rows.groupby("dataset").n_images.first()
+    n_seeds = f"{of_cells.max()} seeds" if of_cells.min() == of_cells.max() else (
+        f"{of_cells.min()} to {of_cells.max()} seeds, those whose runs did not diverge")  # fmt: skip
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
     frozen = ", ".join(f"{d} {m['files']['masks.npz']['sha256'][:16]}" for d, m in manifests.items())
     slow = ", ".join(baselines.SLOW)
@@ -46,7 +49,7 @@ def footnote(study):
         f"Test images of {config.image_size} px: {', '.join(f'{d} {n:,}' for d, n in n_images.items())}.",
         f"Frozen masks (SHA-256: {frozen}) of the training family ({families}), {config.mask_widths[-1]} px wide: nominal hole "
         f"fraction {nominal:.2f}, realised mean {covered}.",
-        f"Per image, then averaged; {f'mean ± standard deviation over {n_seeds} seeds' if n_seeds > 1 else 'one seed'}.",
+        f"Per image, then averaged; {f'mean ± standard deviation over {n_seeds}' if of_cells.max() > 1 else 'one seed'}.",
         "Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) in dB per "
         f"image, capped at {metrics.PSNR_CAP:.0f} ({rows.n_psnr_capped.sum()} capped).",
         "hole: pixels of the hole alone; whole: the composite (output in the hole, truth elsewhere) over the whole image.",

@@ -127,9 +127,9 @@ def filled_by(generator, run, images, family=None):
 
 
 def first_seed(study, dataset, architecture):
-    """The finished runs of every setup with the first seed."""
-    cell = dataset, architecture, study.config.seeds[0]
-    return [r for r in collect.finished(study) if (r.dataset, r.architecture, r.seed) == cell]
+    """Of every setup the first finished run, by seed."""
+    found = [r for r in collect.finished(study) if (r.dataset, r.architecture) == (dataset, architecture)]
+    return list({r.setup: r for r in reversed(found)}.values())[::-1]
 
 
 def comparison(study, dataset, architectures, family=None):

@@ -77,7 +77,7 @@ def schedules(setups, schedule):
     rows = {"mask_width": "mask width (px)", "reconstruction": "reconstruction weight", "adversarial": "adversarial weight"}
     for axis, (name, label) in zip(axes, rows.items(), strict=True):
         for k, (setup, phase) in enumerate(setups.items()):
-            values = [getattr(phase(schedule, int(s)), name) for s in steps]
+            values = [getattr(p, name) if p.trains else np.nan for p in (phase(schedule, int(s)) for s in steps)]
             width = 1.2 + 1.1 * (len(setups) - 1 - k)  # equal curves show as bands
             axis.step(steps, values, where="post", color=SETUP_COLOURS[setup], label=setup, lw=width)
         axis.set_ylabel(label, fontsize=8)
@@ -141,8 +141,8 @@ def pairs(values):
 
 
 def precision(verdicts):
-    """How many seeds it takes: half the primaries' 95 % interval against the number of seeds, given the deviation seen. Dots:
-    the seeds there are; dashed: the registered margin."""
+    """How many seeds it takes: half a plain 95 % interval (Holm's method may widen it) against the number of seeds, given the
+    deviation seen. Dots: the seeds there are; dashed: the registered margin."""
     seeds, seen = np.arange(2, 21), verdicts[verdicts.deviation > 0]
     fig, axis = figure(figsize=(5.6, 2.6), layout="constrained")
     for row in seen.itertuples():

@@ -56,7 +56,7 @@ FIXED_CHOICES = [
         "stability",
         "deviation of G's loss on one fixed batch over the last stage's steps / over 40 batches with the networks at rest",
     ),
-    ("weights evaluated", "the last snapshot; a moving average (half-life: a tenth of a stage) is shown beside it"),
+    ("weights evaluated", "G's moving average (half-life: a tenth of a stage), by the pilot; the last step's beside it"),
     (
         "statistics",
         "the unit is the training seed; margins are relative; no verdict where a side has not learnt, or with fewer than "
@@ -179,7 +179,7 @@ def cost(study, results):
             continue
         peak = {kind: max(r["peak_memory_bytes"][kind] or 0 for r in of) / 2**30 for kind in ("host", "device")}
         steps = sum(r["step_seconds"] for r in of)
-        rows.append({"architecture": architecture, "runs": len(of), "images/s": len(of) * study.config.total_images / steps,
+        rows.append({"architecture": architecture, "runs": len(of), "images/s": sum(r["images"] for r in of) / steps,
                      "training steps (s)": steps, "peak host memory (GiB)": peak["host"],
                      "peak device memory (GiB)": f"{peak['device']:.2f}" if peak["device"] else "-"})  # fmt: skip
         parts["training steps"] += steps
@@ -243,7 +243,7 @@ def verdicts(table):
     every cell of the study, so without its name and metric."""
     if table.empty:
         return {"primary": "", "secondary": ""}
-    role = table.hypothesis.str.partition(": ")
+    role, remark = table.hypothesis.str.partition(": "), table.remark.astype(object).where(table.remark.notna(), "")
     shown = pd.DataFrame({
         "hypothesis": role[2].map(html.escape),
         "data": table.dataset,
@@ -256,9 +256,9 @@ def verdicts(table):
         "p": table.p_value,
         "seeds": table.n_seeds,
         "finds": [_effect(r, r.detectable).lstrip("+") for r in table.itertuples()],
-        "trained otherwise": table.remark.fillna("").map(html.escape),
+        "trained otherwise": remark.map(html.escape),
     })  # fmt: skip
-    if not table.remark.fillna("").any():
+    if not remark.any():
         shown = shown.drop(columns="trained otherwise")
     show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False, formatters={"p": "{:.3g}".format})
     parts = {"primary": shown[role[0] == "primary"].drop(columns=["hypothesis", "metric"]),

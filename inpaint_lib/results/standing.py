@@ -19,7 +19,10 @@ COLUMNS = ["dataset", "architecture", "setup", "seed", "outcome", "why", "diverg
 
 def of_runs(study):
     """A row per run of the grid: COLUMNS, runs.csv. Raises FileNotFoundError for a run that has not come to its end."""
-    rows, errors = [], {d: evaluate.baseline_errors(study.data_folder(d)) for d in study.config.datasets}
+    rows, errors = [], {}
+    for dataset in study.config.datasets:
+        evaluate.baselines(study, dataset)
+        errors[dataset] = evaluate.baseline_errors(study.data_folder(dataset))
     for run in study.runs():
         result = files.read_json(run.folder / "result.json")
         if result is None:
@@ -55,14 +58,15 @@ def learning(own, fills, groups):
 
 def summary(runs):
     """What the first screen says before any verdict: one sentence each."""
-    n, lost = len(runs), int(runs.diverged.sum())
+    n, lost, games = len(runs), int(runs.diverged.sum()), runs[runs.setup != "recon_only"]
     found = [
         f"Of {n} runs {int(runs.learnt.sum())} have learnt to fill better than the mean colour and the nearest pixel, "
         f"{int(runs.useful.sum())} fill better than anything that needs no training, and the adversarial game is alive in "
-        f"{int(runs.alive.sum())} (D's balanced accuracy within {ALIVE[0]:.2f} and {ALIVE[1]:.2f} in the last stage)."
+        f"{int(games.alive.sum())} of {len(games)} (D's balanced accuracy within {ALIVE[0]:.2f} and {ALIVE[1]:.2f} in the last "
+        "stage)."
     ]
     for column, words in (("learnt", "Not learnt"), ("alive", "Game not alive")):
-        without = runs[~runs[column] & ~runs.diverged]
+        without = runs[~runs[column] & ~runs.diverged & ((column == "learnt") | (runs.setup != "recon_only"))]  # it has no game
         cells = without.groupby(["dataset", "architecture"], sort=False).setup.agg(lambda s: ", ".join(dict.fromkeys(s)))
         if len(cells):
             found.append(f"{words}: " + "; ".join(f"{d} {a} ({of})" for (d, a), of in cells.items()) + ".")

@@ -8,7 +8,8 @@ widened by Holm's method over all registered primaries: those whose cell was not
   non_inferiority ("does not suffer") supported means that it ends before the margin on the bad side.
 - equivalent: it lies inside the margins by two one-sided tests at 5 % (Schuirmann 1987), for primaries with Holm's method too.
 - inconclusive: none of these; and always with fewer than MIN_SEEDS seeds.
-- not answered: a run of either side has not learnt (standing.py), or, for the stability of the game, its game is not alive.
+- not answered: a run of either side has not learnt (standing.py), or, for the stability of the game, its game is not alive, or
+  no pair is whole because runs diverged.
 - before a word, `provisional` with fewer seeds than registered, `exploratory` where data, size or budget are not the paper's.
 
 A run that diverged leaves its pair: the number of whole pairs is stated, and `outcomes` says what happens if it counts as the
@@ -38,6 +39,8 @@ COLUMNS = ["hypothesis", "dataset", "architecture", "metric", "scale", "margin",
            "p_equivalent", "deviation", "detectable", "n_images", "n_seeds", "verdict", "remark"]  # fmt: skip
 NOT_LEARNT = "not answered: the networks have not learnt"
 NOT_ALIVE = "not answered: the adversarial game is not alive"
+NO_PAIR = "not answered: no whole pair"
+OF_THE_PAPER = ("image_size", "mask_widths", "total_images", "train_images", "test_images", "perceptual_weights")
 OF_THE_GAME = "stability"  # the metric that needs a live game
 
 
@@ -57,13 +60,19 @@ class Hypothesis(Strict):
 
 
 class Registered(Strict):
-    """The file: how many primaries there are in all cells together, with how many seeds, on which data, and the entries."""
+    """The file: how many primaries there are in all cells together, with how many seeds, what the paper's study is (any other
+    is exploratory), a trend in words, and the entries."""
 
     primaries: Whole
     seeds: Whole
     datasets: Annotated[tuple[Dataset, ...], Many]
     image_size: Whole
+    mask_widths: Annotated[tuple[Whole, ...], Many]
     total_images: Whole
+    train_images: Whole
+    test_images: Whole
+    perceptual_weights: str
+    trend: str
     hypotheses: list[dict[str, Any]]
 
 
@@ -133,7 +142,7 @@ def verdict(low, high, n_seeds, margin, better, test, equivalent=False):
         low, high = -high, -low
     if high < (margin if test == "non_inferiority" else -margin):
         return "supported"
-    return "refuted" if low > margin else "equivalent" if equivalent else "inconclusive"
+    return "refuted" if low > margin else "equivalent" if equivalent and test == "superiority" else "inconclusive"
 
 
 def detectable(deviation, n_seeds, margin, level):
@@ -153,16 +162,17 @@ def judge(results, runs, study=None, path=FILE):
     for entry in plan.hypotheses:
         width = {"full": results.mask_width.max(), "smallest": results.mask_width.min()}[entry["width"]]
         margin = math.log1p(entry["margin"]) if entry["scale"] == "ratio" else entry["margin"]
-        for (dataset, architecture), cell in results.groupby(["dataset", "architecture"], sort=False):
+        part = results[(results.region == entry["region"]) & (results.metric == entry["metric"])]
+        part = part[part.mask_width == width]
+        for (dataset, architecture), cell in runs.groupby(["dataset", "architecture"], sort=False):
             if not set(entry["setups"]) <= set(cell.setup):
                 continue
-            part = cell[(cell.region == entry["region"]) & (cell.metric == entry["metric"]) & (cell.mask_width == width)]
-            d = effects(part, entry)
-            sides = runs[(runs.dataset == dataset) & (runs.architecture == architecture) & runs.setup.isin(entry["setups"])]
-            paired.append((entry, margin, d.to_numpy(), sides[sides.seed.isin(d.index)]))
+            part_of = part[(part.dataset == dataset) & (part.architecture == architecture)]
+            d, sides = effects(part_of, entry), cell[cell.setup.isin(entry["setups"])]
+            paired.append((entry, margin, d.to_numpy(), sides))
             rows.append([f"{entry['role']}: {entry['name']}", dataset, architecture, entry["metric"], entry["scale"],
                          entry["margin"], d.mean(), math.nan, math.nan, p_value(d, margin, entry["better"], entry["test"]),
-                         p_equivalent(d, margin), d.std(), math.nan, part.n_images.max() if len(part) else 0, len(d), "",
+                         p_equivalent(d, margin), d.std(), math.nan, part_of.n_images.max() if len(part_of) else 0, len(d), "",
                          trained_otherwise(sides)])  # fmt: skip
     table = pd.DataFrame(rows, columns=COLUMNS)
     primary = [k for k, (entry, *_) in enumerate(paired) if entry["role"] == "primary"]
@@ -174,7 +184,8 @@ def judge(results, runs, study=None, path=FILE):
             levels |= dict(zip(primary, found, strict=True))
     for k, (entry, margin, d, sides) in enumerate(paired):
         low, high = interval(d, levels[k])
-        shown = [low, high, detectable(table.deviation[k], len(d), margin, levels[k])]
+        finds = detectable(table.deviation[k], len(d), margin, levels[k]) if entry["test"] == "superiority" else math.nan
+        shown = [low, high, finds if entry["better"] == "higher" else -finds]
         table.loc[k, ["ci_low", "ci_high", "detectable"]] = np.expm1(shown) if entry["scale"] == "ratio" else shown
         if entry["scale"] == "ratio":
             table.loc[k, "effect"] = np.expm1(table.effect[k])
@@ -193,16 +204,18 @@ def effects(part, entry):
 
 
 def _qualified(word, entry, sides, n_seeds, plan, study, dataset):
-    if n_seeds and not sides.learnt.all():
+    whole = sides.groupby("seed").diverged.agg(lambda lost: len(lost) > 1 and not lost.any())
+    if not whole.any():
+        return f"{NO_PAIR}: {int(sides.diverged.sum())} of {len(sides)} runs diverged" if sides.diverged.any() else word
+    sides = sides[sides.seed.isin(whole[whole].index)]
+    if not sides.learnt.all():
         return NOT_LEARNT
-    if n_seeds and entry["metric"] == OF_THE_GAME and not sides.alive.all():
+    if entry["metric"] == OF_THE_GAME and not sides.alive.all():
         return NOT_ALIVE
     if n_seeds < MIN_SEEDS:
         return word
     config = study.config if study else plan
-    foreign = dataset not in plan.datasets or any(
-        getattr(config, k) != getattr(plan, k) for k in ("image_size", "total_images")
-    )
+    foreign = dataset not in plan.datasets or any(getattr(config, key) != getattr(plan, key) for key in OF_THE_PAPER)
     before = [name for name, holds in (("exploratory", foreign), ("provisional", n_seeds < plan.seeds)) if holds]
     return " ".join([*before, word])
 

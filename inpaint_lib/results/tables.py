@@ -141,13 +141,13 @@ def standings(runs):
 
 
 def averaging(study, table):
-    """The last snapshot of G's weights against their moving average: hole L1 with full-size holes, over seeds."""
-    part = collect.final(study, table).query("metric == 'l1' and region in ('hole', 'hole_average')")
+    """The moving average of G's weights against those of the last step: hole L1 with full-size holes, over seeds."""
+    part = collect.final(study, table).query("metric == 'l1' and region in ('hole', 'hole_snapshot')")
     found = (
         part.groupby(["dataset", "architecture", "setup", "region"], sort=False).value.agg(["mean", "std"]).unstack("region")
     )
-    order = [(what, region) for region in ("hole", "hole_average") for what in ("mean", "std")]
-    names = ["snapshot", "snapshot_deviation", "average", "average_deviation"]
+    order = [(what, region) for region in ("hole", "hole_snapshot") for what in ("mean", "std")]
+    names = ["average", "average_deviation", "snapshot", "snapshot_deviation"]
     return found.reindex(columns=order).set_axis(names, axis=1).reset_index()
 
 

@@ -15,6 +15,7 @@ from . import config as configuration
 from .files import ROOT
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
+DIVERGED = "diverged.json"  # beside result.json, which a stale notebook takes away: this outcome is not drawn again
 
 
 @dataclass(frozen=True)
@@ -83,4 +84,4 @@ def output_root():
 
 def holds_work(folder):
     """Whether something is in a run's folder that took training."""
-    return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
+    return any((folder / name).exists() for name in ("result.json", DIVERGED, *CHECKPOINTS))

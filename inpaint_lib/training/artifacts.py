@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from .. import metrics, models
+from .. import metrics, models, setups
 from ..study import files, provenance
 from ..study.config import to_dict
-from ..study.grid import CHECKPOINTS
+from ..study.grid import CHECKPOINTS, DIVERGED
 from . import card, probe
 
 
@@ -70,7 +70,8 @@ def resume(state, job):
         saved = None
         path.unlink()  # or the next one to be saved would push the good one out
         print(f"going on from {CHECKPOINTS[1]}" if (folder / CHECKPOINTS[1]).exists() else "training starts again", flush=True)
-    (folder / "result.json").unlink(missing_ok=True)
+    for name in ("result.json", DIVERGED):
+        (folder / name).unlink(missing_ok=True)
     files.write_json(folder / "config.json", job.settings)
     if saved:
         return state.load_state_dict(saved["state"])
@@ -89,11 +90,13 @@ def discard(folder):
 
 
 def save_stage(job, state, stage):
-    """Generator, discriminator (keys under "discriminator.") and, with the last stage, the moving average of the generator
-    ("average.") at a stage's end; the header says what they are. Batch-norm statistics are those of full-size holes."""
-    tensors = _tensors(_calibrated(job, state.G)) | {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
+    """The generator, a moving average of its weights (protocol 2), the discriminator (keys under "discriminator.") and, with
+    the last stage, the generator's weights of the last step ("snapshot."); the header says what they are. Batch norm has
+    statistics of full-size holes."""
+    tensors = _tensors(_calibrated(job, state.average.module))
+    tensors |= {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
     if stage == len(job.run.config.mask_widths) - 1:
-        tensors |= {f"average.{k}": v for k, v in _tensors(_calibrated(job, state.average.module)).items()}
+        tensors |= {f"snapshot.{k}": v for k, v in _tensors(_calibrated(job, state.G)).items()}
     header = {"run": job.run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(job.settings)}
     with files.replacing(job.run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
         save_file(tensors, temporary, metadata=header)
@@ -132,24 +135,24 @@ def load_generator(run, stage, device="cpu"):
     return load_networks(run, stage)[0].to(device)
 
 
-def load_average(run, device="cpu"):
-    """The moving average of the generator at the end of training, in eval mode."""
+def load_snapshot(run, device="cpu"):
+    """The generator with the weights of the last step, in eval mode."""
     G, _ = models.create(run.architecture, run.config.image_size, run.seed, **run.model.widths)
-    G.load_state_dict(_stored(run, len(run.config.mask_widths), "average."))
+    G.load_state_dict(_stored(run, len(run.config.mask_widths), "snapshot."))
     return G.to(device).eval()
 
 
 def _stored(run, stage, prefix):
     """The weights of one of a stage's networks."""
     state = load_file(run.folder / "stages" / f"{stage}.safetensors")
-    others = tuple({"discriminator.", "average."} - {prefix})
+    others = tuple({"discriminator.", "snapshot."} - {prefix})
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and not k.startswith(others)}
 
 
 def write_tables(job, state):
     """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
     run, pack, config, family = job.run, job.pack, job.run.config, job.run.model.mask_family
-    files.write_csv(run.folder / "history.csv", pd.DataFrame(state.history))
+    files.write_csv(run.folder / "history.csv", pd.DataFrame(state.history or {"step": [], "stage": []}))
     files.write_csv(run.folder / "probe.csv", pd.DataFrame(state.probes, columns=["step", "probe_g"]))
     if not state.evaluations:
         files.write_csv(run.folder / "stages.csv", pd.DataFrame(columns=["stage"]))
@@ -179,6 +182,7 @@ def finish(job, state, why=""):
         **({"why": why, "step": state.step} if why else {}),
         "settings": job.settings,
         "final": state.history[-1] if state.history else {},
+        "images": _images(run, state.step),
         "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
         "seconds": round(state.seconds, 2),
         "step_seconds": round(state.step_seconds, 2),
@@ -192,13 +196,27 @@ def finish(job, state, why=""):
     if why:
         for name in CHECKPOINTS:
             (run.folder / name).unlink(missing_ok=True)
+        files.write_json(run.folder / DIVERGED, result)
         files.write_json(run.folder / "result.json", result)
         return result
     described = card.describe(result, job.pack.manifest, table, models.central(run.architecture))
-    save_model(run.folder / "model", _calibrated(job, state.G), described)
+    save_model(run.folder / "model", _calibrated(job, state.average.module), described)
     (run.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
     files.write_json(run.folder / "result.json", result)
     return result
+
+
+def keep(job):
+    """The result of a run that has come to its end, in its place."""
+    if not (path := job.run.folder / "result.json").is_file():
+        files.write_json(path, job.result)
+    return job.result
+
+
+def _images(run, steps):
+    """How many images a run was trained with: a setup may rest."""
+    schedule = setups.Schedule(run.config.steps, run.config.mask_widths, run.seed)
+    return run.config.batch_size * sum(setups.SETUPS[run.setup](schedule, step).trains for step in range(steps))
 
 
 def _peak(sittings, kind):

@@ -37,7 +37,7 @@ def describe(result, manifest, stages, central):
         "settings": settings,
         "data": {key: manifest[key] for key in ("about", "stands_in_for", "images", "files")},
         "training": {
-            "images_shown": result["final"]["step"] * settings["batch_size"],
+            "images_shown": result["images"],
             "steps": result["final"]["step"],
             "stages": len(settings["mask_widths"]),
             **{key: result[key] for key in ("seconds", "device", "precision")},

@@ -46,7 +46,7 @@ def resolve(run, pack):
     if pack:
         settings["data"] = {name: entry["sha256"] for name, entry in pack.manifest["files"].items()}
     made = files.read_json(folder / "config.json") if grid.holds_work(folder) else None
-    result = files.read_json(folder / "result.json")
+    result = files.read_json(folder / "result.json") or files.read_json(folder / grid.DIVERGED)
     whole = result and all((folder / name).is_file() for name in artifacts.names(config, result.get("outcome")))
     return Job(run, pack, settings, made, result if whole and result["settings"] == settings else None)
 

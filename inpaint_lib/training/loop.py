@@ -41,7 +41,7 @@ class State:
     D: torch.nn.Module
     opt_g: torch.optim.Optimizer
     opt_d: torch.optim.Optimizer
-    average: AveragedModel  # of G's weights, exponential
+    average: AveragedModel  # of G's weights, exponential: what is evaluated, exported and fills
     step: int = 0
     seconds: float = 0.0  # over all sittings, evaluation after every stage included
     step_seconds: float = 0.0  # of them in training steps
@@ -80,7 +80,7 @@ def fit(run, watch=None):
         job = jobs.resolve(run, pack)
         job.refuse_other()
         with devices.enough_memory(run.config, "training"):
-            return job.result or _fit(job, watch, interrupted)
+            return artifacts.keep(job) if job.result else _fit(job, watch, interrupted)
 
 
 def finished(result):
@@ -147,10 +147,11 @@ def _train(job, state, step, watch, interrupted):
         if state.step % config.log_every and not boundary:
             continue
         now, since_log = time.monotonic(), step.count
+        state.seconds = clock + now
         if since_log:
+            state.step_seconds += now - started
             row = _read(step, state, phase) | probed() | {"images_per_second": since_log * batch / (now - started)}
             state.history.append(row)
-            state.step_seconds += now - started
         bar.update(state.step * batch - bar.n)
 
         # --- end of a stage: keep the weights, measure on the frozen masks of every width
@@ -233,11 +234,11 @@ def _check_weights(state):
 
 
 def _evaluate(job, state, device):
-    """Metrics with every width's frozen masks: (widths, images, regions, metrics)."""
+    """Metrics of the averaged generator with every width's frozen masks: (widths, images, regions, metrics)."""
     run, config, pack = job.run, job.run.config, job.pack
     with devices.enough_memory(config, "evaluation"):
         return torch.stack([
-            metrics.evaluate(probe.calibrated(run, pack, state.G, width, device), pack.test,
+            metrics.evaluate(probe.calibrated(run, pack, state.average.module, width, device), pack.test,
                              pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch)
             for width in config.mask_widths
         ])  # fmt: skip

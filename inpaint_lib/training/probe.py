@@ -13,7 +13,7 @@ import torch
 from .. import losses, masks, metrics, rng
 
 BATCHES = 40  # at rest; and, evenly spread, steps of the last stage that are probed
-CALIBRATION = 320  # training images that batch-norm statistics rest on
+CALIBRATION, LEAST = 320, 32  # training images that batch-norm statistics rest on, in batches of at least so many
 
 
 @contextlib.contextmanager
@@ -65,4 +65,4 @@ def calibrated(run, pack, generator, width, device, family=None):
     spread = np.unique(np.linspace(0, len(pack.train) - 1, min(CALIBRATION, len(pack.train))).round().astype(int))
     seed = rng.seed_of(run.config.mask_seed, "calibration")
     holes = masks.frozen(family or run.model.mask_family, len(spread), width, run.config.image_size, seed)
-    return metrics.calibrated(generator, pack.train[spread], holes, device, run.config.batch_size)
+    return metrics.calibrated(generator, pack.train[spread], holes, device, max(run.config.batch_size, LEAST))

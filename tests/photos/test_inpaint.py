@@ -589,8 +589,8 @@ def test_a_runs_folder_its_model_and_its_stages_are_all_weights(tmp_path, weight
     assert all((other == filled[0]).all() for other in filled[1:])
 
 
-def test_a_discriminator_and_an_average_among_the_weights_are_left_out(tmp_path, weights):
-    state = load_file(weights["custom"]) | {"discriminator.x": torch.zeros(1), "average.x": torch.zeros(1)}
+def test_a_discriminator_and_a_snapshot_among_the_weights_are_left_out(tmp_path, weights):
+    state = load_file(weights["custom"]) | {"discriminator.x": torch.zeros(1), "snapshot.x": torch.zeros(1)}
     save_file(state, tmp_path / "1.safetensors", metadata={"run": "a/b", "settings": json.dumps(described())})
     model = inpaint.load(tmp_path / "1.safetensors")
     assert (model.architecture, model.image_size, model.mask_family) == (

@@ -216,7 +216,9 @@ def test_after_a_value_that_was_not_finite_training_goes_on_to_the_same_bytes(ou
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, "gradient", "G", float("nan"))
         assert loop.fit(run, quiet)["outcome"] == "diverged"
-    (run.folder / "result.json").unlink()  # by a person who knows that it was the memory
+    assert loop.fit(run, quiet)["outcome"] == "diverged"
+    for name in ("result.json", grid.DIVERGED):  # by a person who knows that it was the memory
+        (run.folder / name).unlink()
     loop.fit(run, quiet)
     assert contents(run.folder) == undisturbed[0]
 

@@ -79,8 +79,8 @@ def test_few_seeds_and_other_data_stand_before_the_word(seeds, datasets, before)
 
 def test_another_size_or_budget_is_exploratory(monkeypatch):
     results, plan = study(-0.3), stats.registered()
-    for key in ("image_size", "total_images"):
-        other = SimpleNamespace(config=plan.model_copy(update={key: 64}))
+    for key in stats.OF_THE_PAPER:
+        other = SimpleNamespace(config=plan.model_copy(update={key: None}))
         found = stats.judge(results, runs_of(results), other)
         assert set(found[found.hypothesis.str.startswith("primary")].verdict) == {"exploratory supported"}
 
@@ -122,6 +122,22 @@ def test_a_run_that_diverged_leaves_its_pair_and_counts_as_the_worse_in_the_sens
     row = found.loc["progressive"]
     assert (row.pairs_better, row.pairs) == (4, 5) and row.p_sign == pytest.approx(2 * (1 + 5) / 32)
     assert row.p_diverged == 1  # one against two
+
+
+def test_where_one_side_diverged_wholly_the_row_says_so():
+    results = study(-0.3, cells=1)
+    runs = runs_of(results)
+    runs.loc[runs.setup == "fixed", "diverged"] = True
+    found = stats.judge(results[results.setup != "fixed"], runs)
+    assert found.verdict[0] == "not answered: no whole pair: 5 of 10 runs diverged" and found.n_seeds[0] == 0
+
+
+def test_not_to_suffer_is_never_called_equivalent():
+    d = np.array([0.013, 0.009, 0.011, 0.006, 0.018])
+    assert stats.p_equivalent(d, 0.02) < 0.05
+    for test, word in (("superiority", "equivalent"), ("non_inferiority", "supported")):
+        assert stats.verdict(*stats.interval(d), 5, 0.02, "lower", test, True) == word
+    assert stats.verdict(-0.005, 0.022, 5, 0.02, "lower", "non_inferiority", True) == "inconclusive"
 
 
 def test_what_so_many_seeds_find_is_found_four_times_in_five():

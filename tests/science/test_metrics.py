@@ -53,3 +53,7 @@ def test_evaluation_ignores_batch_size_and_restores_the_mode():
     holes[:, 8:24, 8:24] = 1
     a, b = (metrics.evaluate(G.train(), images, holes, "cpu", n) for n in (2, 7))
     assert a.shape == (7, 3, 3) and torch.allclose(a, b, rtol=1e-5) and G.training
+
+
+def test_float32_is_float32():
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32

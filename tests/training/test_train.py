@@ -347,7 +347,9 @@ def test_a_run_that_diverges_ends_with_that_outcome_and_the_term_named(micro, ru
     assert result["why"] == f"{term} became nan between steps 0 and 3" and not (run.folder / "checkpoint.pt").exists()
     with pytest.raises(loop.Diverged, match=result["why"]):
         loop.finished(result)
+    (run.folder / "result.json").unlink()  # as for a stale notebook
     assert loop.fit(run, quiet) == result  # an outcome is not drawn again
+    assert files.read_json(run.folder / "result.json") == result
 
 
 def test_a_non_finite_weight_is_never_saved(micro, run_of):
@@ -371,8 +373,8 @@ def test_stage_weights_hold_both_networks_and_say_what_they_are(micro, run_of):
         assert stored.metadata()["step"] == "16" and stored.metadata()["run"] == run.name
         assert any(k.startswith("discriminator.") for k in stored.keys())
     G = artifacts.load_generator(run, 2)
-    final = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["G"]
-    assert all(torch.equal(v, final[k]) for k, v in G.state_dict().items())
+    final = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["average"]
+    assert all(torch.equal(v, final[f"module.{k}"]) for k, v in G.state_dict().items())
 
 
 def test_a_few_images_are_learnt(micro, run_of):
