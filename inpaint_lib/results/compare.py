@@ -34,7 +34,7 @@ def read(path):
 def _read(folder):
     if result := files.read_json(folder / "result.json"):
         provenance = {key: result[key] for key in ("device", "precision", "seconds", "provenance")}
-        if result["outcome"] == "diverged":
+        if result.get("outcome") == "diverged":
             return "diverged"
         values = pd.read_csv(folder / "per_image.csv.gz")
         manifest = files.read_json(folder.resolve().parents[2] / "data" / "manifest.json") or {}

@@ -145,7 +145,7 @@ def test_every_file_that_is_left_out_is_listed_with_its_reason(packed, tmp_path)
     skipped = pack.skipped()
     found = dict(zip(skipped.file, skipped.reason, strict=True))
     assert found.pop("read.me") == "not an image by its name" and found.pop("torn.png") == "truncated"
-    assert found.pop("=cmd|<b>\n.png") == "empty"
+    assert found.pop("=cmd|<b>\\x0a.png") == "empty"  # a line stays a line
     ((file, reason),) = found.items()
     assert reason == "duplicate" and file in ("again.bmp", "0003.png")
     assert len(pack.train) + len(pack.test) == 30 and pack.manifest["images"]["train"] == len(pack.train)

@@ -38,9 +38,9 @@ def of(dataset, root, *more):
 
 STUDY = {
     # the command line
-    "unknown profile": (["tyni"], "no profile 'tyni': choose one of paper, small, smoke, tiny"),
+    "unknown profile": (["tyni"], "no profile 'tyni': choose one of medium, paper, small, smoke, tiny"),
     "hypotheses as profile": (["hypotheses"], "no profile 'hypotheses': choose one of"),
-    "endless profile": (["x" * 5000], "choose one of paper, small"),
+    "endless profile": (["x" * 5000], "choose one of medium, paper"),
     "file as profile": (["own.yaml"], "own.yaml: name a profile of config/, not a file"),
     "missing file as profile": (["none.yaml"], "none.yaml: name a profile of config/, not a file"),
     "two profiles": (["smoke", "tiny"], "unrecognized arguments: tiny; see ./run_all.sh --help"),
