@@ -119,12 +119,13 @@ def _evaluation(run, G, device):
 
 
 def _disk(run, state):
-    """Bytes that a finished run leaves: weights of every stage, the model, a checkpoint with Adam's two moments, tables."""
+    """Bytes that a finished run leaves: weights of every stage, the snapshot, the model, a checkpoint with Adam's two moments and
+    the moving average, tables."""
     config = run.config
     G, D = (sum(t.nbytes for t in network.state_dict().values()) for network in (state.G, state.D))
     stages = len(config.mask_widths)
     rows = stages * len(config.mask_widths) * config.test_images * len(metrics.REGIONS)
-    return (stages + 3) * (G + D) + G + ROW_BYTES * rows
+    return (stages + 3) * (G + D) + 3 * G + ROW_BYTES * rows
 
 
 def estimate(study):

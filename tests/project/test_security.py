@@ -171,8 +171,9 @@ def test_names_of_files_stay_text_in_the_pages(tmp_path, monkeypatch):
 
 
 def test_names_of_hypotheses_stay_text_in_the_index():
-    row = {"hypothesis": f"secondary: {NASTY}", "dataset": "faces", "architecture": "custom", "metric": "l1", "effect": 0.1,
-           "ci_low": 0.0, "ci_high": 1.0, "p_value": 0.5, "n_images": 1, "n_seeds": 3, "verdict": "supported"}  # fmt: skip
+    row = {"hypothesis": f"secondary: {NASTY}", "dataset": "faces", "architecture": "custom", "metric": "l1", "scale": "ratio",
+           "effect": 0.1, "ci_low": 0.0, "ci_high": 1.0, "p_value": 0.5, "detectable": 0.1, "n_images": 1, "n_seeds": 3,
+           "verdict": "supported", "remark": f"device {NASTY}"}  # fmt: skip
     text = report.verdicts(pd.DataFrame([row]))["secondary"]
     assert "onerror" in text and "<script" not in text and "<img" not in text
 
@@ -184,7 +185,8 @@ def test_what_the_pages_take_as_markup_is_made_here():
     assert sorted(set(found)) == [
         """"" if name == "answer" else ' loading="lazy"'""",
         '(verdicts.primary or "<p>No pair of setups that the primary hypothesis names was run.</p>")',
-        "body", "bootstrap", "cost", "exposure", "generalisation", "stability", "table", "verdicts.secondary",
+        "averaging", "body", "bootstrap", "cost", "elsewhere", "exposure", "generalisation", "outcomes", "stability",
+        "standings", "table", "verdicts.secondary",
     ]  # fmt: skip
     assert len(re.findall(r"\bsafe\b", template)) == len(found)
 
