@@ -119,8 +119,8 @@ def _evaluation(run, G, device):
 
 
 def _disk(run, state):
-    """Bytes that a finished run leaves: weights of every stage, the snapshot, the model, a checkpoint with Adam's two moments and
-    the moving average, tables."""
+    """Bytes that a finished run leaves: weights of every stage, snapshot, model, a checkpoint with Adam's two moments and the
+    moving average, tables."""
     config = run.config
     G, D = (sum(t.nbytes for t in network.state_dict().values()) for network in (state.G, state.D))
     stages = len(config.mask_widths)
