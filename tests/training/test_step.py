@@ -84,7 +84,7 @@ def test_fifty_steps_have_the_losses_of_the_textbook_loop(architecture, setup):
         )
     for name in plain[0]:
         a, b = (torch.tensor([losses_of[name] for losses_of in found]) for found in (ours, plain))
-        scale = b.abs().mean().clamp(min=0.02)
+        scale = b.abs().mean().clamp(min=0.05)  # of a hinge score whose mean is near 0: its margin is 1
         early = 0.02 if architecture == "free_form" else 1e-3
         assert (a - b)[:5].abs().max() < early * scale, name
         assert (a - b).mean().abs() < 0.1 * scale, name

@@ -67,7 +67,7 @@ def test_the_study_ends_with_the_table_and_the_report(study):
 def test_a_run_folder_holds_what_the_readme_says(study):
     folder = study[0] / "runs/smoke/scenes/custom/progressive/seed0"
     assert {p.name for p in folder.iterdir() if not p.name.startswith(".")} == {
-        "config.json", "history.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", "stages", "model",
+        "config.json", "history.csv", "probe.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", "stages", "model",
         "result.json", "evaluation.csv", "evaluation.json", "notebook.ipynb",
     }  # fmt: skip
 
@@ -134,7 +134,8 @@ def test_the_index_warns_of_what_is_a_stand_in(study):
 def test_the_first_screen_is_the_verdict_and_every_cell_leads_to_its_run(study):
     report = study[0] / "reports" / "smoke"
     text = (report / "index.html").read_text()
-    order = ["<h1", ">inconclusive<", 'id="answer"', *(f'id="{name}"' for name in SECTIONS)]
+    answers = ["<h1", "0 have learnt", ">not answered: the networks have not learnt<", 'id="answer"']
+    order = [*answers, *(f'id="{name}"' for name in SECTIONS)]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     table = text[text.index("<h3>scenes, custom</h3>") :]
