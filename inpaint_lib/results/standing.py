@@ -18,15 +18,13 @@ COLUMNS = ["dataset", "architecture", "setup", "seed", "outcome", "why", "diverg
 
 
 def of_runs(study):
-    """A row per run of the grid: COLUMNS, runs.csv. Raises FileNotFoundError for a run that has not come to its end."""
+    """A row per run of the grid: COLUMNS, runs.csv. Raises FileNotFoundError as collect.result_of."""
     rows, errors = [], {}
     for dataset in study.config.datasets:
         evaluate.baselines(study, dataset)
         errors[dataset] = evaluate.baseline_errors(study.data_folder(dataset))
     for run in study.runs():
-        result = files.read_json(run.folder / "result.json")
-        if result is None:
-            raise FileNotFoundError(f"run {run.name} of profile {study.profile} is not finished: ./run_all.sh {study.profile}")
+        result = collect.result_of(run)
         where = {"device": [s["device"] for s in result["sittings"]], "precision": [s["precision"] for s in result["sittings"]],
                  "torch": [s["provenance"]["versions"]["torch"] for s in result["sittings"]]}  # fmt: skip
         row = {"dataset": run.dataset, "architecture": run.architecture, "setup": run.setup, "seed": run.seed,
