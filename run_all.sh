@@ -87,6 +87,8 @@ case "${1:-}" in
     bench) shift; builtin cd -- "$root"; exec "$python" benchmarks/training.py "$@" ;;
     reliability) shift; builtin cd -- "$root"; exec "$python" benchmarks/reliability.py "$@" ;;
     compare) shift; exec "$python" -P -m inpaint_lib.results.compare "$@" ;;
+    publish) shift; exec "$python" -P -m workflow.publish "$@" ;;
+    verify) shift; exec "$python" -P -m workflow.verify "$@" ;;
     inpaint) shift; exec "$python" -P -m inpaint_lib.photos.inpaint "$@" ;;
     *) exec "$python" -P -m workflow "$@" ;;
 esac

@@ -22,6 +22,13 @@ def main(argv):
             say(*estimate.as_text(study, frame, whole).splitlines())
             estimate.keep(study, whole)
             return 0
+        if not args.again and (left := checks.published_elsewhere(study)):
+            say(f"{len(left)} runs are published and not trained again (they are, with --again)")
+            overrides["without"] = sorted({*study.config.without, *left})
+            study = checks.opened(args, overrides)
+            if not study.runs():
+                say("nothing is left to be done; see reports/published, ./run_all.sh verify NAME")
+                return 0
         changed = checks.ready(study, args)
         asked, words = slurm.requests(study) if args.cluster else (None, "")
         slots = [] if args.cluster else gpus.found(study.config.device) * (args.runs_per_gpu or 1)

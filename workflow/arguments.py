@@ -7,7 +7,7 @@ from pathlib import Path
 from inpaint_lib.study import command
 
 ROOT = Path(__file__).resolve().parent.parent
-GRID = ("datasets", "architectures", "setups", "seeds")
+GRID = ("datasets", "architectures", "setups", "seeds", "without")
 
 
 def arguments(argv):
@@ -24,32 +24,40 @@ def arguments(argv):
         "  run_all.sh reliability [--quick]     kills, hostile disks, bad input, a Slurm cluster: an hour or more (minutes)\n"
         "  run_all.sh bench [--quick]           training speed against a textbook loop, on this machine: 10 minutes (2)\n"
         "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n"
+        "  run_all.sh publish PROFILE NAME      add finished runs to reports/published/NAME, without networks and images\n"
+        "  run_all.sh verify NAME               make the tables of a published study anew from its files, and compare\n"
         "  run_all.sh inpaint PHOTO (--mask MASK | --box x,y,w,h) --weights RUN -o OUT.png   fill holes in your own photos\n\n"
         "one's own images: run_all.sh smoke --datasets folder --data-root DIR\n\n"
         "environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_OUTPUT=DIR writes runs/ and\n"
         "reports/ there instead of here.",
     )
     parser.add_argument("profile", nargs="?", default="tiny", help=f"one of {profiles} (default: tiny)")
-    for name, what in (("datasets", "data sets"), ("architectures", "architectures"), ("setups", "training setups")):
-        parser.add_argument(f"--{name}", metavar="A,B", help=f"only these {what} (default: the profile's)")
-    parser.add_argument("--seeds", metavar="0,1", help="training seeds (default: the profile's)")
-    parser.add_argument("--data-root", metavar="DIR", help="where the images of celeba, coco or folder lie")
+    grid_options(parser)
     parser.add_argument(
         "--download", action="store_true", help="fetch what is missing there, if the data set's own library offers it (celeba)"
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
     parser.add_argument("--runs-per-gpu", type=int, metavar="N", help="runs that share a GPU at a time (default: 1)")
     parser.add_argument("--cluster", metavar="slurm", help="submit every step as a job; --jobs N: in the queue at a time")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-                        help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
     parser.add_argument("--only", choices=("tables", "report"), help="rebuild these from runs/ alone, in seconds")
     parser.add_argument("--force-new", action="store_true",
                         help="delete runs that were made with other settings, and make them anew")  # fmt: skip
+    parser.add_argument("--again", action="store_true", help="train also what is published (reports/published) already")
     parser.add_argument("--estimate", action="store_true",
                         help="time some steps here, print hours, disk and memory of every run, and do no more")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and do none of it")
 
     return parser.parse_args(argv)
+
+
+def grid_options(parser):
+    """The options that say which study is meant."""
+    for name, what in (("datasets", "data sets"), ("architectures", "architectures"), ("setups", "training setups")):
+        parser.add_argument(f"--{name}", metavar="A,B", help=f"only these {what} (default: the profile's)")
+    parser.add_argument("--seeds", metavar="0,1", help="training seeds (default: the profile's)")
+    parser.add_argument("--data-root", metavar="DIR", help="where the images of celeba, coco or folder lie")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+                        help="any configuration key, e.g. --set total_images=7680 --set models.custom.lr_g=1e-4")  # fmt: skip
 
 
 def overrides_of(args):
@@ -73,7 +81,7 @@ def overrides_of(args):
             overrides["seeds"] = [int(seed) for seed in args.seeds.split(",")]
         except ValueError:
             raise ValueError(f"--seeds {args.seeds}: give whole numbers separated by commas") from None
-    if args.jobs is not None:
+    if getattr(args, "jobs", None) is not None:
         overrides["jobs"] = args.jobs
     if args.data_root is not None:
         overrides["data_root"] = args.data_root

@@ -7,7 +7,7 @@ from pathlib import Path
 from inpaint_lib import losses
 from inpaint_lib.data import packs, sources
 from inpaint_lib.evaluation import evaluate, pretrained
-from inpaint_lib.results import collect, stats, tables
+from inpaint_lib.results import collect, published, stats, tables
 from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, jobs
 
@@ -27,6 +27,12 @@ def opened(args, overrides):
     if args.cluster:
         slurm.check(args.cluster, study.config)
     return study
+
+
+def published_elsewhere(study):
+    """Names of the runs that are published and of which nothing lies here."""
+    done = set(published.done(study))
+    return [run.name for run in study.runs() if run.name in done and not grid.holds_work(run.folder)]
 
 
 def ready(study, args):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import metrics, models, setups
 from ..data import packs
-from ..evaluation import evaluate
+from ..evaluation import baselines, evaluate
 from ..study import files, provenance
 from ..training import jobs, loop
 from . import stats
@@ -56,6 +56,7 @@ def check(study):
         if evaluate.kept(run)[1]["settings"] != evaluate.settings_of(run, pack):
             profile = run.study.profile
             raise ValueError(f"run {run.name} was evaluated with other settings: mend that with ./run_all.sh {profile}")
+    measure_fillings(study)
 
 
 def complete(study, watch=None):
@@ -63,6 +64,20 @@ def complete(study, watch=None):
     for run in study.runs():
         loop.fit(run, watch)
         evaluate.evaluate(run)
+    measure_fillings(study)
+
+
+def measure_fillings(study):
+    """Measure the fillings without training wherever that is not done."""
+    for dataset in study.config.datasets:
+        evaluate.baselines(study, dataset)
+
+
+def fillings_of(folder):
+    """What `measure_fillings` left in a data folder -> a frame as of evaluate.baselines, and the hole L2 of the test images
+    with full-size holes, {baseline: a frame with a column per family}. Raises FileNotFoundError."""
+    values = [pd.read_csv(folder / f"baseline_{name}.csv").assign(baseline=name) for name in baselines.BASELINES]
+    return pd.concat(values, ignore_index=True), evaluate.baseline_errors(folder)
 
 
 def tidy(stage_table, evaluations=()):
@@ -109,7 +124,7 @@ def trained_with(study, table):
 
 def plain(study):
     """The baselines on all data sets: baselines.csv, a value a row. A slow one measured on a part of the images says so."""
-    frames = [evaluate.baselines(study, dataset).assign(dataset=dataset) for dataset in study.config.datasets]
+    frames = [fillings_of(study.data_folder(d))[0].assign(dataset=d) for d in study.config.datasets]
     found = pd.concat(frames, ignore_index=True)[["dataset", "baseline", *COLUMNS[5:]]]
     of = found[found.metric == "l1"].groupby(["dataset", "baseline"]).n_images.first()
     most = of.groupby("dataset").max()

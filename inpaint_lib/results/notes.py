@@ -1,5 +1,9 @@
 """What a reader must know before believing a number, made from the configuration and from what was measured."""
 
+import math
+
+import pandas as pd
+
 from .. import metrics
 from ..data import sources
 from ..evaluation import baselines, evaluate, pretrained
@@ -86,3 +90,13 @@ def distribution_warnings(study):
                 else f"{weights.metrics} not available: {identity}"
             )  # fmt: skip
     return [*found, *sorted({w for h in heads for w in h["warnings"]})]
+
+
+def effect(row, value):
+    """An effect of hypotheses.csv in its scale's unit: per cent of the second setup's value, or the metric's own."""
+    return "-" if pd.isna(value) else f"{100 * value:+.1f} %" if row.scale == "ratio" else f"{value:+.4f}"
+
+
+def decibel(row):
+    """An L1 ratio as a gain in PSNR would count it."""
+    return f" ({-20 * math.log10(1 + row.effect):+.2f} dB)" if row.metric == "l1" and pd.notna(row.effect) else ""

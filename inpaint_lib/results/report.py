@@ -2,7 +2,6 @@
 
 import html
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -65,12 +64,13 @@ FIXED_CHOICES = [
 ]
 
 
-def save_figures(study, figures):
-    """Write figures/<name>.png (twice the size it is shown at) and .pdf for `{name: (figure, caption)}` and, last,
+def save_figures(study, figures, pdf=True):
+    """Write figures/<name>.png (twice the size it is shown at) and, with `pdf`, .pdf for `{name: (figure, caption)}` and, last,
     captions.json, from which the index is built: {name: {"caption", "width", "height"}}, in CSS pixels."""
     folder, captions = study.report / "figures", {}
+    kinds = ((".png", 192, {"Software": None}), *[(".pdf", 300, {"CreationDate": None})] * pdf)
     for name, (figure, caption) in figures.items():
-        for suffix, dpi, metadata in ((".png", 192, {"Software": None}), (".pdf", 300, {"CreationDate": None})):
+        for suffix, dpi, metadata in kinds:
             with files.replacing(folder / (name + suffix)) as temporary:
                 figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
@@ -250,12 +250,12 @@ def verdicts(table):
         "architecture": table.architecture,
         "verdict": [f'<b class="{v.split()[-1] if ":" not in v else "unanswered"}">{v}</b>' for v in table.verdict],
         "metric": table.metric,
-        "effect": [_effect(r, r.effect) + _decibel(r) for r in table.itertuples()],
-        "interval": [_effect(r, r.ci_low) + (f" to {_effect(r, r.ci_high)}" if pd.notna(r.ci_low) else "")
+        "effect": [notes.effect(r, r.effect) + notes.decibel(r) for r in table.itertuples()],
+        "interval": [notes.effect(r, r.ci_low) + (f" to {notes.effect(r, r.ci_high)}" if pd.notna(r.ci_low) else "")
                      for r in table.itertuples()],
         "p": table.p_value,
         "seeds": table.n_seeds,
-        "finds": [_effect(r, r.detectable).lstrip("+") for r in table.itertuples()],
+        "finds": [notes.effect(r, r.detectable).lstrip("+") for r in table.itertuples()],
         "trained otherwise": remark.map(html.escape),
     })  # fmt: skip
     if not remark.any():
@@ -266,18 +266,11 @@ def verdicts(table):
     return {name: "" if part.empty else part.to_html(**show) for name, part in parts.items()}
 
 
-def _effect(row, value):
-    """An effect in its scale's unit: per cent of the second setup's value, or the metric's own."""
-    return "-" if pd.isna(value) else f"{100 * value:+.1f} %" if row.scale == "ratio" else f"{value:+.4f}"
+def build(study, published=False):
+    """Write reports/<profile>/notebooks/*.html and, last, index.html. Raises FileNotFoundError for a missing result.
 
-
-def _decibel(row):
-    """An L1 ratio as a gain in PSNR would count it."""
-    return f" ({-20 * math.log10(1 + row.effect):+.2f} dB)" if row.metric == "l1" and pd.notna(row.effect) else ""
-
-
-def build(study):
-    """Write reports/<profile>/notebooks/*.html and, last, index.html. Raises FileNotFoundError for a missing result."""
+    `published`: a study without notebooks and PDFs.
+    """
     folder, config = study.report / "tables", study.config
     results, fillings = pd.read_csv(folder / "results.csv", dtype={"seed": int}), pd.read_csv(folder / "baselines.csv")
     figures = files.read_json(study.report / "figures" / "captions.json")
@@ -312,6 +305,7 @@ def build(study):
         study.report / "index.html",
         "report",
         study=study,
+        published=published,
         notes=notes.caveats(study),
         standing=standing.summary(runs),
         standings=tables.standings(runs).to_html(index=False, border=0),

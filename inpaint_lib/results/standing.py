@@ -7,7 +7,6 @@
 
 import pandas as pd
 
-from ..evaluation import evaluate
 from ..study import files
 from . import collect, stats
 
@@ -19,10 +18,8 @@ COLUMNS = ["dataset", "architecture", "setup", "seed", "outcome", "why", "diverg
 
 def of_runs(study):
     """A row per run of the grid: COLUMNS, runs.csv. Raises FileNotFoundError as collect.result_of."""
-    rows, errors = [], {}
-    for dataset in study.config.datasets:
-        evaluate.baselines(study, dataset)
-        errors[dataset] = evaluate.baseline_errors(study.data_folder(dataset))
+    rows, errors = [], {d: collect.fillings_of(study.data_folder(d))[1] for d in study.config.datasets}
+    groups = {d: files.read_json(study.data_folder(d) / "manifest.json")["test_groups"] for d in study.config.datasets}
     for run in study.runs():
         result = collect.result_of(run)
         where = {"device": [s["device"] for s in result["sittings"]], "precision": [s["precision"] for s in result["sittings"]],
@@ -32,9 +29,8 @@ def of_runs(study):
                "learnt": False, "useful": False, "alive": False,
                **{name: " + ".join(sorted(set(values))) for name, values in where.items()}}  # fmt: skip
         if not row["diverged"]:
-            groups = files.read_json(study.data_folder(run.dataset) / "manifest.json")["test_groups"]
             fills = {name: errors[run.dataset][name][run.model.mask_family].to_numpy() for name in errors[run.dataset]}
-            row |= learning(collect.last_hole(run, "l2"), fills, groups)
+            row |= learning(collect.last_hole(run, "l2"), fills, groups[run.dataset])
             history = pd.read_csv(run.folder / "history.csv")
             row["d_accuracy"] = history.d_accuracy[history.stage == history.stage.max()].mean()
             row["alive"] = bool(ALIVE[0] <= row["d_accuracy"] <= ALIVE[1])

@@ -80,6 +80,7 @@ Many = BeforeValidator(_tuple)
 Some = AfterValidator(_some_once)
 Whole = Annotated[int, Field(ge=1, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, Field(pattern=r"^\w+/\w+/\w+/seed\d+$")]  # of a run
 Lever = Annotated[Literal["auto", "on", "off"], BeforeValidator(_words)]
 Dataset = Literal["faces", "scenes", "celeba", "coco", "folder"]  # data/sources.py has them
 Architecture = Literal[*models.ARCHITECTURES]
@@ -112,6 +113,7 @@ class Config(Strict):
     architectures: Annotated[tuple[Architecture, ...], Many, Some]
     setups: Annotated[tuple[Setup, ...], Many, Some]
     seeds: Annotated[tuple[Seed, ...], Many, Some]
+    without: Annotated[tuple[Name, ...], Many] = ()  # runs left out of the grid, by name; no profile needs it
     data_root: Text
     image_size: Whole
     train_images: Whole
@@ -218,6 +220,8 @@ def load(profile, overrides=None):
     if not os.path.isfile(path) or profile == "hypotheses":
         raise ConfigError(f"no profile {short(str(profile))}: choose one of {', '.join(profiles())}")
     data = read_yaml(path)
+    if isinstance(data, dict):
+        data.setdefault("without", [])
     for key, value in (overrides or {}).items():
         _override(data, key, value)
     return checked(Config, data, path.name)

@@ -37,9 +37,10 @@ class Study:
         return self.folder / dataset / "data"
 
     def runs(self):
-        """Every training run of the grid, in the order of the configuration."""
+        """Every training run of the grid but those left out, in the order of the configuration."""
         c = self.config
-        return [Run(self, d, a, s, k) for d in c.datasets for a in c.architectures for s in c.setups for k in c.seeds]
+        found = [Run(self, d, a, s, k) for d in c.datasets for a in c.architectures for s in c.setups for k in c.seeds]
+        return [run for run in found if run.name not in c.without]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""A published study on a page of Markdown, README.md: the answer, how sure it is, who computed it, what it does not show."""
+
+import pandas as pd
+
+from ..study import files
+from . import notes, report, standing, stats, tables
+
+
+def write(study):
+    """Write README.md of a Published from its tables, its runs, and what a person wrote beside them."""
+    with files.replacing(study.report / "README.md") as temporary:
+        temporary.write_text(text(study), encoding="utf-8")
+
+
+def text(study):
+    config, stored = study.config, files.read_json(study.base / "study.json")
+    runs = pd.read_csv(study.report / "tables" / "runs.csv")
+    command = " ".join(["./run_all.sh", stored["profile"], *(f"--set {k}={v}" for k, v in stored.get("overrides", {}).items())])
+    results = {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
+    hours = sum(r["seconds"] for r in results.values()) / 3600
+    personal = study.base / "surprised.md"
+    measured = "fid" in set(pd.read_csv(study.report / "tables" / "results.csv").metric)
+    manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
+    otherwise = report.deviations(config, manifests, measured)
+    return "\n".join([
+        f"# The published study *{study.profile}*: does growing the hole beat training on full-size holes?",
+        "",
+        *headline(study),
+        "",
+        "![Hole L1 of every setup against that of fixed](figures/answer.png)",
+        "",
+        *(["![The registered comparison, a line per seed](figures/pairs.png)", ""] if config.seeds[1:] else []),
+        "## Have the networks learnt?",
+        "",
+        *standing.summary(runs),
+        "",
+        *_markdown(tables.standings(runs)),
+        "",
+        "## What was run",
+        "",
+        f"`{command}`: {len(results)} runs of {config.total_images:,} images each, {hours:.1f} hours of training, each on "
+        f"{config.threads} CPU thread{'s' * (config.threads > 1)} where the device is a CPU. "
+        f"Data: {', '.join(config.datasets)}, {config.image_size} px. Setups: {', '.join(config.setups)}.",
+        "",
+        *_markdown(computed_by(results)),
+        "",
+        *(["## What surprised", "", personal.read_text(encoding="utf-8").strip(), ""] if personal.is_file() else []),
+        "## What it does not show",
+        "",
+        *(f"- {sentence}" for sentence in notes.caveats(study)),
+        f"- It differs from the paper's study in {len(otherwise)} points: {', '.join(what for what, *_ in otherwise)}.",
+        "- FID, Inception Score and LPIPS were "
+        + ("measured." if measured else "not measured: their networks' weights were not at hand."),
+        "",
+        "## Check it, go on with it",
+        "",
+        f"`./run_all.sh verify {study.profile}` makes every table and figure anew from `runs/`, compares, and writes the whole "
+        "report to `index.html`. [docs/contribute.md](../../../docs/contribute.md): how to add a seed.",
+        "",
+    ])  # fmt: skip
+
+
+def front_page(study):
+    """What README.md of the repository says of a Published: lines of Markdown."""
+    stored = [files.read_json(run.folder / "result.json") for run in study.runs()]
+    runs = pd.read_csv(study.report / "tables" / "runs.csv")
+    hours, config = sum(r["seconds"] for r in stored) / 3600, study.config
+    where = ", ".join(dict.fromkeys("CPU cores" if r["device"] == "cpu" else r["device"] for r in stored))
+    folder = f"reports/published/{study.profile}"
+    return [
+        f"**[The published study *{study.profile}*]({folder}/README.md)**: {', '.join(config.datasets)} at "
+        f"{config.image_size} px, {config.total_images:,} images shown per run, {len(stored)} runs, {hours:.1f} hours on "
+        f"{where}.",
+        "",
+        *headline(study),
+        "",
+        standing.summary(runs)[0],
+        "",
+        *(f"It does not show: {sentence}" for sentence in notes.caveats(study)[:1]),
+        "Every number follows from files in this repository: `./run_all.sh verify " + study.profile + "`.",
+    ]
+
+
+def show_on(page, study):
+    """Write `front_page` between the marks of a Published in a Markdown file, if it has them."""
+    begin, end, content = f"<!-- published {study.profile} -->\n", "<!-- end -->", page.read_text(encoding="utf-8")
+    if begin in content:
+        before, after = content.split(begin)[0], content.split(begin)[1].split(end, 1)[1]
+        with files.replacing(page) as temporary:
+            temporary.write_text("\n".join([before + begin, *front_page(study), "", end + after]), encoding="utf-8")
+
+
+def headline(study):
+    """The answer to each primary hypothesis in a sentence, and the verdicts as a table: lines of Markdown."""
+    verdicts = pd.read_csv(study.report / "tables" / "hypotheses.csv")
+    primary = verdicts[verdicts.hypothesis.str.startswith("primary")]
+    if primary.empty:
+        return ["No pair of runs that the registered claim names is published yet."]
+    table = pd.DataFrame({
+        "data": primary.dataset,
+        "architecture": primary.architecture,
+        "progressive fills better than fixed": [f"**{v}**" for v in primary.verdict],
+        "effect on hole L1": [notes.effect(r, r.effect) + notes.decibel(r) for r in primary.itertuples()],
+        "interval": [_interval(r) for r in primary.itertuples()],
+        "seeds": primary.n_seeds,
+        "so many seeds find": [notes.effect(r, r.detectable).lstrip("+") for r in primary.itertuples()],
+    })  # fmt: skip
+    return [*(f"- {_sentence(r)}" for r in primary.itertuples()), "", *_markdown(table), "",
+            f"Margin: 2 %. Intervals: 95 %, widened by Holm's method over {stats.registered().primaries} registered primaries. "
+            "exploratory: not the paper's data and sizes; provisional: fewer seeds than the five registered."]  # fmt: skip
+
+
+def _sentence(row):
+    where = f"{row.dataset}, {row.architecture}"
+    if pd.isna(row.effect):
+        return f"{where}: {row.verdict}."
+    what = f"{abs(100 * row.effect):.1f} % {'lower' if row.effect < 0 else 'higher'}"
+    return (f"{where}: with growing holes the error in full-size holes ends {what} than with full-size holes throughout "
+            f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}, interval {_interval(row)}): {row.verdict}.")  # fmt: skip
+
+
+def _interval(row):
+    return "-" if pd.isna(row.ci_low) else f"{notes.effect(row, row.ci_low)} to {notes.effect(row, row.ci_high)}"
+
+
+def computed_by(results):
+    """Who computed what: a row per commit, device and versions. `results`: {name of a run: its result.json}."""
+    rows = []
+    for result in results.values():
+        made = result["provenance"]
+        rows.append({"runs": 1, "hours": result["seconds"] / 3600, "seed": result["settings"]["seed"],
+                     "data": result["settings"]["dataset"], "device": f"{result['device']}, {result['precision']}",
+                     "system": made["system"], "torch": made["versions"]["torch"], "commit": made["commit"]})  # fmt: skip
+    keys = ["data", "seed", "device", "system", "torch", "commit"]
+    found = pd.DataFrame(rows).groupby(keys, sort=False)[["runs", "hours"]].sum().reset_index()
+    return found.assign(hours=found.hours.round(1))
+
+
+def _markdown(frame):
+    rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
+    return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
