@@ -4,6 +4,7 @@
 """
 
 import pandas as pd
+from IPython.display import display
 
 from .. import setups
 from ..data import packs
@@ -16,6 +17,12 @@ def from_tables(study):
     verdicts = tables.hypotheses(study, results, standing.of_runs(study))
     found = answer(study, results, verdicts) | seeds(study, results, verdicts) | schedules(study)
     return found | stages(study) | heat(study, results, collect.plain(study)) | curves(study)
+
+
+def shown(found, first=None):
+    """Display figures in a notebook (only the `first` few, if that is given) -> found."""
+    display(*[figure for figure, _ in found.values()][:first])
+    return found
 
 
 def cells(study):

@@ -24,7 +24,7 @@ from ..data import packs
 from ..study import config as configuration
 from ..study import files, grid, provenance
 from ..training import jobs
-from . import collect, figures, report, summary, tables
+from . import collect, report, summary, tables
 
 FOLDER = files.ROOT / "reports" / "published"
 FILES = ("result.json", "history.csv", "probe.csv", "stages.csv", "evaluation.csv", "evaluation.json")
@@ -217,6 +217,8 @@ def _make(study, drawn):
 
 def _draw(study, drawn=None):
     """The figures that rest on tables, and pictures of images that are at hand in the folder `drawn`."""
+    from . import figures  # here, because matplotlib takes seconds that asking what is published need not spend
+
     folder = study.report / "figures"
     captions = files.read_json(folder / "captions.json") or {}
     report.save_figures(study, figures.from_tables(study), pdf=False)
@@ -250,6 +252,8 @@ def verify(name):
     Tables and README are compared byte by byte, figures, which depend on fonts, by eye (ALIKE). If nothing differs, the page
     (index.html) and the figures that are not committed are written. Raises ValueError if there is no such study.
     """
+    from . import figures
+
     base = place(name)
     stored = files.read_json(opened(base).base / "study.json")
     found, listed = digests(base), stored.get("files", {})
