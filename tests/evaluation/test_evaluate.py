@@ -14,7 +14,7 @@ from torchmetrics.functional.image import learned_perceptual_image_patch_similar
 from inpaint_lib import losses, masks, metrics, models
 from inpaint_lib.data import packs
 from inpaint_lib.evaluation import baselines, evaluate, fid, pretrained
-from inpaint_lib.results import tables
+from inpaint_lib.results import collect, tables
 from inpaint_lib.study import grid
 from inpaint_lib.training import artifacts, loop, probe
 
