@@ -8,13 +8,12 @@ from IPython.display import display
 
 from .. import setups
 from ..data import packs
-from . import collect, pictures, plots, standing, tables
+from . import collect, pictures, plots, tables
 
 
 def from_tables(study):
-    """All figures that need neither networks nor images."""
-    results = collect.results(study)
-    verdicts = tables.hypotheses(study, results, standing.of_runs(study))
+    """All figures that need neither networks nor images, from the study's written tables and logs."""
+    results, verdicts = (pd.read_csv(study.report / "tables" / f"{name}.csv") for name in ("results", "hypotheses"))
     found = answer(study, results, verdicts) | seeds(study, results, verdicts) | schedules(study)
     return found | stages(study) | heat(study, results, collect.plain(study)) | curves(study)
 

@@ -112,7 +112,7 @@ def headline(study):
 
 def _sentence(row):
     where = f"{row.dataset}, {row.architecture}"
-    if pd.isna(row.effect):
+    if pd.isna(row.effect) or row.verdict.startswith("not answered"):
         return f"{where}: {row.verdict}."
     what = f"{abs(100 * row.effect):.1f} % {'lower' if row.effect < 0 else 'higher'}"
     return (f"{where}: with growing holes the error in full-size holes ends {what} than with full-size holes throughout "
