@@ -90,7 +90,7 @@ def test_what_is_published_follows_from_its_files_and_an_edit_is_named(trained, 
 
 @pytest.mark.parametrize("base", sorted(p.parent for p in published.FOLDER.glob("*/study.json")), ids=lambda base: base.name)
 def test_what_this_repository_publishes_follows_from_its_files(base, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "from_tables", lambda _: {})  # drawing takes as long as all else; a small study's are drawn above
+    monkeypatch.setattr(figures, "from_tables", lambda _: {})  # slow; above they are drawn
     here = tmp_path / base.name  # a copy: the page and other figures are written
     shutil.copytree(base, here)
     assert published.verify(str(here)) == []
