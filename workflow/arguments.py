@@ -7,7 +7,7 @@ from pathlib import Path
 from inpaint_lib.study import command
 
 ROOT = Path(__file__).resolve().parent.parent
-GRID = ("datasets", "architectures", "setups", "seeds", "without")
+LISTS = {"datasets": "data sets", "architectures": "architectures", "setups": "training setups"}
 
 
 def arguments(argv):
@@ -52,7 +52,7 @@ def arguments(argv):
 
 def grid_options(parser):
     """The options that say which study is meant."""
-    for name, what in (("datasets", "data sets"), ("architectures", "architectures"), ("setups", "training setups")):
+    for name, what in LISTS.items():
         parser.add_argument(f"--{name}", metavar="A,B", help=f"only these {what} (default: the profile's)")
     parser.add_argument("--seeds", metavar="0,1", help="training seeds (default: the profile's)")
     parser.add_argument("--data-root", metavar="DIR", help="where the images of celeba, coco or folder lie")
@@ -73,7 +73,7 @@ def overrides_of(args):
             overrides[key] = yaml.safe_load(value)
         except Exception:  # the reader lets more than its own errors through
             raise ValueError(f"--set {item}: {value!r} is no YAML value; put it in quotes") from None
-    for name in GRID[:3]:
+    for name in LISTS:
         if getattr(args, name) is not None:
             overrides[name] = getattr(args, name).split(",")
     if args.seeds is not None:

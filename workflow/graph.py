@@ -11,12 +11,9 @@ from inpaint_lib.study import config, provenance
 from inpaint_lib.training import jobs
 
 from . import snakemake
-from .arguments import GRID, ROOT
+from .arguments import ROOT
 
 TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
-# what no result depends on
-MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "deterministic", "loading",
-           "checkpoint_seconds", "evaluation_batch", "data_root")  # fmt: skip
 
 
 def check_notebook(name):
@@ -49,7 +46,7 @@ def graph(study, overrides):
 
     everything = ("inpaint_lib/**/*.py", "config/hypotheses.yaml")
     settings = config.to_dict(study.config)
-    identity = {k: v for k, v in settings.items() if k not in (*MACHINE, *GRID, "models")}
+    identity = {k: v for k, v in settings.items() if k not in (*config.MACHINE, *config.GRID, "models")}
     identity["weights"] = {name: pretrained.identity(name, settings[w.key]) for name, w in pretrained.WEIGHTS.items()}
     return {
         "python": sys.executable,
@@ -60,7 +57,7 @@ def graph(study, overrides):
         "runs": [str(run.folder.relative_to(study.folder)) for run in study.runs()],
         "notebooks": TRAINING_NOTEBOOKS,
         "parameters": {  # a run does not depend on what else is in the grid
-            "run": {"profile": study.profile, "overrides": {k: v for k, v in overrides.items() if k not in GRID}},
+            "run": {"profile": study.profile, "overrides": {k: v for k, v in overrides.items() if k not in config.GRID}},
             "grid": {"profile": study.profile, "overrides": overrides},
         },
         "settings": {

@@ -17,8 +17,7 @@ def main(argv):
         if wrong:
             say(*wrong)
             return fail(1, f"{base.name}: {len(wrong)} differences; the published study is not what its files say")
-        study = published.opened(base)
-        say(f"{base.name}: tables, verdicts, figures and README follow from the files of {len(study.runs())} runs")
+        say(f"{base.name}: tables, verdicts, figures and README follow from the files of {len(published.names(base))} runs")
         say(os.path.relpath(base / "index.html"))
     except (ValueError, OSError) as error:
         return fail(2, error)

@@ -74,10 +74,9 @@ def measure_fillings(study):
 
 
 def fillings_of(folder):
-    """What `measure_fillings` left in a data folder -> a frame as of evaluate.baselines, and the hole L2 of the test images
-    with full-size holes, {baseline: a frame with a column per family}. Raises FileNotFoundError."""
+    """What `measure_fillings` left in a data folder: a frame as of evaluate.baselines. Raises FileNotFoundError."""
     values = [pd.read_csv(folder / f"baseline_{name}.csv").assign(baseline=name) for name in baselines.BASELINES]
-    return pd.concat(values, ignore_index=True), evaluate.baseline_errors(folder)
+    return pd.concat(values, ignore_index=True)
 
 
 def tidy(stage_table, evaluations=()):
@@ -124,7 +123,7 @@ def trained_with(study, table):
 
 def plain(study):
     """The baselines on all data sets: baselines.csv, a value a row. A slow one measured on a part of the images says so."""
-    frames = [fillings_of(study.data_folder(d))[0].assign(dataset=d) for d in study.config.datasets]
+    frames = [fillings_of(study.data_folder(d)).assign(dataset=d) for d in study.config.datasets]
     found = pd.concat(frames, ignore_index=True)[["dataset", "baseline", *COLUMNS[5:]]]
     of = found[found.metric == "l1"].groupby(["dataset", "baseline"]).n_images.first()
     most = of.groupby("dataset").max()

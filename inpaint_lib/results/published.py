@@ -29,13 +29,10 @@ from . import collect, report, summary, tables
 FOLDER = files.ROOT / "reports" / "published"
 FILES = ("result.json", "history.csv", "probe.csv", "stages.csv", "evaluation.csv", "evaluation.json")
 PER_IMAGE = "per_image.csv.gz"  # the last stage's rows alone
-PERSONAL = "surprised.md"
 MAIN = ("answer", "pairs", "precision", "schedules", "grid_", "captions")  # how the names of committed figures begin
 LARGEST = 300 * 1024  # bytes of a committed picture
 ALIKE = 1.0  # grey levels
-# keys in which the runs of a published study may differ
-ANY_RUN = ("datasets", "architectures", "setups", "seeds", "without", "data_root", "device", "jobs", "fused_adam",
-           "keep_memory", "compile", "cuda_graph", "deterministic", "loading", "checkpoint_seconds", "evaluation_batch")
+ANY_RUN = (*configuration.GRID, *configuration.MACHINE)  # keys in which the runs of a published study may differ
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def publish(study, name, overrides=None):
         if base.is_dir():
             os.replace(base, new.parent / "old")
         os.replace(new, base)
-        if base.parent == files.ROOT / "reports" / "published":
+        if base.parent == FOLDER:
             summary.show_on(files.ROOT / "README.md", opened(base))
     return [*said, f"{base}: {len(names(base))} runs"]
 
@@ -176,8 +173,7 @@ def _copy_run(run, to):
             shutil.copyfile(run.folder / name, to / name)
     if (run.folder / PER_IMAGE).is_file():
         table = pd.read_csv(run.folder / PER_IMAGE, dtype=str)
-        table = table[table.stage == table.stage.iloc[-1]]
-        table.to_csv(to / PER_IMAGE, index=False, lineterminator="\n", compression={"method": "gzip", "mtime": 0})
+        files.write_csv(to / PER_IMAGE, table[table.stage == table.stage.iloc[-1]])
 
 
 def _copy_data(folder, to):
@@ -221,20 +217,20 @@ def _draw(study, drawn=None):
 
     folder = study.report / "figures"
     captions = files.read_json(folder / "captions.json") or {}
-    report.save_figures(study, figures.from_tables(study), pdf=False)
     kept = {name: caption for name, caption in captions.items() if name.startswith("grid_")}
     if drawn and (there := files.read_json(drawn / "captions.json")):
         for name, caption in there.items():
             if name.startswith("grid_") and (drawn / f"{name}.png").stat().st_size <= LARGEST:
                 shutil.copyfile(drawn / f"{name}.png", folder / f"{name}.png")
                 kept[name] = caption
-    files.write_json(folder / "captions.json", files.read_json(folder / "captions.json") | kept)
+    report.save_figures(study, figures.from_tables(study), pdf=False, others=kept)
 
 
 def digests(base):
     """{path: SHA-256} of the files that are committed, but study.json and what a person writes."""
-    found = sorted(p for p in base.rglob("*") if p.is_file() and p.relative_to(base).as_posix() not in ("study.json", PERSONAL))
-    return {path.relative_to(base).as_posix(): files.file_sha256(path) for path in found if _committed(path.relative_to(base))}
+    found = {path.relative_to(base): path for path in sorted(base.rglob("*")) if path.is_file()}
+    return {name.as_posix(): files.file_sha256(path) for name, path in found.items()
+            if _committed(name) and name.as_posix() not in ("study.json", summary.PERSONAL)}  # fmt: skip
 
 
 def _committed(path):
@@ -255,8 +251,8 @@ def verify(name):
     from . import figures
 
     base = place(name)
-    stored = files.read_json(opened(base).base / "study.json")
-    found, listed = digests(base), stored.get("files", {})
+    opened(base)
+    found, listed = digests(base), files.read_json(base / "study.json").get("files", {})
     wrong = [f"{path}: {'missing' if path not in found else 'edited'}" for path in sorted(listed)
              if found.get(path) != listed[path]]  # fmt: skip
     wrong += [f"{path}: not listed in study.json" for path in sorted(found.keys() - listed)]
@@ -312,7 +308,8 @@ def done(study):
             if run.dataset not in of_data:
                 manifest = files.read_json(base / "runs" / run.dataset / "data" / "manifest.json") or {}
                 of_data[run.dataset] = manifest.get("settings") == packs.settings_of(study.config, run.dataset)
-            made = files.read_json(base / "runs" / name / "result.json")["settings"]
-            if of_data[run.dataset] and made == jobs.resolve(run, None).settings | {"data": made["data"]}:
-                found.add(name)
+            if of_data[run.dataset]:
+                made = files.read_json(base / "runs" / name / "result.json")["settings"]
+                if made == jobs.resolve(run, None).settings | {"data": made["data"]}:
+                    found.add(name)
     return sorted(found)

@@ -7,6 +7,7 @@
 
 import pandas as pd
 
+from ..evaluation import evaluate
 from ..study import files
 from . import collect, stats
 
@@ -18,7 +19,7 @@ COLUMNS = ["dataset", "architecture", "setup", "seed", "outcome", "why", "diverg
 
 def of_runs(study):
     """A row per run of the grid: COLUMNS, runs.csv. Raises FileNotFoundError as collect.result_of."""
-    rows, errors = [], {d: collect.fillings_of(study.data_folder(d))[1] for d in study.config.datasets}
+    rows, errors = [], {d: evaluate.baseline_errors(study.data_folder(d)) for d in study.config.datasets}
     groups = {d: files.read_json(study.data_folder(d) / "manifest.json")["test_groups"] for d in study.config.datasets}
     for run in study.runs():
         result = collect.result_of(run)

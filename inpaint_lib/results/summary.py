@@ -5,6 +5,8 @@ import pandas as pd
 from ..study import files
 from . import notes, report, standing, stats, tables
 
+PERSONAL = "surprised.md"  # beside README.md: what a person has to say
+
 
 def write(study):
     """Write README.md of a Published from its tables, its runs, and what a person wrote beside them."""
@@ -18,7 +20,7 @@ def text(study):
     command = " ".join(["./run_all.sh", stored["profile"], *(f"--set {k}={v}" for k, v in stored.get("overrides", {}).items())])
     results = {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
     hours = sum(r["seconds"] for r in results.values()) / 3600
-    personal = study.base / "surprised.md"
+    personal = study.base / PERSONAL
     measured = "fid" in set(pd.read_csv(study.report / "tables" / "results.csv").metric)
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
     otherwise = report.deviations(config, manifests, measured)
@@ -34,7 +36,7 @@ def text(study):
         "",
         *standing.summary(runs),
         "",
-        *_markdown(tables.standings(runs)),
+        *tables.markdown(tables.standings(runs)),
         "",
         "## What was run",
         "",
@@ -42,7 +44,7 @@ def text(study):
         f"{config.threads} CPU thread{'s' * (config.threads > 1)} where the device is a CPU. "
         f"Data: {', '.join(config.datasets)}, {config.image_size} px. Setups: {', '.join(config.setups)}.",
         "",
-        *_markdown(computed_by(results)),
+        *tables.markdown(computed_by(results)),
         "",
         *(["## What surprised", "", personal.read_text(encoding="utf-8").strip(), ""] if personal.is_file() else []),
         "## What it does not show",
@@ -77,7 +79,7 @@ def front_page(study):
         standing.summary(runs)[0],
         "",
         *(f"It does not show: {sentence}" for sentence in notes.caveats(study)[:1]),
-        "Every number follows from files in this repository: `./run_all.sh verify " + study.profile + "`.",
+        f"Every number follows from files in this repository: `./run_all.sh verify {study.profile}`.",
     ]
 
 
@@ -105,7 +107,7 @@ def headline(study):
         "seeds": primary.n_seeds,
         "so many seeds find": [notes.effect(r, r.detectable).lstrip("+") for r in primary.itertuples()],
     })  # fmt: skip
-    return [*(f"- {_sentence(r)}" for r in primary.itertuples()), "", *_markdown(table), "",
+    return [*(f"- {_sentence(r)}" for r in primary.itertuples()), "", *tables.markdown(table), "",
             f"Margin: 2 %. Intervals: 95 %, widened by Holm's method over {stats.registered().primaries} registered primaries. "
             "exploratory: not the paper's data and sizes; provisional: fewer seeds than the five registered."]  # fmt: skip
 
@@ -134,8 +136,3 @@ def computed_by(results):
     keys = ["data", "seed", "device", "system", "torch", "commit"]
     found = pd.DataFrame(rows).groupby(keys, sort=False)[["runs", "hours"]].sum().reset_index()
     return found.assign(hours=found.hours.round(1))
-
-
-def _markdown(frame):
-    rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
-    return ["| " + " | ".join(map(str, row)) + " |" for row in rows]

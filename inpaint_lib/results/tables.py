@@ -189,6 +189,12 @@ def stability(study, selected=None):
     return pd.concat(frames, ignore_index=True)
 
 
+def markdown(frame):
+    """A frame without its index as the lines of a Markdown table."""
+    rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
+    return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
 def write(study):
     """Write reports/<profile>/tables (FILES) -> results.csv as a frame, which is written last.
 
@@ -199,16 +205,16 @@ def write(study):
     files.write_csv(folder / "baselines.csv", fillings)
     files.write_csv(folder / "table.csv", _long(study, found, fillings))
     note = " ".join([notes.footnote(study), *notes.caveats(study)])
-    markdown, latex = [], []
+    lines, latex = [], []
     for (dataset, architecture), text in formatted(study, found, fillings, bold=lambda t: f"**{t}**").items():
-        lines = [["setup", *map(" ".join, text.columns)], ["---"] * (1 + text.shape[1]), *text.reset_index().values]
-        markdown += [f"### {dataset}, {architecture}", "", *("| " + " | ".join(map(str, line)) + " |" for line in lines), ""]
+        flat = text.set_axis(map(" ".join, text.columns), axis=1).reset_index()
+        lines += [f"### {dataset}, {architecture}", "", *markdown(flat), ""]
     for (dataset, architecture), text in formatted(study, found, fillings, bold=lambda t: rf"\textbf{{{t}}}").items():
         text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: str(t).replace("_", r"\_"))
         caption = f"{dataset}, {architecture}".replace("_", r"\_")
         latex.append(text.to_latex(column_format="l" + "r" * text.shape[1], caption=caption, multicolumn_format="c"))
     with files.replacing(folder / "table.md") as temporary:
-        temporary.write_text("\n".join(markdown) + f"\n{note}\n", encoding="utf-8")
+        temporary.write_text("\n".join(lines) + f"\n{note}\n", encoding="utf-8")
     with files.replacing(folder / "table.tex") as temporary:
         temporary.write_text("\n".join(latex) + f"% {note}\n", encoding="utf-8")
     runs = standing.of_runs(study)

@@ -311,6 +311,10 @@ def to_dict(config):
     return config.model_dump(mode="json")
 
 
+# keys that say which runs there are, and those no result depends on
+GRID = ("datasets", "architectures", "setups", "seeds", "without")
+MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "deterministic", "loading",
+           "checkpoint_seconds", "evaluation_batch", "data_root")  # fmt: skip
 RUN_KEYS = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths", "total_images", "batch_size",
             "perceptual_weights", "perceptual_width", "precision", "threads",
             "log_every")  # fmt: skip  # the stability measures are taken between log points
