@@ -216,6 +216,7 @@ def _draw(study, drawn=None):
     from . import figures  # here, because matplotlib takes seconds that asking what is published need not spend
 
     folder = study.report / "figures"
+    folder.mkdir(exist_ok=True)
     captions = files.read_json(folder / "captions.json") or {}
     kept = {name: caption for name, caption in captions.items() if name.startswith("grid_")}
     if drawn and (there := files.read_json(drawn / "captions.json")):

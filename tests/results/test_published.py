@@ -102,6 +102,18 @@ def test_what_this_repository_publishes_follows_from_its_files(base, tmp_path, m
         assert "\n".join(summary.front_page(published.opened(here))) in readme
 
 
+def test_pictures_of_images_are_taken_along_if_small(trained, shelf):
+    study = trained()
+    drawn = study.report / "figures"
+    drawn.mkdir(parents=True)
+    for name, size in (("grid_scenes_custom", 8), ("grid_scenes_free_form", published.LARGEST + 1), ("evolution_scenes", 8)):
+        (drawn / f"{name}.png").write_bytes(bytes(size))
+    files.write_json(drawn / "captions.json", {p.stem: {"caption": p.stem, "width": 1, "height": 1} for p in drawn.glob("*.png")})
+    published.publish(study, "mine")
+    assert [path.name for path in (shelf / "mine/figures").glob("*.png")] == ["grid_scenes_custom.png"]
+    assert list(files.read_json(shelf / "mine/figures/captions.json")) == ["grid_scenes_custom"]
+
+
 def test_digests_may_be_forged_but_tables_then_differ(trained, shelf):
     published.publish(trained(), "mine")
     base = shelf / "mine"
