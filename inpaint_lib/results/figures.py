@@ -9,12 +9,13 @@ from IPython.display import display
 from .. import setups
 from ..data import packs
 from . import collect, pictures, plots, tables
+from . import trend as budgets
 
 
 def from_tables(study):
     """All figures that need neither networks nor images, from the study's written tables and logs."""
     results, verdicts = (pd.read_csv(study.report / "tables" / f"{name}.csv") for name in ("results", "hypotheses"))
-    found = answer(study, results, verdicts) | seeds(study, results, verdicts) | schedules(study)
+    found = answer(study, results, verdicts) | seeds(study, results, verdicts) | trend(study) | schedules(study)
     return found | stages(study) | heat(study, results, collect.plain(study)) | curves(study)
 
 
@@ -58,6 +59,17 @@ def seeds(study, results, verdicts):
             "How many seeds it takes: half of the primaries' 95 % interval against the number of seeds, given the deviation "
             "seen here. Dots: the seeds there are; dashed: the margin."),
     }  # fmt: skip
+
+
+def trend(study):
+    """The effect against the budget; none unless published studies differ in it."""
+    if not (kept := budgets.read(study)):
+        return {}
+    return {"trend": (
+        plots.trend(kept[0]),
+        "The effect against the budget: hole L1 of progressive (and, grey, of the control mixed) against that of fixed, "
+        "full-size holes, after the last stage. Marks are means over seeds, thin lines seeds, the grey band the margin. Lines "
+        "that fall say that growing the hole gains with a larger budget.")}  # fmt: skip
 
 
 def schedules(study):

@@ -140,6 +140,32 @@ def pairs(values):
     return fig
 
 
+def trend(points):
+    """The effect against the budget, a panel per data set and architecture run at two; `points`: trend.points."""
+    margin = 100 * next(h["margin"] for h in stats.registered().hypotheses if h["role"] == "primary")
+    cells = [(cell, part) for cell, part in points.groupby(["dataset", "architecture"], sort=False)
+             if part.total_images.nunique() > 1]  # fmt: skip
+    fig, axes = figure(1, len(cells), figsize=(0.8 + 2.2 * len(cells), 2.6), sharey=True, squeeze=False, layout="constrained")
+    budgets = sorted(points.total_images.unique())
+    for axis, ((dataset, architecture), part) in zip(axes[0], cells, strict=True):
+        axis.axhspan(-margin, margin, color="0.92", zorder=0)
+        axis.axhline(0, color="0.3", lw=0.8)
+        for setup, of in part.groupby("setup", sort=False):
+            wide = 100 * of.pivot_table("effect", "total_images", "seed")
+            look = dict(color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup])
+            if setup == "progressive":
+                axis.plot(wide, color=look["color"], lw=0.6, alpha=0.5)
+            axis.plot(wide.mean(axis=1), label=setup, ms=6 if setup == "progressive" else 4, lw=1.4, **look)
+        axis.set_xscale("log", base=4)
+        axis.set_xticks(budgets, [f"{b:,}" for b in budgets], fontsize=8)
+        axis.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)
+        axis.minorticks_off()
+        axis.set(title=f"{dataset}, {architecture}", xlabel="images shown")
+    axes[0, 0].set_ylabel("hole L1 against fixed's (%)")
+    axes[0, 0].legend(fontsize=7)
+    return fig
+
+
 def precision(verdicts):
     """How many seeds it takes: half a plain 95 % interval (Holm's method may widen it) against the number of seeds, given the
     deviation seen. Dots: the seeds there are; dashed: the registered margin."""
@@ -166,8 +192,8 @@ def _lines(axis, values, setup, **options):
     if values.shape[1] == 2:
         axis.plot(values, color=look["color"], lw=0.6, alpha=0.6)
     if values.shape[1] >= 3:
-        ends = np.array([stats.interval(row) for row in values.to_numpy()])
-        axis.fill_between(mean.index, ends[:, 0], ends[:, 1], color=look["color"], alpha=0.18, lw=0)
+        half = stats.half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
+        axis.fill_between(mean.index, mean - half, mean + half, color=look["color"], alpha=0.18, lw=0)
     axis.plot(mean.index, mean, label=setup, **look)
 
 

@@ -2,7 +2,7 @@
 
     reports/published/<name>/study.json    how it was configured, and a digest of every file
     .../runs/<dataset>/...                 as in runs/<profile>/: a run's logs and values (FILES), those of the fillings
-    .../tables/, figures/, README.md       made from them
+    .../tables/, figures/, README.md       made from them; the trend with the budget also from `siblings`
     .../surprised.md                       what a person has to say, if anything
 
 `publish` adds the finished runs of a study, `verify` makes everything anew from the files and compares. A run joins if data,
@@ -24,12 +24,12 @@ from ..data import packs
 from ..study import config as configuration
 from ..study import files, grid, provenance
 from ..training import jobs
-from . import collect, report, summary, tables
+from . import collect, report, summary, tables, trend
 
 FOLDER = files.ROOT / "reports" / "published"
 FILES = ("result.json", "history.csv", "probe.csv", "stages.csv", "evaluation.csv", "evaluation.json")
 PER_IMAGE = "per_image.csv.gz"  # the last stage's rows alone
-MAIN = ("answer", "pairs", "precision", "schedules", "grid_", "captions")  # how the names of committed figures begin
+MAIN = ("answer", "pairs", "precision", "trend", "schedules", "grid_", "captions")  # how the names of committed figures begin
 LARGEST = 300 * 1024  # bytes of a committed picture
 ALIKE = 1.0  # grey levels
 ANY_RUN = (*configuration.GRID, *configuration.MACHINE)  # keys in which the runs of a published study may differ
@@ -75,6 +75,17 @@ def names(base):
     return {path.parent.relative_to(base / "runs").as_posix() for path in (base / "runs").glob("*/*/*/seed*/result.json")}
 
 
+def siblings(study, shelf=None):
+    """The published studies beside one, or in the folder `shelf`, that differ from it in their budget alone."""
+    known = sorted(path.parent for path in (shelf or study.base.parent).glob("*/study.json"))
+    return [s for s in map(opened, known) if s.profile != study.profile and _but_budget(s) == _but_budget(study)]
+
+
+def _but_budget(study):
+    left = {*ANY_RUN, "total_images"}
+    return {key: value for key, value in configuration.to_dict(study.config).items() if key not in left}
+
+
 # --- publishing
 
 
@@ -94,10 +105,13 @@ def publish(study, name, overrides=None):
             shutil.copytree(base, new)
         said = _join(study, new)
         _describe(study, new, overrides or {})
-        _make(opened(new), study.report / "figures")
+        others = siblings(opened(new), base.parent)
+        _make(opened(new), others, study.report / "figures")
         if base.is_dir():
             os.replace(base, new.parent / "old")
         os.replace(new, base)
+        for other in others:
+            _retell(other)
         if base.parent == FOLDER:
             summary.show_on(files.ROOT / "README.md", opened(base))
     return [*said, f"{base}: {len(names(base))} runs"]
@@ -202,11 +216,27 @@ def _describe(study, new, overrides):
     files.write_json(new / "study.json", described | {"config": config})
 
 
-def _make(study, drawn):
+def _make(study, others, drawn):
     """Tables, figures, README and digests of a published study; `drawn`: where pictures of images lie, if there are any."""
     tables.write(study)
+    trend.write(study, others)
     _draw(study, drawn)
     summary.write(study)
+    _sign(study)
+
+
+def _retell(study):
+    """Make anew what a study tells of its siblings."""
+    from . import figures
+
+    trend.write(study, siblings(study))
+    kept = files.read_json(study.report / "figures" / "captions.json")
+    report.save_figures(study, figures.trend(study), pdf=False, others={k: v for k, v in kept.items() if k != "trend"})
+    summary.write(study)
+    _sign(study)
+
+
+def _sign(study):
     own = files.read_json(study.base / "study.json")
     files.write_json(study.base / "study.json", own | {"files": digests(study.base)})
 
@@ -261,10 +291,13 @@ def verify(name):
         study = opened(base, Path(scratch))
         try:
             tables.write(study)
+            trend.write(study, siblings(study))
             summary.write(study)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # files that say something else
             return [*wrong, f"tables cannot be made from runs/: {type(error).__name__}: {error}"]
-        for path in [*(Path("tables") / name for name in tables.FILES), Path("README.md")]:
+        wrong += _alone(study)
+        together = trend.FILES if siblings(study) else ()
+        for path in [*(Path("tables") / name for name in (*tables.FILES, *together)), Path("README.md")]:
             wrong += _differs(path, base / path, study.report / path)
         if wrong:
             return wrong
@@ -276,8 +309,16 @@ def verify(name):
             elif not _alike(path, committed):
                 wrong.append(f"figures/{path.name}: not what the runs show")
     if not wrong:
-        report.build(opened(base), published=True)
+        report.build(opened(base), published=summary.how(study))
     return wrong
+
+
+def _alone(study):
+    """A line per published study that the trend rests on and that is not there."""
+    path = study.base / "tables" / trend.FILES[0]
+    named = set(pd.read_csv(path).study) if path.is_file() else set()
+    there = {s.profile for s in siblings(study)} | {study.profile}
+    return [f"tables/{path.name}: rests on {name}, which is not beside {study.base}" for name in sorted(named - there)]
 
 
 def _alike(one, other):

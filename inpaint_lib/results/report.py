@@ -12,7 +12,7 @@ from .. import setups
 from ..data import sources
 from ..study import config as configuration
 from ..study import files, grid, provenance
-from . import notes, standing, stats, tables
+from . import notes, standing, stats, tables, trend
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
@@ -267,10 +267,10 @@ def verdicts(table):
     return {name: "" if part.empty else part.to_html(**show) for name, part in parts.items()}
 
 
-def build(study, published=False):
+def build(study, published=""):
     """Write reports/<profile>/notebooks/*.html and, last, index.html. Raises FileNotFoundError for a missing result.
 
-    `published`: a study without notebooks and PDFs.
+    `published`: of a published study, which has no notebooks and PDFs, how it was run, in a sentence.
     """
     folder, config = study.report / "tables", study.config
     results, fillings = pd.read_csv(folder / "results.csv", dtype={"seed": int}), pd.read_csv(folder / "baselines.csv")
@@ -328,6 +328,7 @@ def build(study, published=False):
         figures=figures,
         choices=choices(config),
         deviations=deviations(config, manifests, "fid" in set(results.metric)),
+        trend=trend.sentences(study),
         family=max(stats.registered().primaries, sum(table_of_verdicts.hypothesis.str.startswith("primary"))),
         pages=[(title, page) for title, _, page, _ in pages],
         runs=results_of,

@@ -212,9 +212,13 @@ def _qualified(word, entry, sides, n_seeds, plan, study, dataset):
         return NOT_LEARNT
     if entry["metric"] == OF_THE_GAME and not sides.alive.all():
         return NOT_ALIVE
+    return qualified(word, n_seeds, plan, study.config if study else plan, dataset)
+
+
+def qualified(word, n_seeds, plan, config, dataset):
+    """A word with what stands before it: provisional, exploratory."""
     if n_seeds < MIN_SEEDS:
         return word
-    config = study.config if study else plan
     foreign = dataset not in plan.datasets or any(getattr(config, key) != getattr(plan, key) for key in OF_THE_PAPER)
     before = [name for name, holds in (("exploratory", foreign), ("provisional", n_seeds < plan.seeds)) if holds]
     return " ".join([*before, word])

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..study import files
-from . import notes, report, standing, stats, tables
+from . import notes, report, standing, stats, tables, trend
 
 PERSONAL = "surprised.md"  # beside README.md: what a person has to say
 
@@ -15,11 +15,9 @@ def write(study):
 
 
 def text(study):
-    config, stored = study.config, files.read_json(study.base / "study.json")
+    config = study.config
     runs = pd.read_csv(study.report / "tables" / "runs.csv")
-    command = " ".join(["./run_all.sh", stored["profile"], *(f"--set {k}={v}" for k, v in stored.get("overrides", {}).items())])
-    results = {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
-    hours = sum(r["seconds"] for r in results.values()) / 3600
+    results = _results(study)
     personal = study.base / PERSONAL
     measured = "fid" in set(pd.read_csv(study.report / "tables" / "results.csv").metric)
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
@@ -32,6 +30,7 @@ def text(study):
         "![Hole L1 of every setup against that of fixed](figures/answer.png)",
         "",
         *(["![The registered comparison, a line per seed](figures/pairs.png)", ""] if config.seeds[1:] else []),
+        *_trend(study, "", "../"),
         "## Have the networks learnt?",
         "",
         *standing.summary(runs),
@@ -40,9 +39,7 @@ def text(study):
         "",
         "## What was run",
         "",
-        f"`{command}`: {len(results)} runs of {config.total_images:,} images each, {hours:.1f} hours of training, each on "
-        f"{config.threads} CPU thread{'s' * (config.threads > 1)} where the device is a CPU. "
-        f"Data: {', '.join(config.datasets)}, {config.image_size} px. Setups: {', '.join(config.setups)}.",
+        f"{how(study, '`')} Data: {', '.join(config.datasets)}, {config.image_size} px. Setups: {', '.join(config.setups)}.",
         "",
         *tables.markdown(computed_by(results)),
         "",
@@ -62,20 +59,32 @@ def text(study):
     ])  # fmt: skip
 
 
+def how(study, mark=""):
+    """The command of a Published, its runs, hours and devices, in a sentence; `mark`: about the command."""
+    stored, results = files.read_json(study.base / "study.json"), _results(study)
+    command = " ".join(["./run_all.sh", stored["profile"], *(f"--set {k}={v}" for k, v in stored.get("overrides", {}).items())])
+    hours, threads = sum(r["seconds"] for r in results.values()) / 3600, study.config.threads
+    devices = ", ".join(dict.fromkeys(r["device"] for r in results.values()))
+    of = f" ({threads} thread{'s' * (threads > 1)} a run)" if "cpu" in devices else ""
+    return (f"{mark}{command}{mark}: {len(results)} runs of {study.config.total_images:,} images each, {hours:.1f} hours of "
+            f"training on {devices}{of}.")  # fmt: skip
+
+
+def _results(study):
+    return {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
+
+
 def front_page(study):
     """What README.md of the repository says of a Published: lines of Markdown."""
-    stored = [files.read_json(run.folder / "result.json") for run in study.runs()]
-    runs = pd.read_csv(study.report / "tables" / "runs.csv")
-    hours, config = sum(r["seconds"] for r in stored) / 3600, study.config
-    where = ", ".join(dict.fromkeys("CPU cores" if r["device"] == "cpu" else r["device"] for r in stored))
+    runs, config = pd.read_csv(study.report / "tables" / "runs.csv"), study.config
     folder = f"reports/published/{study.profile}"
     return [
         f"**[The published study *{study.profile}*]({folder}/README.md)**: {', '.join(config.datasets)} at "
-        f"{config.image_size} px, {config.total_images:,} images shown per run, {len(stored)} runs, {hours:.1f} hours on "
-        f"{where}.",
+        f"{config.image_size} px. {how(study, '`')}",
         "",
         *headline(study),
         "",
+        *_trend(study, f"{folder}/", "reports/published/"),
         standing.summary(runs)[0],
         "",
         *(f"It does not show: {sentence}" for sentence in notes.caveats(study)[:1]),
@@ -90,6 +99,16 @@ def show_on(page, study):
         before, after = content.split(begin)[0], content.split(begin)[1].split(end, 1)[1]
         with files.replacing(page) as temporary:
             temporary.write_text("\n".join([before + begin, *front_page(study), "", end + after]), encoding="utf-8")
+
+
+def _trend(study, own, shelf):
+    """The trend with the budget, lines of Markdown; `own`, `shelf`: the way to a study's folder and to that of all of them."""
+    if not (said := trend.sentences(study)):
+        return []
+    names = dict.fromkeys(trend.read(study)[0].study)
+    linked = ", ".join(f"[{name}]({shelf}{name}/README.md)" for name in names)
+    return [f"The trend with the budget (registered, secondary; {linked}):", "", *(f"- {line}" for line in said), "",
+            f"![The effect against the budget]({own}figures/trend.png)", ""]  # fmt: skip
 
 
 def headline(study):

@@ -92,7 +92,8 @@ def test_what_is_published_follows_from_its_files_and_an_edit_is_named(trained, 
 def test_what_this_repository_publishes_follows_from_its_files(base, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "from_tables", lambda _: {})  # slow; above they are drawn
     here = tmp_path / base.name  # a copy: the page and other figures are written
-    shutil.copytree(base, here)
+    for other in {base, *(s.base for s in published.siblings(published.opened(base)))}:
+        shutil.copytree(other, tmp_path / other.name)
     assert published.verify(str(here)) == []
     committed = [path for path in base.rglob("*") if path.relative_to(base).as_posix() in published.digests(base)]
     assert sum(path.stat().st_size for path in committed) < 10e6
@@ -108,7 +109,8 @@ def test_pictures_of_images_are_taken_along_if_small(trained, shelf):
     drawn.mkdir(parents=True)
     for name, size in (("grid_scenes_custom", 8), ("grid_scenes_free_form", published.LARGEST + 1), ("evolution_scenes", 8)):
         (drawn / f"{name}.png").write_bytes(bytes(size))
-    files.write_json(drawn / "captions.json", {p.stem: {"caption": p.stem, "width": 1, "height": 1} for p in drawn.glob("*.png")})
+    of = {path.stem: {"caption": path.stem, "width": 1, "height": 1} for path in drawn.glob("*.png")}
+    files.write_json(drawn / "captions.json", of)
     published.publish(study, "mine")
     assert [path.name for path in (shelf / "mine/figures").glob("*.png")] == ["grid_scenes_custom.png"]
     assert list(files.read_json(shelf / "mine/figures/captions.json")) == ["grid_scenes_custom"]
@@ -180,6 +182,26 @@ def test_what_is_published_is_not_trained_again_elsewhere(trained, shelf, elsewh
     assert published.done(micro(total_images=128)) == published.done(micro(data_seed=3)) == []
     rest = micro(without=published.done(study))
     assert [run.name for run in rest.runs()] == ["scenes/custom/progressive/seed0"]
+
+
+def test_studies_that_differ_in_their_budget_tell_of_each_other(whole, trained, shelf, elsewhere, micro):
+    published.publish(trained(), "mine")
+    assert not (shelf / "mine/tables/trend.csv").exists() and "trend" not in (shelf / "mine/README.md").read_text()
+    elsewhere("longer")
+    longer = micro(total_images=256)
+    collect.complete(longer, watch=lambda *_: None)
+    published.publish(longer, "longer", {"total_images": 256})
+    for name in ("mine", "longer"):
+        assert published.verify(name) == []
+        points = pd.read_csv(shelf / name / "tables/trend.csv")
+        assert dict(zip(points.study, points.total_images, strict=True)) == {"mine": MICRO["total_images"], "longer": 256}
+        assert f"at {MICRO['total_images']}, 256 images" in (shelf / name / "README.md").read_text()
+    elsewhere("other")
+    published.publish(trained(seeds=[1]), "mine")  # what is added to one is told by both
+    assert set(pd.read_csv(shelf / "longer/tables/trend.csv").query("study == 'mine'").seed) == {0, 1}
+    assert published.verify("longer") == []
+    shutil.rmtree(shelf / "mine")
+    assert any("rests on mine, which is not beside" in line for line in published.verify("longer"))
 
 
 def test_a_run_that_diverged_is_published_too(trained, shelf, monkeypatch):

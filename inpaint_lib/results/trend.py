@@ -1,0 +1,97 @@
+"""The registered trend: how the effect of progressive against fixed changes with the budget, over published studies.
+
+Studies belong together if they differ in `total_images` alone. tables/trend.csv of each holds all their effects, a row per
+study, data set, architecture, setup and seed; tables/slopes.csv what follows, a row per data set and architecture: the change
+of the logarithm of hole L1, progressive over fixed, for four times the budget, by least squares over the budgets for every
+seed that ran them all, then mean and plain t interval over seeds. Words, after those of stats.py: the interval lies below 0
+(`progressive gains`), above it (`progressive loses`), or neither (`inconclusive`).
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ..study import files
+from . import collect, stats
+
+BUDGETS, APART = 3, 4  # how many, and the least factor between neighbours, as registered
+SETUPS = ("progressive", "mixed")  # against fixed; slopes are of the first
+POINTS = ["study", "total_images", "dataset", "architecture", "setup", "seed", "effect", "learnt"]
+COLUMNS = ["dataset", "architecture", "n_budgets", "n_seeds", "change", "ci_low", "ci_high", "p_value", "verdict"]
+FILES = ("trend.csv", "slopes.csv")
+WORDS = {"supported": "progressive gains", "refuted": "progressive loses", "inconclusive": "inconclusive"}
+
+
+def points(studies):
+    """The effects of studies whose tables are written: a frame, POINTS. `effect`: the ratio less one; `learnt`: both sides."""
+    frames = []
+    for study in studies:
+        results, runs = (pd.read_csv(study.report / "tables" / f"{name}.csv") for name in ("results", "runs"))
+        found = collect.effects(study, results).query("setup in @SETUPS")
+        learnt = runs.set_index(["dataset", "architecture", "seed", "setup"]).learnt
+        for side in ("fixed", "own"):
+            of = found.assign(setup="fixed") if side == "fixed" else found
+            found[side] = learnt.reindex(pd.MultiIndex.from_frame(of[learnt.index.names])).astype(bool).to_numpy()
+        found["learnt"] = found.fixed & found.own
+        frames.append(found.assign(study=study.profile, total_images=study.config.total_images)[POINTS])
+    return pd.concat(frames, ignore_index=True)
+
+
+def slopes(found, config):
+    """What follows from `points`: a frame, COLUMNS. `change` and interval are ratios less one, for four times the budget."""
+    rows, plan = [], stats.registered()
+    for (dataset, architecture), cell in found[found.setup == SETUPS[0]].groupby(["dataset", "architecture"], sort=False):
+        wide = np.log1p(cell.pivot_table("effect", "seed", "total_images")).dropna()
+        budgets = np.array(sorted(cell.total_images.unique()), float)
+        slope = np.array([np.polyfit(np.log(budgets) / math.log(4), d, 1)[0] if len(budgets) > 1 else math.nan
+                          for d in wide.to_numpy()])  # fmt: skip
+        low, high = stats.interval(slope)
+        if len(budgets) < BUDGETS:
+            word = f"not answered: {len(budgets)} of {BUDGETS} budgets"
+        elif (budgets[1:] < APART * budgets[:-1]).any():
+            word = f"not answered: budgets less than a factor {APART} apart"
+        elif not cell.learnt.all():
+            word = stats.NOT_LEARNT
+        else:
+            word = WORDS[stats.verdict(low, high, len(slope), 0.0, "lower", "superiority")]
+            word = stats.qualified(word, len(slope), plan, config, dataset)
+        mean = slope.mean() if len(slope) else math.nan
+        rows.append([dataset, architecture, len(budgets), len(slope), *np.expm1([mean, low, high]),
+                     stats.p_value(slope, 0.0, "lower", "superiority"), word])  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def write(study, studies):
+    """Write FILES of a study from itself and the `studies` that differ from it in their budget; none if there are none."""
+    folder, together = study.report / "tables", sorted([study, *studies], key=lambda s: (s.config.total_images, s.profile))
+    if not studies:
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        return
+    found = points(together)
+    files.write_csv(folder / "trend.csv", found)
+    files.write_csv(folder / "slopes.csv", slopes(found, study.config))
+
+
+def read(study):
+    """(points, slopes) of a study, or None."""
+    paths = [study.report / "tables" / name for name in FILES]
+    return tuple(map(pd.read_csv, paths)) if all(path.is_file() for path in paths) else None
+
+
+def sentences(study):
+    """What slopes.csv says, a line per data set and architecture; [] without it."""
+    if not (kept := read(study)):
+        return []
+    found, lines = kept[1], []
+    for row in found[found.n_budgets > 1].itertuples():
+        budgets = sorted(kept[0].query("dataset == @row.dataset and architecture == @row.architecture").total_images.unique())
+        said = f"{row.dataset}, {row.architecture}, at {', '.join(f'{b:,}' for b in budgets)} images: "
+        if pd.notna(row.change):
+            said += f"with four times the budget progressive's error against fixed's changes by {100 * row.change:+.1f} % "
+            said += f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}"
+            said += f", interval {100 * row.ci_low:+.1f} % to {100 * row.ci_high:+.1f} %)" if pd.notna(row.ci_low) else ")"
+            said += ": "
+        lines.append(f"{said}{row.verdict}.")
+    return lines
