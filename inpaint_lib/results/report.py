@@ -258,10 +258,10 @@ def verdicts(table):
         "p": table.p_value,
         "seeds": table.n_seeds,
         "finds": [notes.effect(r, r.detectable).lstrip("+") for r in table.itertuples()],
-        "trained otherwise": remark.map(html.escape),
+        "remark": remark.map(html.escape),
     })  # fmt: skip
     if not remark.any():
-        shown = shown.drop(columns="trained otherwise")
+        shown = shown.drop(columns="remark")
     show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False, formatters={"p": "{:.3g}".format})
     parts = {"primary": shown[role[0] == "primary"].drop(columns=["hypothesis", "metric"]),
              "secondary": shown[role[0] == "secondary"]}  # fmt: skip

@@ -101,6 +101,17 @@ def test_no_verdict_where_a_side_has_not_learnt_nor_on_the_stability_of_a_dead_g
     assert set(primary(study(-0.3), alive=False).verdict) == {"supported"}
 
 
+@pytest.mark.parametrize("value", [0.0, -0.1])
+def test_a_pair_without_a_logarithm_is_left_out_and_named_beside_the_verdict(value):
+    results = study(0.1, cells=1)
+    results.loc[(results.seed == 3) & (results.setup == "fixed"), "value"] = value
+    found = primary(results).iloc[0]
+    assert found.n_seeds == 4 and found.remark == "seed 3: left out, no logarithm (a value of 0 or below)"
+    runs = runs_of(results)
+    runs.loc[(runs.seed == 2) & (runs.setup == "fixed"), "torch"] = "3"
+    assert stats.judge(results, runs).remark[0] == f"{found.remark}; seed 2: torch 2 / 3"
+
+
 def test_pairs_trained_otherwise_are_named_beside_the_verdict():
     results = study(-0.3, cells=1)
     runs = runs_of(results)
