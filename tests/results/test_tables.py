@@ -38,7 +38,8 @@ def test_the_paper_table_is_the_mean_over_seeds_of_the_last_stage_and_the_full_h
 
 def test_the_best_setup_is_bold_lower_for_errors_and_higher_for_psnr_and_baselines_never(micro):
     found = results({("fixed", 0): 0.5, ("progressive", 0): 0.25, ("adv_ramp", 0): 0.250001})
-    text = tables.formatted(micro(), found, fillings(0.1), bold=lambda t: f"<{t}>")["scenes", "custom"]
+    study = micro(setups=["fixed", "progressive", "adv_ramp"])
+    text = tables.formatted(study, found, fillings(0.1), bold=lambda t: f"<{t}>")["scenes", "custom"]
     assert list(text.index) == ["fixed", "progressive", "adv_ramp", *baselines.BASELINES]
     assert text["hole", "L1"].tolist() == ["0.5000", "<0.2500>", "<0.2500>", *["0.1000"] * 5]  # equal to the last digit shown
     assert text["hole", "PSNR"].tolist() == ["<0.50>", "0.25", "0.25", *["0.10"] * 5]
@@ -54,9 +55,10 @@ def test_every_cell_is_marked_with_where_it_comes_from(micro):
 
 
 def test_the_control_is_shown_apart(micro):
+    study = micro(setups=["fixed", "mixed", "progressive"])
     found = results({("fixed", 0): 0.5, ("mixed", 0): 0.1, ("progressive", 0): 0.25})
-    assert list(tables.paper_style(micro(), found)[0].index.get_level_values("setup")) == ["fixed", "progressive"]
-    shown = tables.paper_style(micro(), found, controls=True)[0]
+    assert list(tables.paper_style(study, found)[0].index.get_level_values("setup")) == ["fixed", "progressive"]
+    shown = tables.paper_style(study, found, controls=True)[0]
     assert list(shown.index.get_level_values("setup")) == ["fixed", "progressive", "mixed"]
 
 
