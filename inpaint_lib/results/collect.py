@@ -13,25 +13,28 @@ from ..study import files, provenance
 from ..training import jobs, loop
 from . import stats
 
-COLUMNS = ["dataset", "architecture", "setup", "seed", "stage", "mask_family", "mask_width", "region", "metric", "value",
-           "n_images"]  # fmt: skip
+TYPES = {"dataset": str, "architecture": str, "setup": str, "seed": int, "stage": int, "mask_family": str, "mask_width": int,
+         "region": str, "metric": str, "value": float, "n_images": int}  # fmt: skip
+COLUMNS = list(TYPES)
+STAGES = {name: TYPES[name] for name in COLUMNS[:5]} | {"step": int} | {name: TYPES[name] for name in COLUMNS[5:8]} | {
+    **dict.fromkeys(metrics.METRICS, float), "n_images": int, "n_psnr_capped": int, "hole_fraction": float}  # fmt: skip
 
 
 def stages(study):
-    """stages.csv of every finished run of the grid in one frame, with dataset, architecture, setup and seed before it.
+    """stages.csv of every finished run of the grid in one frame, with dataset, architecture, setup and seed before it: STAGES,
+    without rows if all diverged. Raises as `finished`."""
+    found = [named(run, pd.read_csv(run.folder / "stages.csv")) for run in finished(study)]
+    return pd.concat([no_rows(STAGES), *found], ignore_index=True)
 
-    Raises as `finished`.
-    """
-    return pd.concat([named(run, pd.read_csv(run.folder / "stages.csv")) for run in finished(study)], ignore_index=True)
+
+def no_rows(types):
+    """A frame without rows: {name of a column: its type}."""
+    return pd.DataFrame(columns=[*types]).astype(types)
 
 
 def finished(study):
-    """The runs of the grid but those that diverged. Raises FileNotFoundError naming the first that has not come to its end, and
-    ValueError if all diverged."""
-    found = [run for run in study.runs() if result_of(run)["outcome"] == "finished"]
-    if not found:
-        raise ValueError(f"all runs of profile {study.profile} diverged: there is nothing to compare")
-    return found
+    """The runs of the grid but those that diverged. Raises FileNotFoundError naming the first that has not come to its end."""
+    return [run for run in study.runs() if result_of(run)["outcome"] == "finished"]
 
 
 def result_of(run):
@@ -86,7 +89,7 @@ def tidy(stage_table, evaluations=()):
     """
     frame = stage_table.melt(id_vars=[c for c in COLUMNS if c in stage_table], value_vars=list(metrics.METRICS),
                              var_name="metric")  # fmt: skip
-    frame = frame[~((frame.region == "whole_raw") & frame.architecture.map(models.central))]
+    frame = frame[~((frame.region == "whole_raw") & frame.architecture.map(models.central).astype(bool))]
     frame = pd.concat([frame[COLUMNS], *(e[COLUMNS] for e in evaluations)], ignore_index=True)
     frame = frame.drop_duplicates(COLUMNS[:9], keep="first")
     return frame.sort_values(COLUMNS[:9], kind="stable").reset_index(drop=True)

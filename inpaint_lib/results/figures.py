@@ -14,7 +14,8 @@ from . import trend as budgets
 
 def from_tables(study):
     """All figures that need neither networks nor images, from the study's written tables and logs."""
-    results, verdicts = (pd.read_csv(study.report / "tables" / f"{name}.csv") for name in ("results", "hypotheses"))
+    folder = study.report / "tables"
+    results, verdicts = pd.read_csv(folder / "results.csv", dtype=collect.TYPES), pd.read_csv(folder / "hypotheses.csv")
     found = answer(study, results, verdicts) | seeds(study, results, verdicts) | trend(study) | schedules(study)
     return found | stages(study) | heat(study, results, collect.plain(study)) | curves(study)
 

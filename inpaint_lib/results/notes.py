@@ -36,24 +36,27 @@ def caveats(study):
 
 def footnote(study):
     """What every table must say about itself. Raises FileNotFoundError as collect.stages."""
-    config = study.config
+    config, runs = study.config, study.runs()
     rows = collect.final(study, collect.stages(study).query("region == 'hole'"))
     families = ", ".join(f"{name}: {config.models[name].mask_family}" for name in config.architectures)
     nominal = (config.mask_widths[-1] / config.image_size) ** 2
-    realised = rows.groupby(["dataset", "architecture"]).hole_fraction.first().round(3)
-    covered = ", ".join(f"{d}/{a} {fraction:.3f}" for (d, a), fraction in realised.items())
-    of_cells = rows.groupby(["dataset", "architecture", "setup"]).seed.nunique()
-    n_images = rows.groupby("dataset").n_images.first()
-    n_seeds = f"{of_cells.max()} seeds" if of_cells.min() == of_cells.max() else (
-        f"{of_cells.min()} to {of_cells.max()} seeds, those whose runs did not diverge")  # fmt: skip
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
+    n_images = ", ".join(f"{d} {m['images']['test']:,}" for d, m in sorted(manifests.items()))
+    holes = {(r.dataset, r.architecture): f"{r.model.mask_family}_{config.mask_widths[-1]}" for r in runs}
+    covered = ", ".join(f"{d}/{a} {manifests[d]['masks'][key]['hole_fraction']:.3f}" for (d, a), key in sorted(holes.items()))
+    of_cells = {(r.dataset, r.architecture, r.setup): 0 for r in runs}
+    for run in collect.finished(study):
+        of_cells[run.dataset, run.architecture, run.setup] += 1
+    fewest, most = min(of_cells.values()), max(of_cells.values())
+    n_seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds, those whose runs did not diverge"
+    averaged = "no run finished" if not most else "one seed" if most == 1 else f"mean ± standard deviation over {n_seeds}"
     frozen = ", ".join(f"{d} {m['files']['masks.npz']['sha256'][:16]}" for d, m in manifests.items())
     slow = ", ".join(baselines.SLOW)
     sentences = [
-        f"Test images of {config.image_size} px: {', '.join(f'{d} {n:,}' for d, n in n_images.items())}.",
+        f"Test images of {config.image_size} px: {n_images}.",
         f"Frozen masks (SHA-256: {frozen}) of the training family ({families}), {config.mask_widths[-1]} px wide: nominal hole "
         f"fraction {nominal:.2f}, realised mean {covered}.",
-        f"Per image, then averaged; {f'mean ± standard deviation over {n_seeds}' if of_cells.max() > 1 else 'one seed'}.",
+        f"Per image, then averaged; {averaged}.",
         "Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) in dB per "
         f"image, capped at {metrics.PSNR_CAP:.0f} ({rows.n_psnr_capped.sum()} capped).",
         "hole: pixels of the hole alone; whole: the composite (output in the hole, truth elsewhere) over the whole image.",

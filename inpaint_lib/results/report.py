@@ -12,7 +12,7 @@ from .. import setups
 from ..data import sources
 from ..study import config as configuration
 from ..study import files, grid, provenance
-from . import notes, standing, stats, tables, trend
+from . import collect, notes, standing, stats, tables, trend
 
 # choices that are code, not configuration
 FIXED_CHOICES = [
@@ -171,10 +171,13 @@ def identity(run, siblings):
 
 
 def cost(study, results):
-    """What the study cost: a frame with a row per architecture, and {part: seconds} of the time its notebooks took."""
+    """What the study cost: a frame with a row per architecture of which a run finished, and {part: seconds} of the time its
+    notebooks took."""
     rows, parts = [], {"training steps": 0.0, "evaluation and checkpoints during training": 0.0}
     for architecture in study.config.architectures:
         of = [results[run.name] for run in study.runs() if run.architecture == architecture]
+        parts["training steps"] += sum(r["step_seconds"] for r in of)
+        parts["evaluation and checkpoints during training"] += sum(r["seconds"] - r["step_seconds"] for r in of)
         of = [r for r in of if r["outcome"] == "finished"]
         if not of:
             continue
@@ -183,8 +186,6 @@ def cost(study, results):
         rows.append({"architecture": architecture, "runs": len(of), "images/s": sum(r["images"] for r in of) / steps,
                      "training steps (s)": steps, "peak host memory (GiB)": peak["host"],
                      "peak device memory (GiB)": f"{peak['device']:.2f}" if peak["device"] else "-"})  # fmt: skip
-        parts["training steps"] += steps
-        parts["evaluation and checkpoints during training"] += sum(r["seconds"] for r in of) - steps
     took = [files.read_json(path) for _, path, _, _ in notebooks(study)]
     whole = sum(((n or {}).get("metadata", {}).get("papermill") or {}).get("duration") or 0.0 for n in took)
     parts["start-up, data, final evaluation, tables, figures"] = max(whole - sum(parts.values()), 0.0)
@@ -257,10 +258,10 @@ def verdicts(table):
         "p": table.p_value,
         "seeds": table.n_seeds,
         "finds": [notes.effect(r, r.detectable).lstrip("+") for r in table.itertuples()],
-        "trained otherwise": remark.map(html.escape),
+        "remark": remark.map(html.escape),
     })  # fmt: skip
     if not remark.any():
-        shown = shown.drop(columns="trained otherwise")
+        shown = shown.drop(columns="remark")
     show = dict(index=False, border=0, na_rep="-", classes="verdicts", escape=False, formatters={"p": "{:.3g}".format})
     parts = {"primary": shown[role[0] == "primary"].drop(columns=["hypothesis", "metric"]),
              "secondary": shown[role[0] == "secondary"]}  # fmt: skip
@@ -273,7 +274,7 @@ def build(study, published=""):
     `published`: of a published study, which has no notebooks and PDFs, how it was run, in a sentence.
     """
     folder, config = study.report / "tables", study.config
-    results, fillings = pd.read_csv(folder / "results.csv", dtype={"seed": int}), pd.read_csv(folder / "baselines.csv")
+    results, fillings = pd.read_csv(folder / "results.csv", dtype=collect.TYPES), pd.read_csv(folder / "baselines.csv")
     figures = files.read_json(study.report / "figures" / "captions.json")
     if figures is None:
         raise FileNotFoundError(f"the figures of profile {study.profile} are not drawn: ./run_all.sh {study.profile}")

@@ -69,5 +69,6 @@ def summary(runs):
         of = ", ".join(
             f"{r.dataset}/{r.architecture}/{r.setup}/seed{r.seed} ({r.why})" for r in runs[runs.diverged].itertuples()
         )
-        found.append(f"Diverged, which is an outcome and was not tried again: {lost}: {of}. Tables show the others.")
+        others = "Tables show the others." if lost < n else "There are no others: tables show only what needs no training."
+        found.append(f"Diverged, which is an outcome and was not tried again: {lost}: {of}. {others}")
     return found

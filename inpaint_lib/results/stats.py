@@ -12,6 +12,7 @@ widened by Holm's method over all registered primaries: those whose cell was not
   no pair is whole because runs diverged.
 - before a word, `provisional` with fewer seeds than registered, `exploratory` where data, size or budget are not the paper's.
 
+A pair one of whose values is 0 or below has no logarithm: where the scale is `ratio` it is left out, and named in the remark.
 A run that diverged leaves its pair: the number of whole pairs is stated, and `outcomes` says what happens if it counts as the
 worse. p is two-sided and belongs to supported or refuted: twice the smaller one-sided p value against the margins; p_equivalent
 belongs to equivalent. `detectable` is the effect that so many seeds find with 80 % power at the interval's level, given the
@@ -173,7 +174,7 @@ def judge(results, runs, study=None, path=FILE):
             rows.append([f"{entry['role']}: {entry['name']}", dataset, architecture, entry["metric"], entry["scale"],
                          entry["margin"], d.mean(), math.nan, math.nan, p_value(d, margin, entry["better"], entry["test"]),
                          p_equivalent(d, margin), d.std(), math.nan, part_of.n_images.max() if len(part_of) else 0, len(d), "",
-                         trained_otherwise(sides)])  # fmt: skip
+                         "; ".join(filter(None, [left_out(part_of, entry), trained_otherwise(sides)]))])  # fmt: skip
     table = pd.DataFrame(rows, columns=COLUMNS)
     primary = [k for k, (entry, *_) in enumerate(paired) if entry["role"] == "primary"]
     levels = dict.fromkeys(range(len(rows)), ALPHA)
@@ -195,12 +196,25 @@ def judge(results, runs, study=None, path=FILE):
 
 
 def effects(part, entry):
-    """The paired effects of one cell, a Series over seeds: logarithms of ratios where the entry's scale says so."""
-    by_setup = part.pivot_table("value", "seed", "setup").reindex(columns=[*entry["setups"]])  # no metric: no seeds
-    one, other = (by_setup[setup] for setup in entry["setups"])
+    """The paired effects of one cell, a Series over seeds: logarithms of ratios where the entry's scale says so, less the pairs
+    that `left_out` names."""
+    one, other = _pairs(part, entry)
     if entry["scale"] == "difference":
-        return (one - other).dropna()
+        return one - other
     return np.log((one / other).where((one > 0) & (other > 0))).dropna()
+
+
+def left_out(part, entry):
+    """In words, the pairs whose ratio has no logarithm: their seeds."""
+    one, other = _pairs(part, entry)
+    seeds = one.index[((one <= 0) | (other <= 0)) & (entry["scale"] == "ratio")]
+    return f"seed {', '.join(map(str, seeds))}: left out, no logarithm (a value of 0 or below)" if len(seeds) else ""
+
+
+def _pairs(part, entry):
+    """The values of an entry's two setups in one cell, Series over the seeds that both have."""
+    by_setup = part.pivot_table("value", "seed", "setup").reindex(columns=[*entry["setups"]]).dropna()  # no metric: no seeds
+    return [by_setup[setup] for setup in entry["setups"]]
 
 
 def _qualified(word, entry, sides, n_seeds, plan, study, dataset):

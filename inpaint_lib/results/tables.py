@@ -35,17 +35,20 @@ NO_TRAINING = "no training"  # stands for the setup where baselines are shown am
 
 
 def paper_style(study, table, controls=False):
-    """Rows: data set, architecture, setup. Columns: measures after the last stage with full-size holes, mean over seeds.
+    """Rows: data set, architecture, setup of the study's runs. Columns: measures after the last stage with full-size holes,
+    mean over seeds, NaN where all runs diverged.
 
     The control setups, which the paper does not have, are left out, or with `controls` shown beside those they control.
 
     Returns (means, deviations over seeds (NaN for one seed)) with the same index and columns.
     """
-    table = collect.final(study, table)
-    papers = table[~table.setup.isin(setups.CONTROLS)]
-    table = table if controls or papers.empty else papers
-    grouped = _shown(table).groupby(["dataset", "architecture", "setup", "column"], sort=False).value
-    return tuple(_columns(study, part.unstack("column", sort=False)) for part in (grouped.mean(), grouped.std()))
+    keys = ["dataset", "architecture", "setup"]
+    rows = pd.DataFrame([(r.dataset, r.architecture, r.setup) for r in study.runs()], columns=keys).drop_duplicates()
+    papers = rows[~rows.setup.isin(setups.CONTROLS)]
+    index = pd.MultiIndex.from_frame(collect.ordered(study, rows if controls or papers.empty else papers))
+    grouped = _shown(collect.final(study, table)).groupby([*keys, "column"], sort=False).value
+    found = (part.unstack("column", sort=False).reindex(index).astype(float) for part in (grouped.mean(), grouped.std()))
+    return tuple(_columns(study, part) for part in found)
 
 
 def _shown(table):
@@ -68,6 +71,12 @@ def _columns(study, frame):
     return frame.reindex(columns=order).set_axis(pd.MultiIndex.from_tuples(order), axis=1)
 
 
+def _aligned(*frames):
+    """Frames with the columns of all of them, in the tables' order."""
+    order = [column for column, *_ in SHOWN.values() if any(column in frame for frame in frames)]
+    return [frame.reindex(columns=pd.MultiIndex.from_tuples(order)) for frame in frames]
+
+
 def beside(study, dataset, architecture, fillings):
     """The baselines on the full-size holes an architecture is trained with: a row per baseline, the tables' columns."""
     family, width = study.config.models[architecture].mask_family, study.config.mask_widths[-1]
@@ -84,8 +93,9 @@ def formatted(study, table, fillings, controls=False, bold=str, link=lambda text
     means, deviations = paper_style(study, table, controls)
     optional, found = _optional(study.config), {}
     for (dataset, architecture), group in means.groupby(level=["dataset", "architecture"], sort=False):
-        group, spread = (frame.loc[(dataset, architecture)] for frame in (group, deviations))
-        both = pd.concat([group, beside(study, dataset, architecture, fillings).reindex(columns=group.columns)])
+        group, spread = (frame.droplevel(["dataset", "architecture"]) for frame in (group, deviations.loc[group.index]))
+        group, spread, without = _aligned(group, spread, beside(study, dataset, architecture, fillings))
+        both = pd.concat([group, without])
         text = pd.DataFrame("", index=both.index.rename("setup"), columns=group.columns, dtype=object)
         for column, digits, better in SHOWN.values():
             if column not in group:
@@ -181,7 +191,8 @@ def stability(study, selected=None):
     are calm by themselves: compare last stages, by the measure `stability` (evaluate.py).
     """
     columns = ["adversarial_g_std", "adversarial_d_std", "d_accuracy", "unsaturated", "grad_norm_g", "grad_norm_d"]
-    frames = []
+    types = {name: collect.TYPES[name] for name in collect.COLUMNS[:5]} | dict.fromkeys(columns, float)
+    frames = [collect.no_rows(types)]
     for run in selected or collect.finished(study):
         history = pd.read_csv(run.folder / "history.csv")
         frame = history.groupby("stage")[columns].mean().reset_index()
@@ -237,7 +248,7 @@ def _long(study, table, fillings):
     """table.csv: what the paper-style tables show, controls and baselines included, a value a row."""
     means, deviations = paper_style(study, table, controls=True)
     below = {(d, a): beside(study, d, a, fillings) for d, a in means.index.droplevel("setup").unique()}
-    means = pd.concat([means, pd.concat(below, names=means.index.names).reindex(columns=means.columns)])
+    means = pd.concat(_aligned(means, pd.concat(below, names=means.index.names)))
     parts = [part.stack([0, 1], future_stack=True).rename(name) for name, part in (("mean", means), ("deviation", deviations))]
     long = pd.concat(parts, axis=1).rename_axis([*means.index.names, "group", "measure"]).reset_index()
     return long.dropna(subset="mean")

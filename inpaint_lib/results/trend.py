@@ -27,7 +27,8 @@ def points(studies):
     """The effects of studies whose tables are written: a frame, POINTS. `effect`: the ratio less one; `learnt`: both sides."""
     frames = []
     for study in studies:
-        results, runs = (pd.read_csv(study.report / "tables" / f"{name}.csv") for name in ("results", "runs"))
+        folder = study.report / "tables"
+        results, runs = pd.read_csv(folder / "results.csv", dtype=collect.TYPES), pd.read_csv(folder / "runs.csv")
         found = collect.effects(study, results).query("setup in @SETUPS")
         learnt = runs.set_index(["dataset", "architecture", "seed", "setup"]).learnt
         for side in ("fixed", "own"):

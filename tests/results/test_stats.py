@@ -10,7 +10,7 @@ import yaml
 from scipy import stats as scipy_stats
 
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.results import collect, stats
+from inpaint_lib.results import collect, standing, stats
 from inpaint_lib.study import config
 
 MARGIN = 0.001
@@ -99,6 +99,17 @@ def test_no_verdict_where_a_side_has_not_learnt_nor_on_the_stability_of_a_dead_g
         found = judged(results, alive=alive)
         assert set(found[found.metric == "stability"].verdict) == {word}
     assert set(primary(study(-0.3), alive=False).verdict) == {"supported"}
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1])
+def test_a_pair_without_a_logarithm_is_left_out_and_named_beside_the_verdict(value):
+    results = study(0.1, cells=1)
+    results.loc[(results.seed == 3) & (results.setup == "fixed"), "value"] = value
+    found = primary(results).iloc[0]
+    assert found.n_seeds == 4 and found.remark == "seed 3: left out, no logarithm (a value of 0 or below)"
+    runs = runs_of(results)
+    runs.loc[(runs.seed == 2) & (runs.setup == "fixed"), "torch"] = "3"
+    assert stats.judge(results, runs).remark[0] == f"{found.remark}; seed 2: torch 2 / 3"
 
 
 def test_pairs_trained_otherwise_are_named_beside_the_verdict():
@@ -265,3 +276,13 @@ def test_the_registered_file_is_whole_and_a_wrong_entry_is_named(tmp_path):
 @pytest.mark.parametrize(("d", "p"), [([0.0] * 5, 1.0), ([0.5] * 5, 0.0), ([-0.5] * 5, 0.0)])
 def test_differences_without_spread_decide_without_a_warning(d, p):
     assert stats.p_value(d, MARGIN, "lower", "superiority") == p
+
+
+def test_a_network_is_compared_with_a_slow_fill_on_the_images_that_one_was_measured_on():
+    """Over all images the network errs more than the slow fill did on its first ten, on those ten less; and the other way."""
+    own, groups = np.r_[np.full(10, 0.1), np.full(90, 0.9)], list(range(100))
+    plain = {"mean colour": np.full(100, 1.0), "nearest": np.full(100, 1.0)}
+    found = standing.learning(own, plain | {"biharmonic": np.full(10, 0.2)}, groups)
+    assert found["useful"] and found["best_fill"] != "biharmonic"
+    found = standing.learning(own[::-1], plain | {"biharmonic": np.full(10, 0.6)}, groups)
+    assert found["learnt"] and not found["useful"] and found["best_fill"] == "biharmonic"
