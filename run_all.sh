@@ -82,7 +82,7 @@ case "${1:-}" in
         shift
         case "$(id -u) $*" in "0 "*--allow-root*) ;; "0 "*) die "JupyterLab does not run as root unasked: be another user, or add --allow-root" ;; esac
         builtin cd -- "$root"
-        exec "$python" -P -m jupyterlab --ip=127.0.0.1 "$@" notebooks
+        exec "$python" -P -m workflow.lab "$@"
         ;;
     bench) shift; builtin cd -- "$root"; exec "$python" benchmarks/training.py "$@" ;;
     reliability) shift; builtin cd -- "$root"; exec "$python" benchmarks/reliability.py "$@" ;;

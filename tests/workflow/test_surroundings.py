@@ -4,15 +4,19 @@ import json
 import locale
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from inpaint_lib.study import provenance
 from tests.conftest import MICRO, repository
-from workflow import snakemake
+from workflow import lab, snakemake
 
 ROOT = Path(repository())
 SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in (MICRO | {"setups": ["fixed"]}).items()]
@@ -21,11 +25,15 @@ TRAP = "raise SystemExit('a module of the current folder was executed')"
 
 def run(*arguments, cwd=ROOT, root=ROOT, **environment):
     """run_all.sh in the current environment -> (exit code, stdout, stderr)."""
-    environment = os.environ | {"INPAINT_ENV": "current", **environment}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(["bash", root / "run_all.sh", *map(str, arguments)], cwd=cwd, env=environment, capture_output=True,
-                          text=True, encoding="utf-8", check=False)  # fmt: skip
+    done = subprocess.run(["bash", root / "run_all.sh", *map(str, arguments)], cwd=cwd, env=current(**environment),
+                          capture_output=True, text=True, encoding="utf-8", check=False)  # fmt: skip
     return done.returncode, done.stdout, done.stderr
+
+
+def current(**environment):
+    """The environment in which run_all.sh takes this Python's packages."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment.pop('PATH', os.environ['PATH'])}"
+    return os.environ | {"INPAINT_ENV": "current", "PATH": path, **environment}
 
 
 def hostile(folder):
@@ -182,3 +190,35 @@ def test_the_link_to_the_report_replaces_a_folder_that_a_copy_left_in_its_place(
 def test_lab_as_root_says_what_to_do():
     code, out, err = run("lab")
     assert (code, out, len(err.splitlines())) == (2, "", 1) and "--allow-root" in err
+
+
+def test_lab_starts_and_makes_a_kernel_in_hostile_surroundings(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--allow-root", "--no-browser", f"--port={port}", "--IdentityProvider.token=x"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(["bash", ROOT / "run_all.sh", "lab", *options], stdout=said, stderr=said,
+                                   env=current(**hostile(tmp_path)))  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}/api/kernels?token=x"
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(urllib.request.Request(address, b'{"name": "python3"}')) as answer:
+                    assert answer.status == 201  # a kernel was made
+                break
+            except urllib.error.URLError:
+                assert process.poll() is None, (tmp_path / "said").read_text()
+                time.sleep(0.2)
+        else:
+            raise AssertionError((tmp_path / "said").read_text())
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_kernel_of_lab_does_without_the_users_ipython_profile(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert lab.surroundings(tmp_path / "own").keys() == {"IPYTHONDIR", "JUPYTER_RUNTIME_DIR"}
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    assert lab.surroundings(tmp_path / "own")["HOME"] == str(tmp_path / "own")
