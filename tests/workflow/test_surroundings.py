@@ -132,8 +132,9 @@ def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, n
     assert provenance.current()["commit"] == "unknown"
 
 
-def test_without_git_provenance_is_unknown(monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
+@pytest.mark.parametrize("path", ["/nowhere", ""])
+def test_without_git_provenance_is_unknown(monkeypatch, path):
+    monkeypatch.setenv("PATH", path)
     assert provenance.current()["commit"] == "unknown"
 
 
