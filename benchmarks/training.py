@@ -279,7 +279,7 @@ def activations(architecture):
         return sum(storage.nbytes() for storage in saved.values())
 
     with torch.device("meta"):
-        G, D = models.create(architecture, 128, 0, **run.model.widths)
+        G, D = (n.to("meta") for n in models.create(architecture, 128, 0, **run.model.widths))
         perceptual = losses.Perceptual("random", 64) if "perceptual" in objective.terms else None
         real, mask = torch.empty(config.batch_size, 3, 128, 128), torch.empty(config.batch_size, 1, 128, 128)
         for network in filter(None, (G, D, perceptual)):

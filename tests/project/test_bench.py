@@ -76,6 +76,11 @@ def test_a_case_that_fails_leaves_the_others(measured, capfd):
     assert len(err.splitlines()) == 1 and "64:free_form: a process failed" in err and len(out.splitlines()) == 5
 
 
+@pytest.mark.parametrize("architecture", bench.models.ARCHITECTURES)
+def test_what_a_step_keeps_is_reckoned_for_every_architecture(architecture):
+    assert 0.1 < bench.activations(architecture) < 40
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [("65:custom", "'65:custom': give one of 64:custom, "), ("custom", "'custom': give one of"), ("", "'': give one of")],
