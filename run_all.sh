@@ -62,6 +62,7 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
 
 case "${1:-}" in # what the active environment must have
     bench) needed="torch numpy pandas PIL pydantic yaml safetensors filelock psutil tqdm" ;;
+    test) needed="torch snakemake papermill pytest xdist" ;;
     *) needed="torch snakemake papermill" ;;
 esac
 
@@ -88,7 +89,7 @@ else
 fi
 
 case "${1:-}" in
-    test) shift; builtin cd -- "$root"; exec "$python" -m pytest "$@" ;;
+    test) shift; builtin cd -- "$root"; exec "$python" -m pytest -n logical --maxprocesses 8 --dist loadfile "$@" ;;
     lab)
         shift
         case "$(id -u) $*" in "0 "*--allow-root*) ;; "0 "*) die "JupyterLab does not run as root unasked: be another user, or add --allow-root" ;; esac

@@ -4,6 +4,9 @@ import os
 import subprocess
 
 import hypothesis
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process of the tests: they run side by side
+
 import numpy as np
 import pytest
 import torch

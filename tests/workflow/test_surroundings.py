@@ -80,6 +80,14 @@ def test_a_link_to_the_command_finds_the_repository(tmp_path):
     assert run("--help", root=tmp_path / "folder") == run("--help")
 
 
+def test_files_of_tests_run_side_by_side(tmp_path):
+    (tmp_path / "python").write_text('#!/bin/sh\ncase "$*" in *find_spec*) ;; *) echo "$@" ;; esac\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = os.environ | {"INPAINT_ENV": "current", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / "run_all.sh", "test", "-x"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "-m pytest -n logical --maxprocesses 8 --dist loadfile -x\n" and "OMP_NUM_THREADS" in os.environ
+
+
 def test_a_current_folder_that_was_deleted_is_told(tmp_path):
     (tmp_path / "gone").mkdir()
     line = f"cd {tmp_path}/gone && rmdir ../gone && exec bash {ROOT}/run_all.sh smoke --dry-run"
