@@ -60,15 +60,27 @@ install() {  # make .venv from requirements.lock; the stamp is written last, so 
     { exec 9>&-; } 2>/dev/null || true
 }
 
-has_packages() { "$1" -P -c 'from importlib.util import find_spec as f; raise SystemExit(not all(map(f, ("torch", "snakemake", "papermill"))))'; }
+case "${1:-}" in # what the active environment must have
+    bench) needed="torch numpy pandas PIL pydantic yaml safetensors filelock psutil tqdm" ;;
+    test) needed="torch snakemake papermill pytest xdist" ;;
+    *) needed="torch snakemake papermill" ;;
+esac
+
+lacks() { # what a python has not of it; all of it, where there is no such python
+    "$1" -P -c 'import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if not find_spec(n)))' $needed ||
+        echo "$needed"
+}
 
 case "${1:-}" in -h | --help) exec "$(find_python)" -P -m workflow --help ;; esac
 
-if [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && has_packages "$CONDA_PREFIX/bin/python" 2>/dev/null; }; then
+if [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$(lacks "$CONDA_PREFIX/bin/python" 2>/dev/null)" ]; }; then
     export PYTHONPATH=$root${others_path:+:$others_path} # the active environment as it is
-    python=$(command -v python || command -v python3) || die "INPAINT_ENV=current: there is no python on the PATH"
-    has_packages "$python" ||
-        die "the active environment lacks packages: pip install -r requirements.lock, or unset INPAINT_ENV"
+    for name in python python3; do # a system's python may be another than the python3 that has the packages
+        python=$(command -v "$name") && missing=$(lacks "$python") && [ -z "$missing" ] && break
+    done
+    [ -n "${missing+known}" ] || die "INPAINT_ENV=current: there is no python on the PATH"
+    [ -z "$missing" ] ||
+        die "the active environment lacks ${missing// /, }: pip install -r requirements.lock, or unset INPAINT_ENV"
 else
     export PYTHONNOUSERSITE=1
     install
@@ -77,7 +89,7 @@ else
 fi
 
 case "${1:-}" in
-    test) shift; builtin cd -- "$root"; exec "$python" -m pytest "$@" ;;
+    test) shift; builtin cd -- "$root"; exec "$python" -m pytest -n logical --maxprocesses 8 --dist loadfile "$@" ;;
     lab)
         shift
         case "$(id -u) $*" in "0 "*--allow-root*) ;; "0 "*) die "JupyterLab does not run as root unasked: be another user, or add --allow-root" ;; esac

@@ -1,17 +1,18 @@
 """How fast a training step is: ours against a textbook loop, interleaved in one run, and ours with each lever off.
 
-    ./run_all.sh bench [--quick] [--device cpu|cuda]
+    ./run_all.sh bench [--quick] [--device cpu|cuda] [--case SIZE:ARCHITECTURE ...] [--startup]
 
 The textbook loop is what tutorials do: eager float32, plain Adam, a DataLoader with two workers that draws one mask a sample, D
 on real and on fake apart and not frozen for G, `.item()` on every loss. Networks, losses and data are the same. Every variant
 lives in a process of its own, since memory settings are a process's, and they take turns.
 
 Cases: 64 px at the narrow widths of `small`, batch 16; 128 px at the full widths of `paper`, batch 8 (custom 4; 64 on CUDA),
-perceptual loss on a full-width VGG with random weights. Writes reports/benchmarks/training_<device>.md and .json.
+perceptual loss on a full-width VGG with random weights. reports/benchmarks/training_<device>.md and .json are written after
+every case; cases measured before on that device, with that torch, stay in them until they are measured again.
 """
 
 import argparse
-import math
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -23,8 +24,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import nbformat
-
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or the profiler complains of a GPU it does not need
 
 import torch
@@ -32,11 +31,13 @@ import torch
 from inpaint_lib import losses, masks, models
 from inpaint_lib.data import faces
 from inpaint_lib.study import config as configuration
-from inpaint_lib.study import devices, files, grid
+from inpaint_lib.study import devices, files, grid, processes
+from inpaint_lib.study.command import Parser, ended, fail, say
+from inpaint_lib.training import trial
 from inpaint_lib.training.step import Levers, choose_levers
-from workflow import estimate
 
 ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / "reports" / "benchmarks"
 IMAGES = 64
 KINDS = {  # of operators, by name; the first that matches
     "convolution": r"conv",
@@ -123,6 +124,7 @@ def serve(pipe, size, architecture, device, variant):
     """A process: answers each number of seconds with (steps, seconds) it trained."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    processes.work_for_parent()
     run, place = case_of(size, architecture, device), torch.device(device)
     levers = choose_levers(run.config, place)
     if variant == "textbook":
@@ -130,7 +132,7 @@ def serve(pipe, size, architecture, device, variant):
     else:
         changes = {"ours": {}, "precision": {"precision": torch.float32}, "deterministic": {"deterministic": True}}
         off = changes.get(variant, {variant: False})
-        step = estimate.stepper(run, place, Levers(**vars(levers) | off), made_up(run))
+        step = trial.stepper(run, place, Levers(**vars(levers) | off), made_up(run))
 
     def wait():
         torch.cuda.synchronize() if device == "cuda" else None
@@ -145,7 +147,7 @@ def serve(pipe, size, architecture, device, variant):
     while (seconds := pipe.recv()) is not None:
         if seconds == "profile":
             if device == "cuda":  # without the levers that hide which operator a kernel is of
-                step = estimate.stepper(run, place, Levers(**vars(levers) | {"compile": False, "cuda_graph": False}))
+                step = trial.stepper(run, place, Levers(**vars(levers) | {"compile": False, "cuda_graph": False}))
                 step()
                 step.fast.read()
             pipe.send(profile(step, device))
@@ -184,8 +186,12 @@ def profile(step, device):
     return shares
 
 
+class Ended(RuntimeError):
+    """A variant's process has ended by itself: what it printed says why."""
+
+
 class Variant:
-    """A process that trains when told to."""
+    """A process that trains when told to. Raises Ended where it no longer answers."""
 
     def __init__(self, *case):
         context = multiprocessing.get_context("spawn")
@@ -195,47 +201,66 @@ class Variant:
         other.close()
         self.about, self.rates, self.peak = None, [], 0
 
+    def answer(self):
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            raise Ended from None
+
+    def ask(self, what):
+        with contextlib.suppress(OSError):  # a pipe that nobody reads gives no answer either
+            self.pipe.send(what)
+        return self.answer()
+
     def ready(self):
-        self.about = self.pipe.recv()
+        self.about = self.answer()
 
     def measure(self, seconds):
-        self.pipe.send(seconds)
-        steps, elapsed, self.peak = self.pipe.recv()
+        steps, elapsed, self.peak = self.ask(seconds)
         self.rates.append(steps * self.about["batch"] / elapsed)
 
-    def profile(self):
-        self.pipe.send("profile")
-        return self.pipe.recv()
-
-    def end(self):
-        self.pipe.send(None)
-        self.process.join()
+    def found(self):
         return {"images_per_second": statistics.median(self.rates), "spread": [min(self.rates), max(self.rates)],
                 "peak_memory_bytes": self.peak}  # fmt: skip
 
+    def end(self):
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.process.join(30)
+        self.process.kill()
+
 
 def measure(size, architecture, device, seconds, rounds, ablate):
+    """A case, as the report shows it; a lever that fails when off is left out. Raises Ended if either loop fails."""
     levers = choose_levers(case_of(size, architecture, device).study.config, torch.device(device)).describe()
     levers = [k for k, v in levers.items() if ablate and ((v is True) or (k == "precision" and v != "float32"))]
     levers += ["deterministic"] * (ablate and device == "cuda")  # what it costs; a CPU has no such choice
     variants = {name: Variant(size, architecture, device, name) for name in ("textbook", "ours", *levers)}
-    for variant in variants.values():  # they start together and wait for their turns
-        variant.ready()
-    pair = {name: variants.pop(name) for name in ("textbook", "ours")}
-    about = pair["ours"].about
-    for _ in range(rounds):
-        for variant in pair.values():
-            variant.measure(seconds)
-    shares = pair["ours"].profile()
-    found = {name: variant.end() for name, variant in pair.items()}
-    off = {}
-    for lever, variant in variants.items():
-        variant.measure(seconds)
-        off[lever] = variant.end()["images_per_second"]
-    speedup = found["ours"]["images_per_second"] / found["textbook"]["images_per_second"]
-    return found | {"size": size, "architecture": architecture, "batch": about["batch"], "speedup": speedup,
-                    "gflop_per_image": about["flop"] / 1e9, "levers": about["levers"], "without": off,
-                    "profile": shares}  # fmt: skip
+    pair, off = [variants[name] for name in ("textbook", "ours")], {}
+    try:
+        for variant in variants.values():  # they start together and wait for their turns
+            with contextlib.suppress(Ended):
+                variant.ready()
+        for _ in range(rounds):
+            for variant in pair:
+                variant.measure(seconds)
+        shares = variants["ours"].ask("profile")
+        for variant in pair:
+            variant.end()
+        for lever in levers:
+            try:
+                variants[lever].measure(seconds)
+                off[lever] = variants[lever].found()["images_per_second"]
+            except Ended:
+                say(f"{size} px {architecture}: the process without {lever} failed")
+    finally:
+        for variant in variants.values():
+            variant.end()
+    textbook, ours = (variant.found() for variant in pair)
+    about = variants["ours"].about
+    return {"size": size, "architecture": architecture, "date": time.strftime("%Y-%m-%d"), "textbook": textbook, "ours": ours,
+            "batch": about["batch"], "speedup": ours["images_per_second"] / textbook["images_per_second"],
+            "gflop_per_image": about["flop"] / 1e9, "levers": about["levers"], "without": off, "profile": shares}  # fmt: skip
 
 
 def activations(architecture):
@@ -254,7 +279,7 @@ def activations(architecture):
         return sum(storage.nbytes() for storage in saved.values())
 
     with torch.device("meta"):
-        G, D = models.create(architecture, 128, 0, **run.model.widths)
+        G, D = (n.to("meta") for n in models.create(architecture, 128, 0, **run.model.widths))
         perceptual = losses.Perceptual("random", 64) if "perceptual" in objective.terms else None
         real, mask = torch.empty(config.batch_size, 3, 128, 128), torch.empty(config.batch_size, 1, 128, 128)
         for network in filter(None, (G, D, perceptual)):
@@ -274,6 +299,8 @@ def activations(architecture):
 
 def startup(rounds):
     """Seconds, medians: importing the package, a training notebook's imports, and executing a notebook of these alone."""
+    import nbformat
+
     notebook = nbformat.read(ROOT / "notebooks" / "10_train_custom.ipynb", as_version=4)
     parameters, imports = (c for c in notebook.cells[:3] if c.cell_type == "code")
     with tempfile.TemporaryDirectory() as folder:
@@ -335,10 +362,12 @@ def paper_cost(cases):
 
 
 def as_markdown(result):
+    days = sorted(c["date"] for c in result["cases"])
+    dates = " to ".join(dict.fromkeys((days[0], days[-1])))
     lines = [
         f"# Training speed on {result['device']}",
         "",
-        f"`./run_all.sh bench{' --quick' if result['quick'] else ''}`, torch {result['torch']}, {result['date']}. Medians "
+        f"`./run_all.sh bench{' --quick' if result['quick'] else ''}`, torch {result['torch']}, {dates}. Medians "
         "(least to most) over interleaved rounds; images/s of whole steps, feeding and logging included. textbook and levers: "
         "see benchmarks/training.py and inpaint_lib/training/step.py.",
         "",
@@ -369,8 +398,8 @@ def as_markdown(result):
         lines.append(f"| {c['size']} | {c['architecture']} | " + " | ".join(f"{v:.0%}" for v in c["profile"].values()) + " |")
     resolved = ", ".join(f"{k} {v}" for k, v in result["cases"][0]["levers"].items())
     lines += ["", f"Levers as resolved here: {resolved}."]
-    startup = ", ".join(f"{name} {value:.1f} s" for name, value in result["startup"].items())
-    lines += ["", f"Start-up: {startup}."]
+    if result["startup"]:
+        lines += ["", f"Start-up: {', '.join(f'{name} {value:.1f} s' for name, value in result['startup'].items())}."]
     kept = ", ".join(f"{name} {gib:.1f} GiB" for name, gib in result["activations_gib"].items())
     lines += ["", f"What a step of `paper` (batch 64) keeps for its backward passes, computed for float32: {kept}."]
     if result["paper_hours"]:
@@ -380,37 +409,72 @@ def as_markdown(result):
     return "\n".join([*lines, "", f"geometric mean speed-up {result['geometric_mean']:.2f}", ""])
 
 
+def case(text):
+    """The key in CASES of SIZE:ARCHITECTURE."""
+    named = {f"{size}:{architecture}": (size, architecture) for size, architecture in CASES}
+    if text not in named:
+        raise argparse.ArgumentTypeError(f"{text!r}: give one of {', '.join(named)}")
+    return named[text]
+
+
+def before(path):
+    """What path.json holds of this device and this torch, or the beginning of it."""
+    found = files.read_json(path.with_suffix(".json")) or {}
+    if found.get("torch") == torch.__version__:
+        return found
+    return {"torch": torch.__version__, "peaks": {}, "activations_gib": {}, "startup": {}, "cases": []}
+
+
+def write(path, result):
+    """path.json and path.md, with what follows from the cases."""
+    cases = result["cases"]
+    cases.sort(key=lambda c: [*CASES].index((c["size"], c["architecture"])))
+    result["paper_hours"] = paper_cost(cases)
+    result["geometric_mean"] = statistics.geometric_mean(c["speedup"] for c in cases)
+    files.write_json(path.with_suffix(".json"), result)
+    with files.replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(as_markdown(result))
+
+
 def main(argv):
-    parser = argparse.ArgumentParser(prog="run_all.sh bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="64 px only, two short rounds, no levers off")
+    parser = Parser(prog="run_all.sh bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two short rounds, no levers off; 64 px only, if no case is named")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args(argv)
-    cases, peaks, begun = [], [], time.monotonic()
-    for size, architecture in CASES:
-        if args.quick and size == 128:
+    parser.add_argument("--case", type=case, action="append", metavar="SIZE:ARCHITECTURE",
+                        help="measure this case alone, e.g. 128:custom; may be given again (default: all six)")  # fmt: skip
+    parser.add_argument("--startup", action="store_true", help="also how long imports and an empty notebook take")
+    try:
+        args = parser.parse_args(argv)
+        devices.choose_device(args.device)
+    except ValueError as error:
+        return fail(2, error)
+    begun, device, failed = time.monotonic(), name_of(args.device), []
+    name = "training_" + re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_") + ("_quick" if args.quick else "")
+    path = REPORTS / name
+    result = before(path) | {"device": device, "quick": args.quick}
+    for size, architecture in args.case or [key for key in CASES if not args.quick or key[0] == 64]:
+        peaks = measured_peaks(args.device)
+        try:
+            found = measure(size, architecture, args.device, 3, 2 if args.quick or size == 128 else 3, not args.quick)
+        except Ended:
+            failed.append(f"{size}:{architecture}")
             continue
-        peaks.append(measured_peaks(args.device))
-        seconds, rounds = 3, 2 if args.quick or size == 128 else 3
-        cases.append(measure(size, architecture, args.device, seconds, rounds, not args.quick))
-        c = cases[-1]
-        print(f"{size} px {architecture}: textbook {c['textbook']['images_per_second']:.3g}, ours "
-              f"{c['ours']['images_per_second']:.3g} images/s, ratio {c['speedup']:.2f}", flush=True)  # fmt: skip
-    result = {
-        "device": name_of(args.device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "quick": args.quick,
-        "peaks": {key: max(p[key] for p in peaks) for key in peaks[0]},
-        "activations_gib": {a: activations(a) for a in models.ARCHITECTURES},
-        "startup": startup(1 if args.quick else 2), "cases": cases, "paper_hours": paper_cost(cases),
-        "geometric_mean": math.exp(statistics.mean(math.log(c["speedup"]) for c in cases)),
-    }  # fmt: skip
-    folder = ROOT / "reports" / "benchmarks"
-    name = "training_" + re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_") + ("_quick" if args.quick else "")
-    files.write_json(folder / f"{name}.json", result)
-    text = as_markdown(result)
-    with files.replacing(folder / f"{name}.md") as temporary:
-        temporary.write_text(text)
-    print(f"{text}\n{time.monotonic() - begun:.0f} s; {(folder / name).relative_to(ROOT)}.md\n"
-          f"geometric mean speed-up {result['geometric_mean']:.2f}")  # fmt: skip
+        result["peaks"] = {key: max(value, result["peaks"].get(key, value)) for key, value in peaks.items()}
+        result["activations_gib"].setdefault(architecture, activations(architecture))
+        others = [c for c in result["cases"] if (c["size"], c["architecture"]) != (size, architecture)]
+        result["cases"] = [*others, found]
+        write(path, result)
+        say(f"{size} px {architecture}: textbook {found['textbook']['images_per_second']:.3g}, ours "
+            f"{found['ours']['images_per_second']:.3g} images/s, ratio {found['speedup']:.2f}")  # fmt: skip
+    if args.startup and result["cases"]:
+        result["startup"] = startup(1 if args.quick else 2)
+        write(path, result)
+    if failed:
+        return fail(1, f"{', '.join(failed)}: a process failed; what the other cases gave is in {path}.md")
+    say(*as_markdown(result).splitlines(), "", f"{time.monotonic() - begun:.0f} s; {path}.md",
+        f"geometric mean speed-up {result['geometric_mean']:.2f}")  # fmt: skip
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    ended(main, sys.argv[1:])

@@ -4,6 +4,9 @@ import os
 import subprocess
 
 import hypothesis
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process of the tests: they run side by side
+
 import numpy as np
 import pytest
 import torch
@@ -21,12 +24,18 @@ MICRO = {
     "architectures": ["custom"],
     "setups": ["fixed", "progressive"],
     "perceptual_width": 4,
+    "device": "cpu",  # equal bytes on any machine
 }  # 16 steps, two stages of 8
 
 # pytest --hypothesis-profile=thorough looks far longer for what breaks; a test's own @settings hold under both
 hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(autouse=True, scope="session")

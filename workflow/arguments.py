@@ -22,7 +22,7 @@ def arguments(argv):
         "  run_all.sh test [pytest arguments]   set up everything and run all tests\n"
         "  run_all.sh lab [jupyter arguments]   JupyterLab on localhost\n"
         "  run_all.sh reliability [--quick]     kills, hostile disks, bad input, a Slurm cluster: an hour or more (minutes)\n"
-        "  run_all.sh bench [--quick]           training speed against a textbook loop, on this machine: 10 minutes (2)\n"
+        "  run_all.sh bench [--quick] [--case SIZE:ARCHITECTURE]   training speed against a textbook loop: 10 minutes (2)\n"
         "  run_all.sh compare A B               what differs between two runs or two reports (their folders)\n"
         "  run_all.sh publish PROFILE NAME      add finished runs to reports/published/NAME, without networks and images\n"
         "  run_all.sh verify NAME               make the tables of a published study anew from its files, and compare\n"

@@ -10,45 +10,21 @@ preparing data, start-up, notebooks, baselines (minutes).
 
 import multiprocessing
 import time
-from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 
-from inpaint_lib import masks, metrics, models, setups
+from inpaint_lib import masks, metrics, models
 from inpaint_lib.data import feed
 from inpaint_lib.evaluation import evaluate, fid
 from inpaint_lib.study import devices, files
 from inpaint_lib.study.config import run_settings
-from inpaint_lib.training import loop
-from inpaint_lib.training.step import Step, choose_levers
+from inpaint_lib.training import trial
+from inpaint_lib.training.step import choose_levers
 
-SECONDS, IMAGES = 5.0, 256  # of timed training; made-up images
+SECONDS = 5.0  # of timed training
 ROW_BYTES = 20  # of per_image.csv.gz
 FILE = "estimate.json"  # in a study's folder: {architecture: {"seconds", "host" (bytes), "device", "settings"}} of a run
-
-
-def stepper(run, device, levers, images=None):
-    """A function that trains `run`'s networks by one step, full-size holes; `.fast` is its Step. The perceptual network has
-    random weights, which cost the same. images (N,H,W,3) uint8, made up by default."""
-    config = run.config.model_copy(update={"perceptual_weights": "random"})
-    run = replace(run, study=replace(run.study, config=config))
-    if images is None:
-        images = _made_up(IMAGES, config.image_size)
-    fast = Step(run, loop.start(run, device, levers), device, levers)
-    fed = feed.batches(torch.from_numpy(images), run.seed, range(2**31), config.batch_size, device, "resident")
-    phase = setups.Phase(len(config.mask_widths) - 1, config.mask_widths[-1], 1.0, 1.0)
-
-    def step():
-        fast(next(fed), loop.hole_variates(run, fast.done), phase)
-
-    step.fast = fast
-    return step
-
-
-def _made_up(n, size):
-    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
 
 
 def probe(run):
@@ -71,7 +47,7 @@ def probe(run):
 def _rate(run, device):
     """(the Step that was tried, images/s of training)."""
     config = run.config
-    step = stepper(run, device, choose_levers(config, device))
+    step = trial.stepper(run, device, choose_levers(config, device))
     for _ in range(4):  # past compilation and capture
         step()
     step.fast.read()
@@ -97,7 +73,7 @@ def _evaluation(run, G, device):
     config = run.config
     n, batch = config.test_images, config.evaluation_batch
     stages = widths = len(config.mask_widths)
-    images = _made_up(min(batch, n), config.image_size)
+    images = trial.made_up(min(batch, n), config.image_size)
     holes = masks.frozen(run.model.mask_family, len(images), config.mask_widths[-1], config.image_size, 0)
     families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
     tools = evaluate.tools(config)

@@ -27,7 +27,7 @@ def hole_psnr(outputs, images, holes):
 def test_a_handful_of_images_is_learnt_better_than_simple_fills(micro, architecture):
     study = micro(
         datasets=["faces"], architectures=[architecture], setups=["progressive"], train_images=4, mask_widths=[4, 8, 16],
-        threads=2, log_every=20, **SETTINGS[architecture],
+        log_every=20, **SETTINGS[architecture],
     )  # fmt: skip
     (run,) = study.runs()
     loop.fit(run, lambda *_: None)

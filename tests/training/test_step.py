@@ -31,7 +31,7 @@ def _fresh_compiler():
 
 def run_of(architecture, setup="progressive", **overrides):
     settings = {"datasets": ["faces"], "architectures": [architecture], "setups": [setup], "batch_size": 4, "total_images": 400,
-                "mask_widths": [4, 8, 12, 16], "perceptual_width": 4, "train_images": 64}  # fmt: skip
+                "mask_widths": [4, 8, 12, 16], "perceptual_width": 4, "train_images": 64, "device": "cpu"}  # fmt: skip
     return grid.open_study("smoke", settings | overrides).runs()[0]
 
 

@@ -397,6 +397,12 @@ def test_bfloat16_trains_and_ends_near_float32(micro, run_of):
     assert np.isclose(found["float32"], found["bfloat16"], rtol=0.1)
 
 
+def test_the_tests_train_on_the_cpu_wherever_they_run(micro, monkeypatch):
+    """Bytes are compared: on CUDA sums have no fixed order."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.choose_device(micro().config.device) == torch.device("cpu")
+
+
 def test_a_device_that_is_not_there_is_named():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device: cuda is not available here"):

@@ -30,17 +30,6 @@ def test_probing_trains_whole_steps_and_writes_nothing(micro, output, monkeypatc
     assert list(output.rglob("*")) == []
 
 
-def test_a_timed_step_is_a_training_step(micro):
-    study = micro(setups=["fixed"])
-    run, device = study.runs()[0], torch.device("cpu")
-    levers = choose_levers(study.config, device)
-    step = estimate.stepper(run, device, levers)
-    before = {k: v.clone() for k, v in step.fast.state.G.state_dict().items()}
-    step()
-    assert any(not torch.equal(v, before[k]) for k, v in step.fast.state.G.state_dict().items())
-    assert step.fast.count == 1 and set(step.fast.read()) > {"adversarial_g", "l1_hole"}
-
-
 def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
     study = micro(architectures=["custom", "free_form"], setups=["fixed", "progressive"], seeds=[0, 1], jobs=2)
     cost = {"images_per_second": 2.0, "training_s": 3600.0, "evaluation_s": 1800.0, "disk": 2**20, "host": 2**30}

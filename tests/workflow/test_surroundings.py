@@ -1,5 +1,6 @@
 """What a user has set, installed or lying about must not change what a study computes or shows, nor break it."""
 
+import functools
 import json
 import locale
 import os
@@ -56,6 +57,11 @@ def hostile(folder):
     }  # fmt: skip
 
 
+@functools.cache
+def plain_help():
+    return run("--help", cwd=ROOT.parent)
+
+
 @pytest.mark.parametrize("command", [["--help"], ["compare", "a", "b"], ["inpaint", "--help"], ["tyni"]], ids=" ".join)
 def test_modules_in_the_current_folder_are_not_executed(tmp_path, command):
     for name in ("numpy", "random", "torch", "json", "workflow", "inpaint_lib", "yaml", "argparse"):
@@ -71,7 +77,7 @@ def test_modules_in_the_current_folder_are_not_executed(tmp_path, command):
     ids=lambda e: "+".join(e),
 )  # fmt: skip
 def test_help_is_the_same_whatever_is_exported(environment):
-    assert run("--help", cwd=ROOT.parent, **environment) == run("--help", cwd=ROOT.parent)
+    assert run("--help", cwd=ROOT.parent, **environment) == plain_help()
 
 
 def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
@@ -85,7 +91,15 @@ def test_a_link_to_the_command_finds_the_repository(tmp_path):
     (tmp_path / "one").symlink_to(ROOT / "run_all.sh")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/run_all.sh").symlink_to("../one")
-    assert run("--help", root=tmp_path / "folder") == run("--help")
+    assert run("--help", root=tmp_path / "folder") == plain_help()
+
+
+def test_files_of_tests_run_side_by_side(tmp_path):
+    (tmp_path / "python").write_text('#!/bin/sh\ncase "$*" in *find_spec*) ;; *) echo "$@" ;; esac\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = os.environ | {"INPAINT_ENV": "current", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / "run_all.sh", "test", "-x"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "-m pytest -n logical --maxprocesses 8 --dist loadfile -x\n" and "OMP_NUM_THREADS" in os.environ
 
 
 def test_a_current_folder_that_was_deleted_is_told(tmp_path):
@@ -140,19 +154,20 @@ def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, n
     assert provenance.current()["commit"] == "unknown"
 
 
-def test_without_git_provenance_is_unknown(monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
+@pytest.mark.parametrize("path", ["/nowhere", ""])
+def test_without_git_provenance_is_unknown(monkeypatch, path):
+    monkeypatch.setenv("PATH", path)
     assert provenance.current()["commit"] == "unknown"
 
 
 def test_new_files_have_the_rights_that_the_umask_leaves(tmp_path):
-    code = ("import sys, numpy; from safetensors.numpy import save_file; from inpaint_lib.study import files\n"
-            "with files.replacing(sys.argv[1]) as temporary: save_file({'a': numpy.zeros(1)}, temporary)")  # fmt: skip
-    for umask, mode in ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600)):
-        path = tmp_path / f"{umask:o}.safetensors"
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", code, path], umask=umask, env=environment, check=True)
-        assert path.stat().st_mode & 0o777 == mode
+    code = ("import importlib, os, sys, numpy; from safetensors.numpy import save_file; from inpaint_lib.study import files\n"
+            "for path in sys.argv[1:]:\n"
+            "    os.umask(int(os.path.basename(path), 8)); importlib.reload(files)\n"  # it is asked for at import
+            "    with files.replacing(path) as temporary: save_file({'a': numpy.zeros(1)}, temporary)")  # fmt: skip
+    rights = {tmp_path / f"{umask:o}": mode for umask, mode in ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600))}
+    subprocess.run([sys.executable, "-c", code, *rights], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert {path: path.stat().st_mode & 0o777 for path in rights} == rights
 
 
 def test_files_are_read_as_utf8_whatever_the_locale(tmp_path):
