@@ -128,15 +128,19 @@ def pairs(values):
     """The two setups of the registered claim, a line per seed, a panel per data set and architecture. `values`: dataset,
     architecture, setup, seed, value (hole L1)."""
     cells = list(values.groupby(["dataset", "architecture"], sort=False))
-    fig, axes = figure(1, len(cells), figsize=(0.6 + 1.7 * len(cells), 2.4), squeeze=False, layout="constrained")
-    for axis, ((dataset, architecture), part) in zip(axes[0], cells, strict=True):
+    rows, columns = -(-len(cells) // 3), min(3, len(cells))
+    fig, axes = figure(rows, columns, figsize=(0.6 + 1.7 * columns, 2.4 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(cells) :]:
+        axis.axis("off")
+    for axis, ((dataset, architecture), part) in zip(axes.flat, cells, strict=False):
         wide = part.pivot_table("value", "seed", "setup").reindex(columns=["fixed", "progressive"])
         for row in wide.to_numpy():
             axis.plot([0, 1], row, "o-", color=SETUP_COLOURS["progressive" if row[1] < row[0] else "fixed"], lw=1, ms=4)
         axis.set_xticks([0, 1], ["fixed", "progressive"])
         axis.set_xlim(-0.3, 1.3)
         axis.set_title(f"{dataset}\n{architecture}")
-    axes[0, 0].set_ylabel("hole L1")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("hole L1")
     return fig
 
 
