@@ -124,18 +124,20 @@ def _join(study, new):
     if not ready:
         raise ValueError(f"no run of profile {study.profile} is finished in {study.folder}: ./run_all.sh {study.profile}")
     collect.measure_fillings(study)
-    there, said, joined = names(new), [], 0
+    there, said, joined, equal = names(new), [], 0, 0
     for dataset in dict.fromkeys(run.dataset for run in ready):
         _copy_data(study.data_folder(dataset), new / "runs" / dataset / "data")
     for run in ready:
         if run.name in there:
-            said.append(_compared(run, new / "runs" / run.name))
+            differs = _compared(run, new / "runs" / run.name)
+            said += [differs] * bool(differs)
+            equal += not differs
             continue
         refuse_other(run, new, there)
         _copy_run(run, new / "runs" / run.name)
         there.add(run.name)
         joined += 1
-    return [f"{joined} of {len(ready)} finished runs joined", *said]
+    return [f"{joined} of {len(ready)} finished runs joined; {equal} are published already, equal", *said]
 
 
 def refuse_other(run, base, there):
@@ -167,10 +169,10 @@ def _made(folder):
 
 
 def _compared(run, published):
-    """What a second contribution of a published run shows, in a line."""
+    """What a second contribution of a published run shows, in a line; None if it is equal."""
     one, other = (pd.read_csv(folder / "stages.csv") for folder in (published, run.folder))
     if one.equals(other):
-        return f"{run.name} is published already: equal"
+        return None
     last = [f[(f.stage == f.stage.max()) & (f.mask_width == f.mask_width.max()) & (f.region == "hole")].l1
             for f in (one, other)]  # fmt: skip
     if not all(map(len, last)):
