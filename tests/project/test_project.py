@@ -22,6 +22,7 @@ USED_AS = {
     "opencv-python-headless": "cv2",
     "pytorch-fid": "pytorch_fid",
     "pytorch-msssim": "pytorch_msssim",
+    "pytest-xdist": "xdist",
     "torch-fidelity": "torch_fidelity",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
