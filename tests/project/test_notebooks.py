@@ -55,7 +55,7 @@ def test_every_notebook_runs_and_its_marked_outputs_are_reproduced(tmp_path):
     environment = os.environ | {"INPAINT_OUTPUT": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}  # their device is auto
     environment["PYTHONPATH"] = os.pathsep.join([repository(), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=120",
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=300",
          *map(str, NOTEBOOKS)],
         cwd=repository(), env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
