@@ -45,6 +45,11 @@ def result_of(run):
     return result
 
 
+def of_runs(study):
+    """{name of a run: its result.json} of the grid. Raises as `result_of`."""
+    return {run.name: result_of(run) for run in study.runs()}
+
+
 def named(run, frame):
     for k, name in enumerate(COLUMNS[:4]):
         frame.insert(k, name, getattr(run, name))

@@ -97,7 +97,11 @@ def distribution_warnings(study):
 
 def effect(row, value):
     """An effect of hypotheses.csv in its scale's unit: per cent of the second setup's value, or the metric's own."""
-    return "-" if pd.isna(value) else f"{100 * value:+.1f} %" if row.scale == "ratio" else f"{value:+.4f}"
+    return "-" if pd.isna(value) else per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
+
+
+def per_cent(value):
+    return f"{100 * value:+.1f} %"
 
 
 def decibel(row):

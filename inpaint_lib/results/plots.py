@@ -88,13 +88,18 @@ def schedules(setups, schedule):
     return fig
 
 
+def _margin():
+    """The registered margin of the primaries, %."""
+    return 100 * next(h["margin"] for h in stats.registered().hypotheses if h["role"] == "primary")
+
+
 def answer(effects, verdicts):
     """The study's answer at a glance: hole L1 of each setup against fixed's in per cent, a row per data set and architecture.
 
     effects: `collect.effects`; ticks are seeds, marks their means. verdicts: the primary rows of `tables.hypotheses`,
     whose intervals are drawn for progressive. Within the registered margin (shaded) a difference would not matter.
     """
-    margin = 100 * next(h["margin"] for h in stats.registered().hypotheses if h["role"] == "primary")
+    margin = _margin()
     effects = effects.assign(effect=100 * effects.effect)
     cells = list(dict.fromkeys(zip(effects.dataset, effects.architecture, strict=True)))
     others = [s for s in SETUP_COLOURS if s in set(effects.setup)]
@@ -146,7 +151,7 @@ def pairs(values):
 
 def trend(points):
     """The effect against the budget, a panel per data set and architecture run at two; `points`: trend.points."""
-    margin = 100 * next(h["margin"] for h in stats.registered().hypotheses if h["role"] == "primary")
+    margin = _margin()
     cells = [(cell, part) for cell, part in points.groupby(["dataset", "architecture"], sort=False)
              if part.total_images.nunique() > 1]  # fmt: skip
     fig, axes = figure(1, len(cells), figsize=(0.8 + 2.2 * len(cells), 2.6), sharey=True, squeeze=False, layout="constrained")

@@ -129,9 +129,10 @@ def _join(study, new):
         _copy_data(study.data_folder(dataset), new / "runs" / dataset / "data")
     for run in ready:
         if run.name in there:
-            differs = _compared(run, new / "runs" / run.name)
-            said += [differs] * bool(differs)
-            equal += not differs
+            if differs := _compared(run, new / "runs" / run.name):
+                said.append(differs)
+            else:
+                equal += 1
             continue
         refuse_other(run, new, there)
         _copy_run(run, new / "runs" / run.name)
@@ -233,7 +234,7 @@ def _retell(study):
 
     trend.write(study, siblings(study))
     kept = files.read_json(study.report / "figures" / "captions.json")
-    report.save_figures(study, figures.trend(study), pdf=False, others={k: v for k, v in kept.items() if k != "trend"})
+    report.save_figures(study, figures.trend(study), pdf=False, others=kept)
     summary.write(study)
     _sign(study)
 
@@ -291,14 +292,15 @@ def verify(name):
     wrong += [f"{path}: not listed in study.json" for path in sorted(found.keys() - listed)]
     with tempfile.TemporaryDirectory() as scratch:
         study = opened(base, Path(scratch))
+        others = siblings(study)
         try:
             tables.write(study)
-            trend.write(study, siblings(study))
+            trend.write(study, others)
             summary.write(study)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # files that say something else
             return [*wrong, f"tables cannot be made from runs/: {type(error).__name__}: {error}"]
-        wrong += _alone(study)
-        together = trend.FILES if siblings(study) else ()
+        wrong += _alone(study, others)
+        together = trend.FILES if others else ()
         for path in [*(Path("tables") / name for name in (*tables.FILES, *together)), Path("README.md")]:
             wrong += _differs(path, base / path, study.report / path)
         if wrong:
@@ -315,11 +317,11 @@ def verify(name):
     return wrong
 
 
-def _alone(study):
-    """A line per published study that the trend rests on and that is not there."""
+def _alone(study, others):
+    """A line per published study that the trend rests on and that is not among its siblings, `others`."""
     path = study.base / "tables" / trend.FILES[0]
     named = set(pd.read_csv(path).study) if path.is_file() else set()
-    there = {s.profile for s in siblings(study)} | {study.profile}
+    there = {s.profile for s in (study, *others)}
     return [f"tables/{path.name}: rests on {name}, which is not beside {study.base}" for name in sorted(named - there)]
 
 

@@ -76,7 +76,7 @@ def save_figures(study, figures, pdf=True, others=None):
                 figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         captions[name] = {"caption": caption, "width": width, "height": height}
-    files.write_json(folder / "captions.json", captions | (others or {}))
+    files.write_json(folder / "captions.json", (others or {}) | captions)
 
 
 def choices(config):
@@ -283,7 +283,7 @@ def build(study, published=""):
         beside = [(label, pages[n][:3:2]) for label, n in (("previous", k - 1), ("next", k + 1)) if 0 <= n < len(pages)]
         convert(path, study.report / "notebooks" / page, title, about, beside)
     made = {page for _, _, page, _ in pages}
-    results_of = {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
+    results_of = collect.of_runs(study)
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
     first = {(r.dataset, r.architecture, r.setup): page_of(r) for r in reversed(study.runs())}
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..study import files
-from . import notes, report, standing, stats, tables, trend
+from . import collect, notes, report, standing, stats, tables, trend
 
 PERSONAL = "surprised.md"  # beside README.md: what a person has to say
 
@@ -17,7 +17,7 @@ def write(study):
 def text(study):
     config = study.config
     runs = pd.read_csv(study.report / "tables" / "runs.csv")
-    results = _results(study)
+    results = collect.of_runs(study)
     personal = study.base / PERSONAL
     measured = "fid" in set(pd.read_csv(study.report / "tables" / "results.csv").metric)
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
@@ -61,17 +61,13 @@ def text(study):
 
 def how(study, mark=""):
     """The command of a Published, its runs, hours and devices, in a sentence; `mark`: about the command."""
-    stored, results = files.read_json(study.base / "study.json"), _results(study)
+    stored, results = files.read_json(study.base / "study.json"), collect.of_runs(study)
     command = " ".join(["./run_all.sh", stored["profile"], *(f"--set {k}={v}" for k, v in stored.get("overrides", {}).items())])
     hours, threads = sum(r["seconds"] for r in results.values()) / 3600, study.config.threads
     devices = ", ".join(dict.fromkeys(r["device"] for r in results.values()))
     of = f" ({threads} thread{'s' * (threads > 1)} a run)" if "cpu" in devices else ""
     return (f"{mark}{command}{mark}: {len(results)} runs of {study.config.total_images:,} images each, {hours:.1f} hours of "
             f"training on {devices}{of}.")  # fmt: skip
-
-
-def _results(study):
-    return {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
 
 
 def front_page(study):

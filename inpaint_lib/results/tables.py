@@ -255,12 +255,12 @@ def _long(study, table, fillings):
 
 
 def _description(study):
-    of_runs = {run.name: files.read_json(run.folder / "result.json") for run in study.runs()}
     manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in study.config.datasets}
     return {
         "profile": study.profile,
         "config": configuration.to_dict(study.config),
         "hypotheses": stats.digest(),
         "data": {d: {name: f["sha256"] for name, f in m["files"].items()} for d, m in manifests.items()},
-        "runs": {name: {key: r[key] for key in ("device", "precision", "provenance")} for name, r in of_runs.items()},
-    }
+        "runs": {name: {key: result[key] for key in ("device", "precision", "provenance")}
+                 for name, result in collect.of_runs(study).items()},
+    }  # fmt: skip

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ..study import files
-from . import collect, stats
+from . import collect, notes, stats
 
 BUDGETS, APART = 3, 4  # how many, and the least factor between neighbours, as registered
 SETUPS = ("progressive", "mixed")  # against fixed; slopes are of the first
+PAIR = ["dataset", "architecture", "seed"]
 POINTS = ["study", "total_images", "dataset", "architecture", "setup", "seed", "effect", "learnt"]
 COLUMNS = ["dataset", "architecture", "n_budgets", "n_seeds", "change", "ci_low", "ci_high", "p_value", "verdict"]
 FILES = ("trend.csv", "slopes.csv")
@@ -30,11 +31,9 @@ def points(studies):
         folder = study.report / "tables"
         results, runs = pd.read_csv(folder / "results.csv", dtype=collect.TYPES), pd.read_csv(folder / "runs.csv")
         found = collect.effects(study, results).query("setup in @SETUPS")
-        learnt = runs.set_index(["dataset", "architecture", "seed", "setup"]).learnt
-        for side in ("fixed", "own"):
-            of = found.assign(setup="fixed") if side == "fixed" else found
-            found[side] = learnt.reindex(pd.MultiIndex.from_frame(of[learnt.index.names])).astype(bool).to_numpy()
-        found["learnt"] = found.fixed & found.own
+        learnt = runs.pivot(index=PAIR, columns="setup", values="learnt").reindex(columns=["fixed", *SETUPS]).eq(True)
+        learnt = learnt.apply(lambda of, fixed=learnt.fixed: of & fixed).stack().rename("learnt")
+        found = found.join(learnt, on=[*PAIR, "setup"])
         frames.append(found.assign(study=study.profile, total_images=study.config.total_images)[POINTS])
     return pd.concat(frames, ignore_index=True)
 
@@ -85,14 +84,16 @@ def sentences(study):
     """What slopes.csv says, a line per data set and architecture; [] without it."""
     if not (kept := read(study)):
         return []
-    found, lines = kept[1], []
-    for row in found[found.n_budgets > 1].itertuples():
-        budgets = sorted(kept[0].query("dataset == @row.dataset and architecture == @row.architecture").total_images.unique())
-        said = f"{row.dataset}, {row.architecture}, at {', '.join(f'{b:,}' for b in budgets)} images: "
-        if pd.notna(row.change):
-            said += f"with four times the budget progressive's error against fixed's changes by {100 * row.change:+.1f} % "
-            said += f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}"
-            said += f", interval {100 * row.ci_low:+.1f} % to {100 * row.ci_high:+.1f} %)" if pd.notna(row.ci_low) else ")"
-            said += ": "
-        lines.append(f"{said}{row.verdict}.")
+    (found, rows), lines = kept, []
+    for row in rows[rows.n_budgets > 1].itertuples():
+        cell = found[(found.dataset == row.dataset) & (found.architecture == row.architecture)]
+        budgets = ", ".join(f"{b:,}" for b in sorted(cell.total_images.unique()))
+        measured = "" if pd.isna(row.change) else _measured(row)
+        lines.append(f"{row.dataset}, {row.architecture}, at {budgets} images: {measured}{row.verdict}.")
     return lines
+
+
+def _measured(row):
+    ends = "" if pd.isna(row.ci_low) else f", interval {notes.per_cent(row.ci_low)} to {notes.per_cent(row.ci_high)}"
+    return (f"with four times the budget progressive's error against fixed's changes by {notes.per_cent(row.change)} "
+            f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}{ends}): ")  # fmt: skip
