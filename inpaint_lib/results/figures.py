@@ -1,6 +1,6 @@
 """The figures of a report: which there are, and the caption of each. Functions return {name: (figure, caption)}.
 
-`from_tables` gives those that rest on tables and logs alone; the others need the networks and the images.
+FROM_TABLES are those that rest on written tables and logs alone; the others need the networks and the images.
 """
 
 import pandas as pd
@@ -12,12 +12,11 @@ from . import collect, pictures, plots, tables
 from . import trend as budgets
 
 
-def from_tables(study):
-    """All figures that need neither networks nor images, from the study's written tables and logs."""
+def overview(study):
+    """The answer and what it rests on, from the study's written tables."""
     folder = study.report / "tables"
     results, verdicts = pd.read_csv(folder / "results.csv", dtype=collect.TYPES), pd.read_csv(folder / "hypotheses.csv")
-    found = answer(study, results, verdicts) | seeds(study, results, verdicts) | trend(study) | schedules(study)
-    return found | stages(study) | heat(study, results, collect.plain(study)) | curves(study)
+    return answer(study, results, verdicts) | seeds(study, results, verdicts) | trend(study) | schedules(study)
 
 
 def shown(found, first=None):
@@ -95,9 +94,10 @@ def stages(study):
     return found
 
 
-def heat(study, results, fillings):
-    """The same as matrices; `fillings` as of collect.plain."""
-    matrix, found = tables.stage_matrix(study, results, fillings), {}
+def heat(study, results=None, fillings=None):
+    """The same as matrices. `results`, `fillings`: as of collect.results and collect.plain, if they are at hand."""
+    results = collect.results(study) if results is None else results
+    matrix, found = tables.stage_matrix(study, results, collect.plain(study) if fillings is None else fillings), {}
     for dataset, architecture in cells(study):
         found[f"heat_{dataset}_{architecture}"] = (
             plots.heat_maps(matrix.loc[(dataset, architecture)]),
@@ -119,6 +119,9 @@ def curves(study):
             "during training, means over seeds, stages shaded. Compare adversarial curves in the last stage alone: "
             "there all of the paper's setups train on the same holes.")  # fmt: skip
     return found
+
+
+FROM_TABLES = (overview, stages, heat, curves)
 
 
 def side_by_side(study):

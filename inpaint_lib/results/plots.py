@@ -221,15 +221,19 @@ def training_curves(histories, terms=tuple(TERM_LABELS)):
         axis.axis("off")
     for axis in axes[-1]:
         axis.set_xlabel("iteration")
-    _legend(fig, axes[0, 0])
+    _legend(fig, axes[0, 0], across=0.55, down=0.35)
     return fig
 
 
-def _legend(fig, axis):
-    """The setups above all panels, where no curve is."""
+def _legend(fig, axis, across, down):
+    """The setups above all panels, where no curve is. Panels lie `across` and `down` inches apart: tight_layout would find that
+    out by drawing everything twice more."""
     handles, labels = axis.get_legend_handles_labels()
-    height = fig.get_figheight()
-    fig.tight_layout(rect=(0, 0, 1, 1 - 0.25 / height))
+    rows, columns = axis.get_gridspec().get_geometry()
+    width, height = fig.get_size_inches()
+    left, bottom, right, top = 0.6, 0.45, width - 0.1, height - 0.5
+    panel = (right - left + across) / columns - across, (top - bottom + down) / rows - down
+    fig.subplots_adjust(left / width, bottom / height, right / width, top / height, across / panel[0], down / panel[1])
     fig.legend(handles, labels, loc="upper center", ncols=len(labels), fontsize=8)
 
 
@@ -256,7 +260,7 @@ def per_stage(stages, region="hole"):
     for axis in axes[-1]:
         axis.set_xlabel("after stage")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    _legend(fig, axes[0, 0])
+    _legend(fig, axes[0, 0], across=0.15, down=0.15)
     return fig
 
 

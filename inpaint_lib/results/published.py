@@ -13,7 +13,10 @@ replaced. The page (index.html) and the figures but MAIN are made by either and 
 import os
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 
 import numpy as np
@@ -123,9 +126,10 @@ def _join(study, new):
              and (run.folder / "evaluation.json").is_file()]  # fmt: skip
     if not ready:
         raise ValueError(f"no run of profile {study.profile} is finished in {study.folder}: ./run_all.sh {study.profile}")
-    collect.measure_fillings(study)
+    datasets = list(dict.fromkeys(run.dataset for run in ready))
+    collect.measure_fillings(study, datasets)
     there, said, joined, equal = names(new), [], 0, 0
-    for dataset in dict.fromkeys(run.dataset for run in ready):
+    for dataset in datasets:
         _copy_data(study.data_folder(dataset), new / "runs" / dataset / "data")
     for run in ready:
         if run.name in there:
@@ -246,8 +250,6 @@ def _sign(study):
 
 def _draw(study, drawn=None):
     """The figures that rest on tables, and pictures of images that are at hand in the folder `drawn`."""
-    from . import figures  # here, because matplotlib takes seconds that asking what is published need not spend
-
     folder = study.report / "figures"
     folder.mkdir(exist_ok=True)
     captions = files.read_json(folder / "captions.json") or {}
@@ -257,7 +259,20 @@ def _draw(study, drawn=None):
             if name.startswith("grid_") and (drawn / f"{name}.png").stat().st_size <= LARGEST:
                 shutil.copyfile(drawn / f"{name}.png", folder / f"{name}.png")
                 kept[name] = caption
-    report.save_figures(study, figures.from_tables(study), pdf=False, others=kept)
+    _draw_from_tables(study, kept)
+
+
+def _draw_from_tables(study, others=None):
+    """The figures that rest on tables, kinds side by side; `others` as of report.save_figures."""
+    from . import figures  # here, because matplotlib takes seconds that asking what is published need not spend
+
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        drawn = list(pool.map(partial(_draw_kind, study), figures.FROM_TABLES))
+    report.save_figures(study, {}, others=reduce(or_, drawn, others or {}))
+
+
+def _draw_kind(study, kind):
+    return report.draw(study, kind(study), pdf=False)
 
 
 def digests(base):
@@ -282,8 +297,6 @@ def verify(name):
     Tables and README are compared byte by byte, figures, which depend on fonts, by eye (ALIKE). If nothing differs, the page
     (index.html) and the figures that are not committed are written. Raises ValueError if there is no such study.
     """
-    from . import figures
-
     base = place(name)
     opened(base)
     found, listed = digests(base), files.read_json(base / "study.json").get("files", {})
@@ -305,7 +318,7 @@ def verify(name):
             wrong += _differs(path, base / path, study.report / path)
         if wrong:
             return wrong
-        report.save_figures(study, figures.from_tables(study), pdf=False)
+        _draw_from_tables(study)
         for path in sorted((study.report / "figures").glob("*.png")):
             committed = base / "figures" / path.name
             if not _committed(committed.relative_to(base)):

@@ -65,9 +65,14 @@ FIXED_CHOICES = [
 
 
 def save_figures(study, figures, pdf=True, others=None):
-    """Write figures/<name>.png (twice the size it is shown at) and, with `pdf`, .pdf for `{name: (figure, caption)}` and, last,
-    captions.json, from which the index is built: {name: {"caption", "width", "height"}}, in CSS pixels. `others`: such
-    entries of pictures that are there already."""
+    """`draw`, and write captions.json, from which the index is built, last. `others`: captions of pictures that are there
+    already."""
+    files.write_json(study.report / "figures" / "captions.json", (others or {}) | draw(study, figures, pdf))
+
+
+def draw(study, figures, pdf=True):
+    """Write figures/<name>.png (twice the size it is shown at) and, with `pdf`, .pdf for `{name: (figure, caption)}` ->
+    {name: {"caption", "width", "height"}}, in CSS pixels."""
     folder, captions = study.report / "figures", {}
     kinds = ((".png", 192, {"Software": None}), *[(".pdf", 300, {"CreationDate": None})] * pdf)
     for name, (figure, caption) in figures.items():
@@ -76,7 +81,7 @@ def save_figures(study, figures, pdf=True, others=None):
                 figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         captions[name] = {"caption": caption, "width": width, "height": height}
-    files.write_json(folder / "captions.json", (others or {}) | captions)
+    return captions
 
 
 def choices(config):

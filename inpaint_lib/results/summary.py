@@ -122,7 +122,10 @@ def headline(study):
         "seeds": primary.n_seeds,
         "so many seeds find": [notes.effect(r, r.detectable).lstrip("+") for r in primary.itertuples()],
     })  # fmt: skip
+    remarked = primary[primary.remark.fillna("") != ""]
+    remarks = [f"{r.dataset}, {r.architecture}: {r.remark}." for r in remarked.itertuples()]
     return [*(f"- {_sentence(r)}" for r in primary.itertuples()), "", *tables.markdown(table), "",
+            *(["Pairs left out, or whose two runs were trained otherwise: " + " ".join(remarks), ""] if remarks else []),
             f"Margin: 2 %. Intervals: 95 %, widened by Holm's method over {stats.registered().primaries} registered primaries. "
             "exploratory: not the paper's data and sizes; provisional: fewer seeds than the five registered."]  # fmt: skip
 

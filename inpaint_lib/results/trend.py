@@ -18,7 +18,8 @@ from . import collect, notes, stats
 BUDGETS, APART = 3, 4  # how many, and the least factor between neighbours, as registered
 SETUPS = ("progressive", "mixed")  # against fixed; slopes are of the first
 PAIR = ["dataset", "architecture", "seed"]
-POINTS = ["study", "total_images", "dataset", "architecture", "setup", "seed", "effect", "learnt"]
+MADE = ["device", "precision", "torch"]  # with what a pair was trained
+POINTS = ["study", "total_images", "dataset", "architecture", "setup", "seed", "effect", "learnt", *MADE]
 COLUMNS = ["dataset", "architecture", "n_budgets", "n_seeds", "change", "ci_low", "ci_high", "p_value", "verdict"]
 FILES = ("trend.csv", "slopes.csv")
 WORDS = {"supported": "progressive gains", "refuted": "progressive loses", "inconclusive": "inconclusive"}
@@ -33,7 +34,8 @@ def points(studies):
         found = collect.effects(study, results).query("setup in @SETUPS")
         learnt = runs.pivot(index=PAIR, columns="setup", values="learnt").reindex(columns=["fixed", *SETUPS]).eq(True)
         learnt = learnt.apply(lambda of, fixed=learnt.fixed: of & fixed).stack().rename("learnt")
-        found = found.join(learnt, on=[*PAIR, "setup"])
+        of_fixed = runs[runs.setup == "fixed"].set_index(PAIR)[MADE]
+        found = found.join(learnt, on=[*PAIR, "setup"]).join(of_fixed, on=PAIR)
         frames.append(found.assign(study=study.profile, total_images=study.config.total_images)[POINTS])
     return pd.concat(frames, ignore_index=True)
 
@@ -85,12 +87,21 @@ def sentences(study):
     if not (kept := read(study)):
         return []
     (found, rows), lines = kept, []
+    found = found.groupby(["dataset", "architecture"]).filter(lambda cell: cell.total_images.nunique() > 1)
     for row in rows[rows.n_budgets > 1].itertuples():
         cell = found[(found.dataset == row.dataset) & (found.architecture == row.architecture)]
         budgets = ", ".join(f"{b:,}" for b in sorted(cell.total_images.unique()))
         measured = "" if pd.isna(row.change) else _measured(row)
         lines.append(f"{row.dataset}, {row.architecture}, at {budgets} images: {measured}{row.verdict}.")
-    return lines
+    return lines + [f"Mind that the budgets were trained otherwise: {what}." for what in trained_otherwise(found)]
+
+
+def trained_otherwise(found):
+    """In words, in what the pairs of one budget differ from those of another: device, precision, version of torch."""
+    for name in MADE:
+        by_budget = found.groupby("total_images")[name].agg(lambda of: " and ".join(sorted({*map(str, of)})))
+        if by_budget.nunique() > 1:
+            yield f"{name} {', '.join(f'{value} at {budget:,} images' for budget, value in by_budget.items())}"
 
 
 def _measured(row):

@@ -13,7 +13,7 @@ from inpaint_lib.study import files, grid, provenance
 from inpaint_lib.training import loop
 from tests.conftest import MICRO
 
-DRAWN = figures.from_tables
+DRAWN = figures.FROM_TABLES
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def whole(tmp_path_factory):
 def shelf(tmp_path, monkeypatch):
     """An empty place for published studies, whose figures are not drawn."""
     monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
-    monkeypatch.setattr(figures, "from_tables", lambda _: {})
+    monkeypatch.setattr(figures, "FROM_TABLES", ())
     return tmp_path / "published"
 
 
@@ -59,7 +59,7 @@ def edit(path, change):
 
 
 def test_what_is_published_follows_from_its_files_and_an_edit_is_named(trained, shelf, monkeypatch):
-    monkeypatch.setattr(figures, "from_tables", DRAWN)
+    monkeypatch.setattr(figures, "FROM_TABLES", DRAWN)
     published.publish(trained(), "mine")
     base = shelf / "mine"
     assert published.verify("mine") == []
@@ -79,7 +79,7 @@ def test_what_is_published_follows_from_its_files_and_an_edit_is_named(trained, 
     assert any(line.startswith("tables/results.csv: line ") for line in found)
     stages.write_bytes(kept)
 
-    monkeypatch.setattr(figures, "from_tables", lambda _: {})
+    monkeypatch.setattr(figures, "FROM_TABLES", ())
     edit(base / "tables/hypotheses.csv", lambda text: text.replace("inconclusive", "supported").replace("not answered", "yes"))
     found = published.verify("mine")
     assert found[0] == "tables/hypotheses.csv: edited" and any("from the runs" in line for line in found)
@@ -90,7 +90,7 @@ def test_what_is_published_follows_from_its_files_and_an_edit_is_named(trained, 
 
 @pytest.mark.parametrize("base", sorted(p.parent for p in published.FOLDER.glob("*/study.json")), ids=lambda base: base.name)
 def test_what_this_repository_publishes_follows_from_its_files(base, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "from_tables", lambda _: {})  # slow; above they are drawn
+    monkeypatch.setattr(figures, "FROM_TABLES", ())  # slow; above they are drawn
     here = tmp_path / base.name  # a copy: the page and other figures are written
     for other in {base, *(s.base for s in published.siblings(published.opened(base)))}:
         shutil.copytree(other, tmp_path / other.name)
@@ -202,6 +202,19 @@ def test_studies_that_differ_in_their_budget_tell_of_each_other(whole, trained, 
     assert published.verify("longer") == []
     shutil.rmtree(shelf / "mine")
     assert any("rests on mine, which is not beside" in line for line in published.verify("longer"))
+
+
+def test_a_pair_trained_otherwise_is_named_on_the_page(trained, shelf):
+    study = trained()
+    path = study.runs()[0].folder / "result.json"
+    made = json.loads(path.read_text())
+    files.write_json(path, made | {"sittings": [sitting | {"precision": "bfloat16"} for sitting in made["sittings"]]})
+    published.publish(study, "mine")
+    assert "trained otherwise: scenes, custom: seed 0: precision bfloat16 / float32." in (shelf / "mine/README.md").read_text()
+
+
+def test_publishing_needs_the_data_of_finished_runs_alone(trained, shelf):
+    assert published.publish(trained(datasets=["faces", "scenes"]), "mine")[0].startswith("2 of 2 finished runs joined")
 
 
 def test_a_run_that_diverged_is_published_too(trained, shelf, monkeypatch):

@@ -14,7 +14,7 @@ SMALL = config.load("smoke", MICRO)
 
 def planted(ratios, learnt=True):
     """Points of one cell: {budget: a ratio per seed}."""
-    rows = [["s", budget, "faces", "custom", "progressive", seed, ratio - 1, learnt]
+    rows = [["s", budget, "faces", "custom", "progressive", seed, ratio - 1, learnt, "cpu", "float32", "2.15.0"]
             for budget, of in ratios.items() for seed, ratio in enumerate(of) if ratio]  # fmt: skip
     return pd.DataFrame(rows, columns=trend.POINTS)
 
@@ -44,3 +44,10 @@ def test_slopes_are_those_of_a_regression_per_seed():
 def test_words(ratios, learnt, n_seeds, word):
     row = trend.slopes(planted(ratios, learnt), SMALL).iloc[0]
     assert (row.verdict, row.n_seeds) == (word, n_seeds)
+
+
+def test_budgets_trained_otherwise_are_told():
+    points = planted({1000: [1.0, 1.1], 4000: [1.0, 1.1]})
+    assert list(trend.trained_otherwise(points)) == []
+    points.loc[3, "precision"] = "bfloat16"
+    assert list(trend.trained_otherwise(points)) == ["precision float32 at 1,000 images, bfloat16 and float32 at 4,000 images"]
