@@ -122,7 +122,7 @@ def headline(study):
         "seeds": primary.n_seeds,
         "so many seeds find": [notes.effect(r, r.detectable).lstrip("+") for r in primary.itertuples()],
     })  # fmt: skip
-    remarked = primary[primary.remark.fillna("") != ""]
+    remarked = primary[primary.remark.notna()]  # an empty one is read as missing
     remarks = [f"{r.dataset}, {r.architecture}: {r.remark}." for r in remarked.itertuples()]
     return [*(f"- {_sentence(r)}" for r in primary.itertuples()), "", *tables.markdown(table), "",
             *(["Pairs left out, or whose two runs were trained otherwise: " + " ".join(remarks), ""] if remarks else []),
