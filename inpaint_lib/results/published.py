@@ -30,6 +30,7 @@ from ..training import jobs
 from . import collect, report, summary, tables, trend
 
 FOLDER = files.ROOT / "reports" / "published"
+FRONT = files.ROOT / "README.md"  # shows what studies it has marks for
 FILES = ("result.json", "history.csv", "probe.csv", "stages.csv", "evaluation.csv", "evaluation.json")
 PER_IMAGE = "per_image.csv.gz"  # the last stage's rows alone
 MAIN = ("answer", "pairs", "precision", "trend", "schedules", "grid_", "captions")  # how the names of committed figures begin
@@ -115,8 +116,8 @@ def publish(study, name, overrides=None):
         os.replace(new, base)
         for other in others:
             _retell(other)
-        if base.parent == FOLDER:
-            summary.show_on(files.ROOT / "README.md", opened(base))
+        for remade in (opened(base), *others) if base.parent == FOLDER else ():
+            summary.show_on(FRONT, remade)
     return [*said, f"{base}: {len(names(base))} runs"]
 
 

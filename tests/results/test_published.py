@@ -184,7 +184,10 @@ def test_what_is_published_is_not_trained_again_elsewhere(trained, shelf, elsewh
     assert [run.name for run in rest.runs()] == ["scenes/custom/progressive/seed0"]
 
 
-def test_studies_that_differ_in_their_budget_tell_of_each_other(whole, trained, shelf, elsewhere, micro):
+def test_studies_that_differ_in_their_budget_tell_of_each_other(whole, trained, shelf, elsewhere, micro, tmp_path, monkeypatch):
+    front = tmp_path / "README.md"
+    front.write_text("<!-- published mine -->\n<!-- end -->")
+    monkeypatch.setattr(published, "FRONT", front)
     published.publish(trained(), "mine")
     assert not (shelf / "mine/tables/trend.csv").exists() and "trend" not in (shelf / "mine/README.md").read_text()
     elsewhere("longer")
@@ -196,6 +199,7 @@ def test_studies_that_differ_in_their_budget_tell_of_each_other(whole, trained, 
         points = pd.read_csv(shelf / name / "tables/trend.csv")
         assert dict(zip(points.study, points.total_images, strict=True)) == {"mine": MICRO["total_images"], "longer": 256}
         assert f"at {MICRO['total_images']}, 256 images" in (shelf / name / "README.md").read_text()
+    assert f"at {MICRO['total_images']}, 256 images" in front.read_text()
     elsewhere("other")
     published.publish(trained(seeds=[1]), "mine")  # what is added to one is told by both
     assert set(pd.read_csv(shelf / "longer/tables/trend.csv").query("study == 'mine'").seed) == {0, 1}
