@@ -29,6 +29,8 @@ others_path=${PYTHONPATH:-}
 export PYTHONPATH=$root PYTHONUTF8=1     # our modules; files and terminal in UTF-8 whatever the locale
 export PYDEVD_DISABLE_FILE_VALIDATION=1  # or every kernel prints a debugger's warning
 export MATPLOTLIBRC=/dev/null            # nobody's style
+# numpy under AVX-512 ends sines in another last bit, and small's drawn faces differ in two pixels. Set empty, it stays as it is.
+export NPY_DISABLE_CPU_FEATURES="${NPY_DISABLE_CPU_FEATURES-X86_V4 AVX512_ICL AVX512_SPR}"
 export JUPYTER_PREFER_ENV_PATH=1         # kernels and templates of this environment before the user's
 
 find_python() {  # a Python that can make the environment
