@@ -273,6 +273,11 @@ def verdicts(table):
     return {name: "" if part.empty else part.to_html(**show) for name, part in parts.items()}
 
 
+def _html(frame, digits="%.6g"):
+    """A frame as a table, or a sentence where it has no rows: bare headings look like a fault."""
+    return frame.to_html(index=False, border=0, na_rep="-", float_format=digits) if len(frame) else "<p>No run to show.</p>"
+
+
 def build(study, published=""):
     """Write reports/<profile>/notebooks/*.html and, last, index.html. Raises FileNotFoundError for a missing result.
 
@@ -315,21 +320,19 @@ def build(study, published=""):
         published=published,
         notes=notes.caveats(study),
         standing=standing.summary(runs),
-        standings=tables.standings(runs).to_html(index=False, border=0),
-        outcomes=outcomes.to_html(index=False, border=0, na_rep="-", float_format="%.3g") if outcomes.diverged.any() else "",
-        averaging=pd.read_csv(folder / "averaging.csv").to_html(index=False, border=0, na_rep="-", float_format="%.4f"),
-        elsewhere=pd.read_csv(folder / "generalisation_fid.csv").to_html(
-            index=False, border=0, na_rep="-", float_format="%.4g"
-        ),
+        standings=_html(tables.standings(runs)),
+        outcomes=_html(outcomes, "%.3g") if outcomes.diverged.any() else "",
+        averaging=_html(pd.read_csv(folder / "averaging.csv"), "%.4f"),
+        elsewhere=_html(pd.read_csv(folder / "generalisation_fid.csv"), "%.4g"),
         plan=stats.registered(),
         verdicts=verdicts(table_of_verdicts),
-        bootstrap=pd.read_csv(folder / "bootstrap.csv").to_html(index=False, border=0, float_format="%.4g", na_rep="-"),
+        bootstrap=_html(pd.read_csv(folder / "bootstrap.csv"), "%.4g"),
         hypotheses_hash=stats.digest(),
         tables=as_html(False),
         controls=as_html(True) if set(config.setups) & set(setups.CONTROLS) else {},
         generalisation=matrix.round(4).to_html(border=0, na_rep="-"),
-        stability=last.to_html(index=False, border=0, float_format="%.3g"),
-        exposure=tables.exposure(study).to_html(index=False, border=0),
+        stability=_html(last, "%.3g"),
+        exposure=_html(tables.exposure(study)),
         footnote=notes.footnote(study),
         figures=figures,
         choices=choices(config),
@@ -341,7 +344,7 @@ def build(study, published=""):
         manifests=manifests,
         provenance=provenance.current(),
         config_hash=files.text_sha256(json.dumps(configuration.to_dict(config), sort_keys=True)),
-        cost=costs.to_html(index=False, border=0, float_format="%.3g"),
+        cost=_html(costs, "%.3g"),
         parts=parts,
     )
     return study.report / "index.html"

@@ -72,6 +72,7 @@ def test_a_study_whose_runs_all_diverged_is_reported_whole(diverged, evaluated):
     for text in (page, said):
         assert "Of 4 runs 0 have learnt" in text and where in text and "There are no others" in text
     assert [name for kind in figures.FROM_TABLES for name in kind(study)] == ["schedules"]
+    assert not re.search(r"<tbody>\s*</tbody>", page)  # headings of nothing
     assert not re.search(r"\b(nan|None|NaN|Traceback)\b", page)
 
 

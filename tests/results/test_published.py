@@ -221,17 +221,18 @@ def test_publishing_needs_the_data_of_finished_runs_alone(trained, shelf):
     assert published.publish(trained(datasets=["faces", "scenes"]), "mine")[0].startswith("2 of 2 finished runs joined")
 
 
-def test_a_run_that_diverged_is_published_too(trained, shelf, monkeypatch):
+@pytest.mark.parametrize("lost", [1, 4])
+def test_runs_that_diverged_are_published_too(trained, shelf, monkeypatch, lost):
     study = trained(seeds=[0, 1])
-    lost = study.runs()[0]
-    shutil.rmtree(lost.folder)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_check_weights", _diverge)
-        loop.fit(lost, watch=lambda *_: None)
+        for run in study.runs()[:lost]:
+            shutil.rmtree(run.folder)
+            loop.fit(run, watch=lambda *_: None)
     collect.complete(study, watch=lambda *_: None)
     published.publish(study, "mine")
     assert published.verify("mine") == []
-    assert pd.read_csv(shelf / "mine/tables/runs.csv").diverged.sum() == 1
+    assert pd.read_csv(shelf / "mine/tables/runs.csv").diverged.sum() == lost
     assert "Diverged" in (shelf / "mine/README.md").read_text()
 
 
