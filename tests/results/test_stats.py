@@ -285,4 +285,4 @@ def test_a_network_is_compared_with_a_slow_fill_on_the_images_that_one_was_measu
     found = standing.learning(own, plain | {"biharmonic": np.full(10, 0.2)}, groups)
     assert found["useful"] and found["best_fill"] != "biharmonic"
     found = standing.learning(own[::-1], plain | {"biharmonic": np.full(10, 0.6)}, groups)
-    assert found["learnt"] and not found["useful"] and found["best_fill"] == "biharmonic"
+    assert found["learnt"] and not found["useful"] and (found["best_fill"], found["best_fill_images"]) == ("biharmonic", 10)
