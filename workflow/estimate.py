@@ -3,21 +3,24 @@
     ./run_all.sh PROFILE --estimate
 
 Training: whole steps on made-up images, after warm-up. Evaluation: a batch filled and measured, times the images, stages, mask
-families and widths there will be. Disk: the sizes of what a run leaves. Every architecture is tried in a process of its own, so
-peak memory is its own. The command keeps what a run costs in runs/PROFILE/estimate.json, for jobs on a cluster. Not counted:
-preparing data, start-up, notebooks, baselines (minutes).
+families and widths there will be; the table of per-image values; FID's and KID's algebra, once on features of as many images.
+Fillings without training: some images filled by each, times those of all data sets, families and widths. Disk: the sizes of
+what a run leaves. Every architecture is tried in a process of its own, so peak memory is its own. The command keeps what a run
+costs in runs/PROFILE/estimate.json, for jobs on a cluster. Not counted: preparing data, start-up, notebooks, figures.
 """
 
 import multiprocessing
 import time
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 
 from inpaint_lib import masks, metrics, models
 from inpaint_lib.data import feed
-from inpaint_lib.evaluation import evaluate, fid
-from inpaint_lib.study import devices, files
+from inpaint_lib.evaluation import baselines, evaluate, fid
+from inpaint_lib.study import devices, files, processes
 from inpaint_lib.study.config import run_settings
 from inpaint_lib.training import trial
 from inpaint_lib.training.step import choose_levers
@@ -35,6 +38,7 @@ def probe(run):
         fast, rate = _rate(run, device)
     with devices.enough_memory(config, "evaluation"):
         evaluation = _evaluation(run, fast.state.G, device)
+        evaluation += _distributions(run) * _algebra(config)
     return {
         "images_per_second": rate,
         "training_s": config.total_images / rate,
@@ -47,7 +51,7 @@ def probe(run):
 def _rate(run, device):
     """(the Step that was tried, images/s of training)."""
     config = run.config
-    step = trial.stepper(run, device, choose_levers(config, device))
+    step = trial.stepper(run, device, choose_levers(config, device, run.architecture))
     for _ in range(4):  # past compilation and capture
         step()
     step.fast.read()
@@ -79,19 +83,72 @@ def _evaluation(run, G, device):
     tools = evaluate.tools(config)
     extractor = tools.extractor
 
-    def seconds(work):  # per image
-        work()
-        begun = time.perf_counter()
-        work()
-        return (time.perf_counter() - begun) / len(images)
+    def seconds(work):
+        return _seconds(work) / len(images)
 
+    table = pd.DataFrame(np.random.default_rng(0).random((1000, len(metrics.METRICS))), columns=list(metrics.METRICS))
     plain = seconds(lambda: metrics.evaluate(G, images, holes, device, batch))
+    plain += len(metrics.REGIONS) * _seconds(lambda: files.as_gzip(table)) / len(table)
     whole = seconds(lambda: evaluate.measure(metrics.inpaint(G, images, holes, device, batch), tools.lpips))
     features = seconds(lambda: fid.features(extractor, images, batch)) if extractor else 0.0
     between = stages - 1 if extractor and config.fid_stages == "all" else 0  # stages with FID beside the last
     during = plain * n * widths * stages
     after = n * widths * (whole * len(families) + features + between * (whole + features)) + 2 * n * plain
     return during + after
+
+
+def _seconds(work):
+    """Of a second call: the first loads what is needed."""
+    work()
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _distributions(run):
+    """How many sets of fills of a run are compared with the truth by FID and KID."""
+    config, families = run.config, models.ARCHITECTURES[run.architecture].MASK_FAMILIES
+    if not evaluate.tools(config).extractor:
+        return 0
+    stages = len(config.mask_widths) if config.fid_stages == "all" else 1
+    return stages * len(config.mask_widths) + len({*evaluate.WITH_FID} & {*families} - {run.model.mask_family})
+
+
+def _algebra(config):
+    """Seconds of one such comparison, features apart."""
+    if not (extractor := evaluate.tools(config).extractor):
+        return 0.0
+    one, other = np.random.default_rng(0).standard_normal((2, config.test_images, extractor.classes.shape[1]))
+    begun = time.perf_counter()
+    fid.distance(fid.statistics(one), fid.statistics(other))
+    fid.kernel_distance(one, other)
+    return time.perf_counter() - begun
+
+
+def fillings(run):
+    """Seconds of all fillings without training of one data set."""
+    config, device = run.config, devices.choose_device(run.config.device)
+    widths, batch, whole = config.mask_widths, config.evaluation_batch, 0.0
+    images = trial.made_up(min(batch, config.test_images), config.image_size)
+    tools = evaluate.tools(config)
+    cores = processes.workers(config.test_images, baselines.IMAGES_PER_WORKER)
+    for name in baselines.BASELINES:
+        n = min(config.test_images, config.slow_baseline_images) if name in baselines.SLOW else config.test_images
+        some = images[:2] if name in baselines.SLOW else images
+        for family in masks.FAMILIES:
+            holes = masks.frozen(family, len(some), widths[len(widths) // 2], config.image_size, 0)
+            done = [(baselines.fill(name, some, holes), some, holes)]
+            fill = _seconds(partial(baselines.fill, name, some, holes)) / len(some) / cores
+            measured = _seconds(partial(_measured, done, device, tools)) / len(some)
+            whole += n * (len(widths) * max(fill, measured) + 2 * fill)
+        if tools.extractor and n == config.test_images:
+            features = _seconds(lambda: fid.features(tools.extractor, images, batch)) / len(images)
+            whole += len(masks.FAMILIES) * (n * features + _algebra(config))
+    return whole
+
+
+def _measured(filled, device, tools):
+    evaluate.measure(evaluate.on_device(filled, device), tools.lpips, raw=False)
 
 
 def _disk(run, state):
@@ -119,6 +176,8 @@ def estimate(study):
         n = sum(r.architecture == architecture for r in study.runs())
         found.append({"architecture": architecture, "runs": n} | cost)
     frame = pd.DataFrame(found)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        plain = len(config.datasets) * pool.apply(fillings, (study.runs()[0],)) / 3600
     hours = (frame.training_s + frame.evaluation_s) / 3600
     pack = (config.train_images + config.test_images) * 3 * config.image_size**2
     shown = pd.DataFrame({
@@ -130,6 +189,7 @@ def estimate(study):
     whole = {
         "runs": len(study.runs()),
         "hours": float((hours * frame.runs).sum()),
+        "fillings": plain,
         "disk": int((frame.disk * frame.runs).sum() + len(config.datasets) * pack),
         "measured": {
             row.architecture: {"seconds": row.training_s + row.evaluation_s, "host": int(row.host), "device": device,
@@ -160,7 +220,8 @@ def as_text(study, frame, whole):
         "",
         f"{whole['runs']} runs: {whole['hours']:.3g} hours one after another; {config.jobs} at a time, if they do not slow "
         f"each other down, {whole['hours'] / config.jobs:.3g}. Disk: {whole['disk'] / 2**30:.3g} GiB, packed data included.",
-        "Not counted: preparing data, start-up, notebooks, fillings without training. Up to "
+        f"Fillings without training, once: {whole['fillings']:.3g} hours.",
+        "Not counted: preparing data, start-up, notebooks. Up to "
         f"{config.train_images:,} training and {config.test_images:,} test images are assumed.",
     ]
     tools = evaluate.tools(config)

@@ -10,7 +10,6 @@ import concurrent.futures as futures
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import zipfile
@@ -328,11 +327,11 @@ def _fill(splits, dataset, config, bar):
         if sum(s.bad for s in splits.values()) > BAD * total:
             raise _TooManyBad
 
-    if (workers := min(_cores(), todo // IMAGES_PER_WORKER)) < 2:
+    pool = processes.pool(todo, IMAGES_PER_WORKER)
+    if pool is None:
         for task, arguments in tasks.items():
             take(*task, sources.write_shard(*arguments))
         return
-    pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), processes.work_for_parent)
     try:
         waiting = {pool.submit(sources.write_shard, *arguments): task for task, arguments in tasks.items()}
         for done in futures.as_completed(waiting):
@@ -341,10 +340,6 @@ def _fill(splits, dataset, config, bar):
         raise SourceError(f"{dataset}: a worker was killed (too little memory?); the same command goes on from here") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _skipped(splits, source, plan):

@@ -8,12 +8,20 @@ OpenCV reads what lies under the mask where a hole comes near the image's upper 
 counts as hole too: what is filled then depends on known pixels alone.
 """
 
+import contextlib
+import itertools
+from collections import deque
+
 import cv2
 import numpy as np
 from scipy import ndimage
 from skimage.restoration import inpaint_biharmonic
 
+from ..study import processes
+
 RADIUS = 3
+IMAGES_PER_WORKER = 1000  # another process pays off for each so many
+DEPTH = 16  # batches given to the processes ahead
 
 
 def mean_colour(image, mask):
@@ -61,3 +69,20 @@ def fill(name, images, masks):
     for image, mask in zip(images, masks > 0, strict=True):
         filled.append(np.full_like(image, 127) if mask.all() else BASELINES[name](np.ascontiguousarray(image), mask))
     return np.stack(filled)
+
+
+def workers(images):
+    """A context: processes in which so many images are filled at a time, or None where they are few."""
+    return processes.pool(images, IMAGES_PER_WORKER) or contextlib.nullcontext()
+
+
+def batches(name, images, masks, size, pool=None):
+    """Yield (filled, images, masks), as of `fill`, `size` images at a time; filled in the processes of a pool, if given."""
+    parts = [(images[k : k + size], masks[k : k + size]) for k in range(0, len(images), size)]
+    if pool is None:
+        yield from ((fill(name, *part), *part) for part in parts)
+        return
+    ahead = deque(pool.submit(fill, name, *part) for part in parts[:DEPTH])
+    for part, new in itertools.zip_longest(parts, parts[DEPTH:]):
+        yield ahead.popleft().result(), *part
+        ahead.extend([pool.submit(fill, name, *new)] if new else [])

@@ -299,32 +299,42 @@ def baselines(study, dataset):
 
 
 def _baselines(config, pack):
-    widths, used, frames = config.mask_widths, tools(config), []
-    for name in fillings.BASELINES:
-        n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
-        hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
-        settings = _settings(config, {"images": n, "widths": list(widths), "data": hashes})
-        kept = _kept(pack.folder, f"baseline_{name}", settings)
-        if not kept or not (pack.folder / f"baseline_{name}_l2.csv").is_file():
-            rows, warnings, errors, images = [], [], {}, np.array(pack.test[:n])
-            for family, width in itertools.product(masks.FAMILIES, widths):
-                batches = _filled(name, images, pack.test_masks(family, width)[:n], config.evaluation_batch)
-                values, composites = measure(batches, used.lpips, raw=False)
-                found = means(values)
-                if width == widths[-1]:
-                    errors[family] = values["hole", "l2"]
-                    if used.extractor and n == len(pack.test):
-                        distribution, warned = _distribution(used.extractor, pack, composites, config.evaluation_batch)
-                        found, warnings = found | distribution, warnings + warned
-                    holes = pack.test_masks(family, width)
-                    of = [_mean_hole_l1(_filled(name, part, holes[: len(part)], config.evaluation_batch))
-                          for part in _both_sets(pack, n)]  # fmt: skip
-                    found["hole", "overfitting"] = of[0] - of[1]
-                rows += [[0, family, width, *key, value, n] for key, value in found.items()]
-            files.write_csv(pack.folder / f"baseline_{name}_l2.csv", pd.DataFrame(errors))
-            kept = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
-        frames.append(kept[0].assign(baseline=name))
+    frames = []
+    with fillings.workers(len(pack.test)) as pool:
+        for name in fillings.BASELINES:
+            n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
+            hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
+            settings = _settings(config, {"images": n, "widths": list(config.mask_widths), "data": hashes})
+            kept = _kept(pack.folder, f"baseline_{name}", settings)
+            if not kept or not (pack.folder / f"baseline_{name}_l2.csv").is_file():
+                rows, errors, warnings = _baseline(name, n, config, pack, pool)
+                files.write_csv(pack.folder / f"baseline_{name}_l2.csv", pd.DataFrame(errors))
+                kept = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
+            frames.append(kept[0].assign(baseline=name))
     return pd.concat(frames, ignore_index=True)
+
+
+def _baseline(name, n, config, pack, pool):
+    """(rows, {family: hole L2 of every image with full-size holes}, warnings) of a baseline on the first n test images."""
+    widths, used, device = config.mask_widths, tools(config), devices.choose_device(config.device)
+    rows, warnings, errors, images = [], [], {}, np.array(pack.test[:n])
+
+    def filled(images, holes):
+        return on_device(fillings.batches(name, images, holes, config.evaluation_batch, pool), device)
+
+    for family, width in itertools.product(masks.FAMILIES, widths):
+        holes = pack.test_masks(family, width)
+        values, composites = measure(filled(images, holes[:n]), used.lpips, raw=False)
+        found = means(values)
+        if width == widths[-1]:
+            errors[family] = values["hole", "l2"]
+            if used.extractor and n == len(pack.test):
+                distribution, warned = _distribution(used.extractor, pack, composites, config.evaluation_batch)
+                found, warnings = found | distribution, warnings + warned
+            of = [_mean_hole_l1(filled(part, holes[: len(part)])) for part in _both_sets(pack, n)]
+            found["hole", "overfitting"] = of[0] - of[1]
+        rows += [[0, family, width, *key, value, n] for key, value in found.items()]
+    return rows, errors, warnings
 
 
 def baseline_errors(folder):
@@ -332,9 +342,9 @@ def baseline_errors(folder):
     return {name: pd.read_csv(folder / f"baseline_{name}_l2.csv") for name in fillings.BASELINES}
 
 
-def _filled(name, images, holes, size):
-    """Batches as of `metrics.inpaint`, filled by a baseline."""
-    for k in range(0, len(images), size):
-        part, mask = images[k : k + size], holes[k : k + size]
-        output, real = (metrics.to_float(x) for x in (fillings.fill(name, part, mask), part))
-        yield output, real, torch.from_numpy(mask)[:, None].float()
+def on_device(batches, device):
+    """Batches as of `metrics.inpaint`, from those of `baselines.batches`."""
+    device = "cpu" if device.type == "mps" else device  # it has no float64
+    for filled, images, holes in batches:
+        output, real = (metrics.to_float(x, device) for x in (filled, images))
+        yield output, real, torch.from_numpy(holes)[:, None].float().to(device)

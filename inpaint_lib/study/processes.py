@@ -1,5 +1,6 @@
 """Processes of multiprocessing that end with their parent, and interrupts kept for the next point from which work goes on."""
 
+import concurrent.futures as futures
 import contextlib
 import multiprocessing
 import os
@@ -13,6 +14,19 @@ def work_for_parent():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process().sentinel
     threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
+
+
+def workers(tasks, tasks_per_worker):
+    """How many processes so many tasks are worth, at most one a core: another for each `tasks_per_worker`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, tasks // tasks_per_worker))
+
+
+def pool(tasks, tasks_per_worker):
+    """An executor of so many processes; None where they are one."""
+    if (n := workers(tasks, tasks_per_worker)) == 1:
+        return None
+    return futures.ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), work_for_parent)
 
 
 @contextlib.contextmanager

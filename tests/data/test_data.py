@@ -319,7 +319,7 @@ def dies(*_):
 
 def test_a_killed_worker_is_told(packed, monkeypatch):
     monkeypatch.setattr(packs, "IMAGES_PER_WORKER", 1)
-    monkeypatch.setattr(packs, "_cores", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(sources, "write_shard", dies)
     with pytest.raises(sources.SourceError, match="a worker was killed"):
         packed()

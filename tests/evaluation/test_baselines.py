@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from skimage.restoration import inpaint_biharmonic
@@ -51,3 +53,19 @@ def test_biharmonic_is_scikit_images():
 def test_nothing_to_fill_from_is_grey():
     for name in baselines.BASELINES:
         assert (baselines.fill(name, IMAGES[:1], np.ones((1, 32, 32), np.uint8)) == 127).all()
+
+
+def test_processes_fill_the_same_batches_in_the_same_order(monkeypatch):
+    monkeypatch.setattr(baselines, "IMAGES_PER_WORKER", 1)
+    monkeypatch.setattr(baselines, "DEPTH", 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    images, holes = np.stack([smooth(16, 16, seed) for seed in range(9)]), masks.frozen("square", 9, 8, 16, seed=1)
+    with baselines.workers(9) as pool:
+        assert pool is not None
+        for name in ("nearest", "Telea"):
+            found, plain = (list(baselines.batches(name, images, holes, 2, p)) for p in (pool, None))
+            assert [len(f) for f, _, _ in found] == [2, 2, 2, 2, 1]
+            for ours, theirs in zip(found, plain, strict=True):
+                assert all(map(np.array_equal, ours, theirs))
+    with baselines.workers(1) as none:
+        assert none is None

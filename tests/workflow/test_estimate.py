@@ -44,6 +44,8 @@ def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
             pass
 
         def apply(self, function, arguments):
+            if function is estimate.fillings:
+                return 1800.0
             assert function is estimate.probe
             asked.append(arguments[0].architecture)
             return cost
@@ -55,4 +57,25 @@ def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
     assert whole["hours"] == pytest.approx(8 * 1.5) and whole["runs"] == len(study.runs()) == 8
     assert whole["disk"] == 8 * 2**20 + (24 + 8) * 3 * 32**2
     text = estimate.as_text(study, frame, whole)
+    assert "Fillings without training, once: 0.5 hours." in text
     assert "8 runs: 12 hours one after another; 2 at a time, if they do not slow each other down, 6." in text
+
+
+def test_fillings_cost_what_they_take(micro, monkeypatch):
+    """Ten times the images, ten times the hours; the slow one is filled on its few."""
+    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), 1.0)[1])
+    few, many = (estimate.fillings(micro(test_images=n, slow_baseline_images=8).runs()[0]) for n in (8, 80))
+    assert many > few > 0
+    slow = 4 * (2 * 1 / 2 + 2 * 1 / 2) * 8  # families x (widths + the two sets of the gap), a second for two images
+    fast = 4 * 4 * (2 + 2)  # four that fill eight images a second
+    features = 5 * 4 * 1  # of every fill and family, as the slow one, too, fills all eight; the algebra comes to less
+    assert few == pytest.approx(slow + fast + features, rel=0.01)
+
+
+def test_fid_is_reckoned_for_every_set_that_is_compared(micro):
+    stages = {}
+    for when in ("last", "all"):
+        run = micro(architectures=["free_form"], setups=["fixed"], fid_stages=when).runs()[0]
+        stages[when] = estimate._distributions(run)
+    assert stages == {"last": 2 + 1, "all": 2 * 2 + 1}  # its own holes of both widths, several rectangles
+    assert estimate._algebra(run.config) > 0
