@@ -132,7 +132,7 @@ def train(trial):
     images, valid = data(trial, run)
     holes = masks.frozen(run.model.mask_family, HELD_OUT, run.config.mask_widths[-1], run.config.image_size, MASK_SEED)
     known = fills(trial, run, valid, holes)
-    levers = choose_levers(run.config, DEVICE)
+    levers = choose_levers(run.config, DEVICE, run.architecture)
     state = loop.start(run, DEVICE, levers)
     if trial.initial != "library":
         _draw_again(state, trial)

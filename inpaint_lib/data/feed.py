@@ -30,6 +30,13 @@ def mapped(pack):
     return torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c"))
 
 
+def to_device(tensor, device):
+    """A tensor on a device. To CUDA it goes from pinned memory: from any other the host waits for all work queued there."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def batches(images, seed, steps, batch_size, device, loading):
     """Yield the images of each of `steps` (a range), (batch_size, H, W, 3) uint8 on `device`.
 
@@ -38,7 +45,7 @@ def batches(images, seed, steps, batch_size, device, loading):
     if loading == "resident":
         images = images.to(device)
         for step in steps:
-            yield images[rng.batch_indices(seed, step, batch_size, len(images)).to(device)]
+            yield images[to_device(rng.batch_indices(seed, step, batch_size, len(images)), device)]
         return
 
     def gather(step):
@@ -49,4 +56,4 @@ def batches(images, seed, steps, batch_size, device, loading):
         ahead = deque(pool.submit(gather, step) for step in steps[:DEPTH])
         for k in range(len(steps)):
             ahead.extend(pool.submit(gather, step) for step in steps[k + DEPTH : k + DEPTH + 1])
-            yield ahead.popleft().result().to(device, non_blocking=True)
+            yield ahead.popleft().result().to(device, non_blocking=True)  # pinned already

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from .layers import GatedConv, start_gated, start_glorot
 
+AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if is_autocast_available(name)}  # asked in forward it breaks a graph
 SIZES = "multiples of 8"
 MASK_FAMILIES = ("free_form", "square", "center", "rectangles")
 
@@ -55,7 +56,7 @@ class ContextualAttention(nn.Module):
 
     def forward(self, features, mask):
         device = features.device.type
-        full_precision = torch.autocast(device, enabled=False) if is_autocast_available(device) else contextlib.nullcontext()
+        full_precision = torch.autocast(device, enabled=False) if device in AUTOCAST else contextlib.nullcontext()
         with full_precision:  # scores are summed over many channels and go through an exponential
             return self._attend(features.to(mask.dtype), mask).to(features.dtype)
 

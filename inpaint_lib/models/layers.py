@@ -55,6 +55,26 @@ class Conv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
+def doubled(x, mode):
+    """Images (B,C,H,W) at twice the size, (B,C,2H,2W): F.interpolate's "nearest", or its "bilinear" (corners not aligned).
+
+    On CUDA by copies and sums: interpolate's gradient there is a scatter of atomic additions, slow and in no fixed order.
+    """
+    return _doubled(x, mode) if x.is_cuda else F.interpolate(x, scale_factor=2, mode=mode)
+
+
+def _doubled(x, mode):
+    for dim in (2, 3):
+        even = odd = x
+        if mode == "bilinear":  # between a pixel and its neighbour, a quarter and three quarters of the way; edges repeat
+            n = x.shape[dim]
+            before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, n - 1)], dim)
+            after = torch.cat([x.narrow(dim, 1, n - 1), x.narrow(dim, n - 1, 1)], dim)
+            even, odd = 0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after
+        x = torch.stack([even, odd], dim + 1).flatten(dim, dim + 1)
+    return x
+
+
 class GatedConv(nn.Module):
     """Gated convolution (Yu et al. 2018): activation(norm(feature)) * sigmoid(gate).
 
@@ -71,7 +91,7 @@ class GatedConv(nn.Module):
 
     def forward(self, x):
         if self.upsample:
-            x = F.interpolate(x, scale_factor=2, mode=self.upsample)
+            x = doubled(x, self.upsample)
         feature, gate = self.conv(x).chunk(2, dim=1)
         return self.act(self.norm(feature)) * gate.sigmoid()
 

@@ -136,6 +136,7 @@ class Config(Strict):
     keep_memory: Lever
     compile: Lever
     cuda_graph: Lever
+    channels_last: Lever = "auto"  # studies published before it was there
     deterministic: Lever
     loading: Literal["auto", "resident", "prefetch"]
     threads: Whole
@@ -313,7 +314,7 @@ def to_dict(config):
 
 # keys that say which runs there are, and those no result depends on
 GRID = ("datasets", "architectures", "setups", "seeds", "without")
-MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "deterministic", "loading",
+MACHINE = ("device", "jobs", "fused_adam", "keep_memory", "compile", "cuda_graph", "channels_last", "deterministic", "loading",
            "checkpoint_seconds", "evaluation_batch", "data_root")  # fmt: skip
 RUN_KEYS = ("image_size", "train_images", "test_images", "data_seed", "mask_seed", "mask_widths", "total_images", "batch_size",
             "perceptual_weights", "perceptual_width", "precision", "threads",

@@ -114,9 +114,17 @@ def write_json(path, value):
 
 def write_csv(path, frame):
     """A table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
-    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
-    with replacing(path) as temporary:  # compressed in memory: a file's header would name the temporary one
-        temporary.write_bytes(gzip.compress(text, mtime=0) if str(path).endswith(".gz") else text)
+    with replacing(path) as temporary:
+        temporary.write_bytes(as_gzip(frame) if str(path).endswith(".gz") else as_csv(frame))
+
+
+def as_csv(frame, header=True):
+    return frame.to_csv(index=False, header=header, float_format="%.9g", lineterminator="\n").encode()
+
+
+def as_gzip(frame, header=True):
+    """A table as gzipped CSV. Several, all but the first without header, make one table when they are put one after another."""
+    return gzip.compress(as_csv(frame, header), mtime=0)
 
 
 def read_json(path):

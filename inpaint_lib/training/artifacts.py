@@ -151,26 +151,37 @@ def _stored(run, stage, prefix):
 
 def write_tables(job, state):
     """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
-    run, pack, config, family = job.run, job.pack, job.run.config, job.run.model.mask_family
+    run = job.run
     files.write_csv(run.folder / "history.csv", pd.DataFrame(state.history or {"step": [], "stage": []}))
     files.write_csv(run.folder / "probe.csv", pd.DataFrame(state.probes, columns=["step", "probe_g"]))
     if not state.evaluations:
         files.write_csv(run.folder / "stages.csv", pd.DataFrame(columns=["stage"]))
         return None
-    axes = [range(1, len(state.evaluations) + 1), config.mask_widths, range(len(pack.test)), metrics.REGIONS]
+    state.tables += [_of_stage(job, k, state.evaluations[k]) for k in range(len(state.tables), len(state.evaluations))]
+    per_image, means = zip(*state.tables, strict=True)
+    with files.replacing(run.folder / "per_image.csv.gz") as temporary:
+        temporary.write_bytes(b"".join(per_image))
+    table = pd.concat(means, ignore_index=True)
+    files.write_csv(run.folder / "stages.csv", table)
+    return table
+
+
+def _of_stage(job, k, values):
+    """What stage `k` (0 ..) adds to the tables: its part of per_image.csv.gz, packed (which takes seconds where the test set is
+    large, so it is done once), and its rows of stages.csv."""
+    pack, config, family = job.pack, job.run.config, job.run.model.mask_family
+    axes = [[k + 1], config.mask_widths, range(len(pack.test)), metrics.REGIONS]
     index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
-    values = torch.stack(state.evaluations).reshape(-1, len(metrics.METRICS)).numpy()
-    frame = pd.DataFrame(values, index=index, columns=list(metrics.METRICS)).reset_index()
+    frame = pd.DataFrame(values.reshape(-1, len(metrics.METRICS)).numpy(), index=index, columns=list(metrics.METRICS))
+    frame = frame.reset_index()
     frame.insert(1, "mask_family", family)
-    files.write_csv(run.folder / "per_image.csv.gz", frame)
     keys = ["stage", "mask_family", "mask_width", "region"]
     table = frame.groupby(keys, sort=False)[list(metrics.METRICS)].mean().reset_index()
     table["n_images"] = len(pack.test)
     table["n_psnr_capped"] = frame.assign(capped=frame.psnr >= metrics.PSNR_CAP).groupby(keys, sort=False).capped.sum().values
     table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
     table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
-    files.write_csv(run.folder / "stages.csv", table)
-    return table
+    return files.as_gzip(frame, header=k == 0), table
 
 
 def finish(job, state, why=""):

@@ -49,6 +49,7 @@ class State:
     history: list = field(default_factory=list)  # one dict per log point
     probes: list = field(default_factory=list)  # (step, G's adversarial loss) on the fixed batch, last stage
     evaluations: list = field(default_factory=list)  # per finished stage: (widths, images, regions, metrics)
+    tables: list = field(default_factory=list)  # of them, what artifacts.write_tables has made of each
 
     def state_dict(self):
         networks = {name: getattr(self, name).state_dict() for name in ("G", "D", "opt_g", "opt_d", "average")}
@@ -64,6 +65,7 @@ class State:
             optimizer.load_state_dict(saved[name] | {"param_groups": groups})
         for name in self.PLAIN:
             setattr(self, name, saved[name])
+        self.tables = []
         torch.set_rng_state(saved["rng"])
 
 
@@ -94,7 +96,7 @@ def _fit(job, watch, interrupted):
     run, config = job.run, job.run.config
     torch.set_num_threads(config.threads)
     device = devices.choose_device(config.device)
-    levers = choose_levers(config, device)
+    levers = choose_levers(config, device, run.architecture)
     state = start(run, device, levers)
     step = Step(run, state, device, levers)
     artifacts.resume(state, job)

@@ -7,7 +7,9 @@ resolves by device; what they resolved to is provenance, not identity:
 - precision: bfloat16 autocast where the hardware has it. Losses, norms of gradients and both Adams stay float32.
 - fused_adam: one kernel for all weights.
 - keep_memory: freed memory stays with the process (glibc): gradients are not mapped anew in every step.
-- compile: torch.compile of both networks. cuda_graph: the capture. Both on CUDA only, unless asked for.
+- compile: torch.compile of the networks, the perceptual one too. cuda_graph: the capture. Both on CUDA only, unless asked for.
+- channels_last: compiled networks compute in that layout throughout; torch.compile itself gives it up for a whole network in
+  which one convolution has half as many outputs as inputs. `auto`: free_form on CUDA, which alone it was seen to speed up.
 - deterministic: not for speed. Kernels whose sums have a fixed order, so that CUDA, too, gives equal bytes for equal runs.
 
 A lever that fails on this device or version is said in one line, and training goes on without it from the state before.
@@ -24,6 +26,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .. import losses, masks, metrics
+from ..data import feed
 
 SATURATED = 0.95  # a step is saturated if D judges at least this share of patches rightly: G learns little from it
 WARM_UP = 3  # steps before the capture: lazy initialisation must be over
@@ -38,6 +41,7 @@ class Levers:
     keep_memory: bool = False
     compile: bool = False
     cuda_graph: bool = False
+    channels_last: bool = False
     deterministic: bool = False
 
     def describe(self):
@@ -45,8 +49,8 @@ class Levers:
         return vars(self) | {"precision": str(self.precision).removeprefix("torch.")}
 
 
-def choose_levers(config, device):
-    """What the configuration's `auto` means on this device."""
+def choose_levers(config, device, architecture=None):
+    """What the configuration's `auto` means on this device, for an architecture."""
     cuda = device.type == "cuda"
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
@@ -54,7 +58,7 @@ def choose_levers(config, device):
         else (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
     )
     auto = {"fused_adam": device.type != "mps", "keep_memory": device.type == "cpu", "compile": cuda, "cuda_graph": cuda,
-            "deterministic": False}  # fmt: skip
+            "channels_last": cuda and architecture == "free_form", "deterministic": False}  # fmt: skip
     wanted = {name: auto[name] if (value := getattr(config, name)) == "auto" else value == "on" for name in auto}
     precision = {"auto": torch.bfloat16 if native else torch.float32}.get(config.precision)
     return Levers(precision or getattr(torch, config.precision), **wanted | {"cuda_graph": cuda and wanted["cuda_graph"]})
@@ -76,6 +80,7 @@ def fix_order(levers):
     if levers.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports PyTorch's compiler
         torch.use_deterministic_algorithms(levers.deterministic)
     torch.backends.cudnn.deterministic = levers.deterministic
+    torch.backends.cudnn.benchmark = not levers.deterministic  # shapes are fixed: the fastest kernel is found once
 
 
 def adam(network, lr, betas, levers):
@@ -90,9 +95,9 @@ class Step:
 
     def __init__(self, run, state, device, levers):
         config, self.state, self.device, self.levers = run.config, state, device, levers
-        self.objective, self.perceptual = losses.OBJECTIVES[run.architecture], None
+        self.objective, self.vgg = losses.OBJECTIVES[run.architecture], None
         if "perceptual" in self.objective.terms:
-            self.perceptual = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
+            self.vgg = losses.Perceptual(config.perceptual_weights, config.perceptual_width).to(device)
         self.family, self.size, self.options = run.model.mask_family, config.image_size, run.model.loss_options
         self.weights = dict(run.model.loss_weights)
         self.adversarial_weight = self.weights.pop("adversarial")
@@ -101,21 +106,24 @@ class Step:
         self.now, self.controls = None, torch.zeros(3, device=device)  # extent, reconstruction and adversarial weight
         self.done, self.graph, self.inputs = 0, None, None
         self.trains_d = True
-        self.G, self.D = state.G, state.D
+        self.G, self.D, self.perceptual = state.G, state.D, self.vgg
         fix_order(levers)
         if levers.keep_memory:
             keep_freed_memory()
         if levers.compile:
-            self.G, self.D = torch.compile(state.G, dynamic=False), torch.compile(state.D, dynamic=False)
+            options = {"force_layout_optimization": True} if levers.channels_last else None
+            self.G, self.D, self.perceptual = (
+                network and torch.compile(network, dynamic=False, options=options) for network in (state.G, state.D, self.vgg)
+            )
 
     def __call__(self, images, u, phase):
         controls = masks.extent(self.family, phase.mask_width, self.size), phase.reconstruction, phase.adversarial
         if controls != self.now:
             self.now = controls
-            self.controls.copy_(torch.tensor(controls))
+            self.controls.copy_(feed.to_device(torch.tensor(controls), self.device))
         if phase.discriminator != self.trains_d:  # another computation, to be captured anew
             self.trains_d, self.graph, self.done = phase.discriminator, None, 0
-        images, u = (t.to(self.device, non_blocking=True) for t in (images, u))
+        images, u = (feed.to_device(t, self.device) for t in (images, u))
         if self.done >= WARM_UP or not (self.levers.compile or self.levers.cuda_graph):
             self._advance(images, u)
         else:  # the first steps show whether the levers work here
@@ -147,12 +155,14 @@ class Step:
 
     def _fall_back(self, error):
         captured = self.graph is not None
+        while captured and error.__context__:  # the end of a failed capture says no more than that it failed
+            error = error.__context__
         lever = "compile" if self.levers.compile and not captured else "cuda_graph"
         reason = " ".join(str(error).split())[:200]
         print(f"{lever} does not work here ({type(error).__name__}: {reason}); going on without (set {lever}=off)", flush=True)
         self.levers, self.graph = replace(self.levers, **{lever: False}), None
         if lever == "compile":
-            self.G, self.D = self.state.G, self.state.D
+            self.G, self.D, self.perceptual = self.state.G, self.state.D, self.vgg
 
     def _advance(self, images, u):
         if not self.levers.cuda_graph:
@@ -166,7 +176,7 @@ class Step:
             return None
         if self.graph is None:
             self.inputs, self.graph = (images.clone(), u.clone()), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # feed's thread pins memory meanwhile
                 self._compute(*self.inputs)
         for held, new in zip(self.inputs, (images, u), strict=True):
             held.copy_(new)

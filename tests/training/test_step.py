@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inpaint_lib import masks, metrics, models, setups
+from inpaint_lib.data import feed
 from inpaint_lib.models import layers
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop, step
@@ -155,24 +156,39 @@ def test_a_host_read_would_be_seen():
         torch.ones(1).item()
 
 
+@contextlib.contextmanager
+def _cuda_autocast():
+    """What torch.autocast sets on CUDA; itself it does nothing where there is no such device."""
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_the_step_runs_on_cuda_as_far_as_fake_tensors_tell(architecture, monkeypatch):
-    """Fake tensors on a CUDA device carry shapes, types and places: an operand on the wrong device fails here. Differentiation
-    and optimisers need the device itself."""
+    """Fake tensors on a CUDA device carry shapes, types and places: an operand on the wrong device fails here, also one that
+    the step makes on the CPU. Differentiation and optimisers need the device itself."""
     run, device = run_of(architecture), torch.device("cuda")
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, _: self)  # fake weights are made where they stay
     monkeypatch.setattr(loop, "AveragedModel", lambda *_, **__: None)  # fake tensors of a device that is not there copy badly
-    with FakeTensorMode(allow_non_fake_inputs=True), device:
-        fast = make(run, PLAIN, device)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with device:
+            fast = make(run, PLAIN, device)
+        monkeypatch.setattr(fast, "_autocast", _cuda_autocast)
         monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
         for name in ("opt_g", "opt_d"):
             monkeypatch.setattr(getattr(fast.state, name), "step", lambda: None)
         monkeypatch.setattr(step, "_grad_norm", lambda network: next(network.parameters()).norm())
-        fast.controls = torch.empty(3, device=device)
         config = run.config
         images = torch.empty(config.batch_size, 32, 32, 3, dtype=torch.uint8, device=device)
+        seen = []
+        first = next(module for module in fast.state.G.modules() if isinstance(module, layers.CONVOLUTIONS))
+        first.register_forward_hook(lambda _, inputs, output: seen.append(output))
         fast._compute(images, torch.empty(config.batch_size, masks.N_VARIATES[run.model.mask_family], device=device))
-        assert fast.sums.device.type == "cuda"
+        assert fast.sums.device.type == "cuda" and {image.dtype for image in seen} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
@@ -195,7 +211,7 @@ def test_compiled_networks_train_as_eager_ones_and_a_stage_recompiles_nothing(ar
         assert a == pytest.approx(b, rel=1e-2, abs=1e-3)
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2])  # G, D for itself, D for G: which by then has been trained
+@pytest.mark.parametrize("calls", [0, 1, 2, 3])  # G, D for itself, D for G: which by then has been trained; the perceptual one
 def test_a_lever_that_fails_is_said_and_training_goes_on_from_the_state_before(monkeypatch, capsys, calls):
     run, done = run_of("custom"), []
 
@@ -215,6 +231,68 @@ def test_a_lever_that_fails_is_said_and_training_goes_on_from_the_state_before(m
     assert out == "compile does not work here (RuntimeError: no compiler here); going on without (set compile=off)\n"
 
 
+def test_a_failed_capture_tells_the_error_that_broke_it(monkeypatch, capsys):
+    """A capture ends with an error of its own, which says no more than that there was one before."""
+    run, modes = run_of("context_encoder"), []
+
+    @contextlib.contextmanager
+    def capture(_, capture_error_mode="global"):
+        modes.append(capture_error_mode)
+        try:
+            yield
+        finally:
+            raise RuntimeError("capture failed: previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    fast, plain = make(run, step.Levers(torch.float32)), make(run)
+    fast.levers = step.Levers(torch.float32, cuda_graph=True)
+    monkeypatch.setattr(step, "WARM_UP", 1)  # the first step is captured
+    compute, fall_back = fast._compute, fast._fall_back
+    monkeypatch.setattr(fast, "_compute", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(fast, "_fall_back", lambda error: fall_back(error) or setattr(fast, "_compute", compute))
+    assert trained(fast, run, 3) == trained(plain, run, 3)
+    out = capsys.readouterr().out
+    assert out.startswith("cuda_graph does not work here (RuntimeError: inconsistent tensor size") and out.count("\n") == 1
+    assert modes == ["thread_local"]  # what another thread does, feed's pinning of memory, is none of the capture's
+
+
+def test_what_goes_to_cuda_goes_from_pinned_memory(monkeypatch):
+    """Else the host waits there for the work that is queued."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: Pinned(self))
+
+    class Pinned:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def to(self, device, non_blocking):
+            return device, non_blocking, self.tensor
+
+    given = torch.arange(3)
+    assert feed.to_device(given, torch.device("cuda")) == (torch.device("cuda"), True, given)
+    assert feed.to_device(given, CPU) is given
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (1, 2, 1, 5), (2, 1, 16, 16)])
+def test_doubling_by_copies_and_sums_is_interpolation(mode, shape):
+    x, weights = torch.randn(shape, requires_grad=True), torch.randn(*shape[:2], 2 * shape[2], 2 * shape[3])
+    plain, own = torch.nn.functional.interpolate(x, scale_factor=2, mode=mode), layers._doubled(x, mode)
+    assert own.is_contiguous() and torch.allclose(own, plain, atol=1e-6)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, own)]
+    assert torch.allclose(*gradients, atol=1e-5)
+    assert torch.equal(layers.doubled(x, mode), plain)  # on the CPU it is interpolation itself, to the bit
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_layout_of_compiled_networks_is_a_lever(monkeypatch, channels_last):
+    compile_, asked = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda network, **given: asked.append(given["options"]) or compile_(network, **given))
+    fast = make(run_of("custom"), step.Levers(torch.float32, compile=True, channels_last=channels_last))
+    assert asked == [{"force_layout_optimization": True} if channels_last else None] * 3  # G, D and the perceptual network
+    assert fast.perceptual is not fast.vgg
+
+
 def test_levers_resolve_by_device_and_configuration():
     config = run_of("custom", precision="auto").study.config
     cpu = step.choose_levers(config, CPU)
@@ -223,6 +301,9 @@ def test_levers_resolve_by_device_and_configuration():
     off = step.choose_levers(run_of("custom", **asked).study.config, CPU)
     assert (off.fused_adam, off.keep_memory, off.compile, off.cuda_graph) == (False, False, True, False)  # graphs need CUDA
     assert off.describe()["precision"] == "float32"
+    cuda, given = torch.device("cuda"), run_of("custom", precision="float32").study.config
+    of = {name: step.choose_levers(given, cuda, name).channels_last for name in models.ARCHITECTURES}
+    assert of == {"custom": False, "context_encoder": False, "free_form": True}
 
 
 @pytest.fixture
