@@ -114,8 +114,8 @@ def publish(study, name, overrides=None):
         if base.is_dir():
             os.replace(base, new.parent / "old")
         os.replace(new, base)
-        for other in others:
-            _retell(other)
+        for other in others:  # what they tell of this one, and whatever today's code tells otherwise
+            _make(other, siblings(other))
         for remade in (opened(base), *others) if base.parent == FOLDER else ():
             summary.show_on(FRONT, remade)
     return [*said, f"{base}: {len(names(base))} runs"]
@@ -224,27 +224,12 @@ def _describe(study, new, overrides):
     files.write_json(new / "study.json", described | {"config": config})
 
 
-def _make(study, others, drawn):
+def _make(study, others, drawn=None):
     """Tables, figures, README and digests of a published study; `drawn`: where pictures of images lie, if there are any."""
     tables.write(study)
     trend.write(study, others)
     _draw(study, drawn)
     summary.write(study)
-    _sign(study)
-
-
-def _retell(study):
-    """Make anew what a study tells of its siblings."""
-    from . import figures
-
-    trend.write(study, siblings(study))
-    kept = files.read_json(study.report / "figures" / "captions.json")
-    report.save_figures(study, figures.trend(study), pdf=False, others=kept)
-    summary.write(study)
-    _sign(study)
-
-
-def _sign(study):
     own = files.read_json(study.base / "study.json")
     files.write_json(study.base / "study.json", own | {"files": digests(study.base)})
 
