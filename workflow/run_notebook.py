@@ -3,7 +3,7 @@
     python -m workflow.run_notebook NOTEBOOK EXECUTED.ipynb ARTEFACT PARAMETERS-AS-JSON [STUDY.json KEY]
 
 STUDY.json holds, under "parameters" and KEY, parameters that all notebooks of a kind share. $INPAINT_GPUS, if set, lists the
-slots of GPUs (gpus.py): the kernel gets one of them for itself.
+slots of GPUs (gpus.py): the kernel gets one of them for itself. $INPAINT_WARM, if set, is where kernels are forked (warm.py).
 
 The job counts as done only if the notebook's last cell wrote ARTEFACT: after a dead kernel papermill marks the cells that never
 ran as completed. EXECUTED.ipynb appears in one step; what a failed execution got to is kept as EXECUTED.failed.ipynb.
@@ -25,6 +25,7 @@ from . import gpus
 from .processes import die_with_parent, interrupt_on_terminate, stop_with
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+WARM = Path(__file__).with_name("warm.py")
 # by name: importing their modules takes seconds
 USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
 
@@ -108,6 +109,8 @@ def _private_folder():
     kernel = Path(folder.name, "kernels", "python3")
     kernel.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    if warm := os.environ.get("INPAINT_WARM"):
+        argv = [sys.executable, "-I", "-S", str(WARM), "kernel", warm, "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     os.environ |= dict.fromkeys(("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"), folder.name)
@@ -157,16 +160,21 @@ def fail(code, message):
     return code
 
 
-if __name__ == "__main__":
-    if len(sys.argv) not in (5, 7):
-        sys.exit(fail(2, __doc__.splitlines()[2].strip()))
+def command(arguments):
+    """What the command line asks for -> its exit code."""
+    if len(arguments) not in (4, 6):
+        return fail(2, __doc__.splitlines()[2].strip())
     die_with_parent()
     interrupt_on_terminate()
     if "INPAINT_STUDY_PID" in os.environ:
         stop_with(int(os.environ["INPAINT_STUDY_PID"]))
     try:
-        sys.exit(main(*sys.argv[1:]))
+        return main(*arguments)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except OSError as error:
-        sys.exit(fail(1, f"{sys.argv[1]}: {error}"))
+        return fail(1, f"{arguments[0]}: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(command(sys.argv[1:]))

@@ -1,5 +1,6 @@
 """Snakemake as a child: started on the study's graph, stopped with it."""
 
+import contextlib
 import io
 import os
 import re
@@ -14,7 +15,7 @@ import time
 from inpaint_lib.study import files, grid
 from inpaint_lib.study.command import fail, say
 
-from . import slurm
+from . import slurm, warm
 from .arguments import ROOT
 from .processes import die_with_parent
 
@@ -59,7 +60,14 @@ def run(study, settings, args, jobs):
         "--keep-going", "--nolock",
         *(["--dry-run"] if args.dry_run else []),
     ]  # fmt: skip
-    # Snakemake alone would wait for its jobs to end, and on a cluster submit anew what is cancelled
+    with contextlib.nullcontext() if args.cluster or args.dry_run else warm.waiting(os.environ | caches) as address:
+        caches |= {"INPAINT_WARM": address} if address else {}
+        return _ended(command, study, args, caches, quietly)
+
+
+def _ended(command, study, args, caches, quietly):
+    """The exit code of Snakemake, whose cancelling is passed on."""
+    # alone it would wait for its jobs to end, and on a cluster submit anew what is cancelled
     end = signal.SIGKILL if args.cluster else signal.SIGTERM
     child = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(end), start_new_session=True, env=os.environ | caches,
                              stdout=subprocess.PIPE if args.dry_run else None,
