@@ -24,7 +24,7 @@ import tempfile
 
 MODULES = ("workflow.run_notebook", "papermill", "ipykernel.kernelapp", "torch._dynamo", "inpaint_lib.lab.live",
            "inpaint_lib.evaluation.evaluate", "inpaint_lib.results.figures", "inpaint_lib.results.tables",
-           "inpaint_lib.training.loop")  # fmt: skip
+           "inpaint_lib.training.loop", "torchmetrics.image.kid")  # fmt: skip
 PROGRAMS = {"kernel": ["-m", "ipykernel_launcher", "-f"], "runner": ["-m", "workflow.run_notebook"]}
 LEFT_ALONE = {"kernel": signal.SIGKILL, "runner": signal.SIGTERM}  # what a fork gets for which nobody stands in any more
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
