@@ -107,8 +107,9 @@ def test_where_nobody_answers_it_is_the_program_itself(tmp_path):
 @pytest.mark.parametrize("forked", [False, True])
 def test_a_notebook_is_executed_and_drawn_alike(tmp_path, monkeypatch, forked):
     """By a kernel that was forked from the real process, and by one of its own."""
-    cells = ["out = ''", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);", "import torch\ntorch.manual_seed(0)\ntorch.rand(1)",
-             "import os\nprint(os.environ['MPLBACKEND'], __name__)", "open(out, 'w').close()"]  # fmt: skip
+    cells = ["out = ''", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+             "import torch\ntorch.manual_seed(0)\ntorch.rand(1)", "import os\nprint(os.environ['MPLBACKEND'], __name__)",
+             "open(out, 'w').close()"]  # fmt: skip
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     book.cells[0].metadata.tags = ["parameters"]
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
