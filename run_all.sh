@@ -91,7 +91,7 @@ else
 fi
 
 case "${1:-}" in
-    test) shift; builtin cd -- "$root"; exec "$python" -m pytest -n logical --maxprocesses 8 --dist loadfile "$@" ;;
+    test) shift; builtin cd -- "$root"; exec "$python" -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@" ;;
     lab)
         shift
         case "$(id -u) $*" in "0 "*--allow-root*) ;; "0 "*) die "JupyterLab does not run as root unasked: be another user, or add --allow-root" ;; esac

@@ -33,6 +33,15 @@ hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=Non
 hypothesis.settings.load_profile("quick")
 
 
+SLOW = ("test_workflow", "test_notebooks", "test_published", "test_step", "test_train", "test_surroundings", "test_browser")
+
+
+def pytest_collection_modifyitems(items):
+    """The slowest files first: side by side, all then end together."""
+    rank = {f"{name}.py": k for k, name in enumerate(SLOW)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

@@ -106,16 +106,21 @@ def _private_folder():
     profile, so that whatever is registered or configured under the same name is not asked."""
     long = len(os.fsencode(tempfile.gettempdir())) > 80  # the system allows a socket's path 104 bytes or a few more
     folder = tempfile.TemporaryDirectory(prefix="kernel-", dir="/tmp" if long else None)
-    kernel = Path(folder.name, "kernels", "python3")
-    kernel.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    if warm := os.environ.get("INPAINT_WARM"):
-        argv = [sys.executable, "-I", "-S", str(WARM), "kernel", warm, "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    write_kernel(folder.name, os.environ.get("INPAINT_WARM"))
     os.environ |= dict.fromkeys(("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"), folder.name)
     os.environ.pop("MPLBACKEND", None)
     return folder
+
+
+def write_kernel(folder, warm=None):
+    """Let the kernel python3 be of this very Python where `folder` is $JUPYTER_PATH; forked at `warm` (warm.py), if given."""
+    kernel = Path(folder, "kernels", "python3")
+    kernel.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    if warm:
+        argv = [sys.executable, "-I", "-S", str(WARM), "kernel", warm, "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
 
 
 def _literal(path):

@@ -76,7 +76,8 @@ def waiting(environment):
     with tempfile.TemporaryDirectory(prefix="warm-", dir="/tmp") as folder:  # a socket's path may not be long
         address = f"{folder}/s"
         command = [sys.executable, "-P", "-m", "workflow.warm", address]
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)  # forks have the streams of who stands in
+        process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
         try:
             yield address
         finally:
@@ -93,9 +94,7 @@ def serve(address):
         door.bind(address)
         door.listen(64)
         select.select([door], [], [])
-        sys.modules["rfc3987_syntax"] = None  # as in run_notebook
-        for name in MODULES:
-            importlib.import_module(name)
+        _load()
         while True:
             ready, _, _ = select.select([door, *lines], [], [], 0.1 if alive else None)
             for line in ready:
@@ -106,6 +105,22 @@ def serve(address):
                     line.close()
                     _send(pid, LEFT_ALONE[kind])
             _bury(lines, alive)
+
+
+def _load():
+    """Import MODULES. Some, pandas and tqdm among them, ask as they are imported whether this is a notebook's kernel."""
+    import builtins
+    from types import SimpleNamespace
+
+    import IPython
+
+    sys.modules["rfc3987_syntax"] = None  # as in run_notebook
+    own = IPython.get_ipython
+    builtins.get_ipython = IPython.get_ipython = lambda: SimpleNamespace(kernel=True, config={"IPKernelApp": {}})
+    for name in MODULES:
+        importlib.import_module(name)
+    IPython.get_ipython = own
+    del builtins.get_ipython
 
 
 def _answer(line, lines, alive, door):

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from tests.conftest import repository
+from workflow import run_notebook, warm
 
 NOTEBOOKS = sorted(Path(repository(), "notebooks").glob("*.ipynb"))
 
@@ -54,9 +55,10 @@ def test_a_notebook_is_an_essay(path):
 def test_every_notebook_runs_and_its_marked_outputs_are_reproduced(tmp_path):
     environment = os.environ | {"INPAINT_OUTPUT": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}  # their device is auto
     environment["PYTHONPATH"] = os.pathsep.join([repository(), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=300",
-         *map(str, NOTEBOOKS)],
-        cwd=repository(), env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=300"]
+    with warm.waiting(environment) as address:
+        run_notebook.write_kernel(tmp_path / "jupyter", address)
+        environment["JUPYTER_PATH"] = str(tmp_path / "jupyter")
+        done = subprocess.run([*command, *map(str, NOTEBOOKS)], cwd=repository(), env=environment, capture_output=True,
+                              text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:]
