@@ -324,10 +324,15 @@ def startup(rounds):
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def precision_of(place):
+    """What `auto` means on a device."""
+    return choose_levers(configuration.load("smoke", {"precision": "auto"}), place).precision
+
+
 def measured_peaks(device):
     """Measured TFLOP/s of a matrix product in the precision that is used, and GB/s of a copy."""
     place = torch.device(device)
-    dtype = choose_levers(configuration.load("smoke", {"precision": "auto"}), place).precision
+    dtype = precision_of(place)
     n = 8192 if device == "cuda" else 2048
     a, b, x = (torch.ones(n, n, dtype=dtype, device=place) for _ in range(3))
 
@@ -352,7 +357,8 @@ def name_of(device):
     if device == "cuda":
         return torch.cuda.get_device_name()
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").is_file() else None
-    return f"{model[1] if model else platform.machine()}, {torch.get_num_threads()} threads"
+    fast = ", bfloat16" * (precision_of(torch.device(device)) == torch.bfloat16)  # else processors of one name share a report
+    return f"{model[1] if model else platform.machine()}, {torch.get_num_threads()} threads{fast}"
 
 
 def paper_cost(cases):
