@@ -32,9 +32,9 @@ def mapped(pack):
 
 def to_device(tensor, device):
     """A tensor on a device. To CUDA it goes from pinned memory: from any other the host waits for all work queued there."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def batches(images, seed, steps, batch_size, device, loading):
