@@ -130,3 +130,21 @@ def test_a_notebook_is_executed_and_drawn_alike(tmp_path, monkeypatch, forked):
     assert number[0].data["text/plain"] == "tensor([0.4963])"
     assert asked[-1].text == "20 tqdm_notebook tqdm\n"  # what asks, as it is imported, where it is
     assert told[0].text == "module://matplotlib_inline.backend_inline __main__\n"
+
+
+def test_before_it_forks_it_has_no_threads_and_has_not_asked_for_a_gpu():
+    """A fork of a process that has asked CUDA for anything can use no GPU."""
+    code = """
+import threading
+import torch
+from workflow import warm
+asked = []
+for module, name in ((torch._C, "_cuda_getDeviceCount"), (torch.cuda, "is_available"), (torch.cuda, "device_count"),
+                     (torch.cuda, "_lazy_init")):
+    setattr(module, name, lambda *_, name=name: asked.append(name))
+warm._load()
+print(asked, threading.active_count())
+"""
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[] 1\n"
