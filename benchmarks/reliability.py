@@ -100,9 +100,11 @@ def targets():
         found = kernel(process, names)
         return [[process.pid], found, [process.pid, *found]] if found else [[process.pid]]
 
-    def snakemake_or_command(process, names):
-        engines = [p for p in names if "-m snakemake" in names[p] and "--directory" in names[p]][:1]
-        return [[process.pid], engines] if engines else [[process.pid]]
+    def one_of_the_engines(process, names):
+        """run_all.sh, Snakemake, or the process that forks kernels."""
+        snakemake = [p for p in names if "-m snakemake" in names[p] and "--directory" in names[p]][:1]
+        warm = [p for p in names if "-m workflow.warm" in names[p]]
+        return [[process.pid], *([found] for found in (*snakemake, *warm))]
 
     def parent_or_worker(process, names):
         workers = [p for p in names if "spawn_main" in names[p]]
@@ -110,7 +112,8 @@ def targets():
 
     return [
         Target("Snakemake and run_all.sh", lambda output: [ROOT / "run_all.sh", "smoke", *settings], "profile smoke",
-               snakemake_or_command, lambda o: {p.name: content(p) for p in (o / "reports/smoke/tables").iterdir()},
+               one_of_the_engines,  # study.json names the commit, and whether a file was changed since, as this report is
+               lambda o: {p.name: content(p) for p in (o / "reports/smoke/tables").iterdir() if p.name != "study.json"},
                ("runs", "reports"), 0.35),
         Target("papermill and its kernel", notebook_command, "start", runner_and_kernel,
                lambda o: run_files(o, (*tables_of_a_run, "evaluation.csv")), (under,)),
