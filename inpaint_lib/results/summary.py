@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..study import config as configuration
 from ..study import files
 from . import collect, notes, report, standing, stats, tables, trend
 
@@ -59,10 +60,28 @@ def text(study):
     ])  # fmt: skip
 
 
+def commands(study):
+    """The commands that train the runs of a Published, and no others."""
+    stored, grid = files.read_json(study.base / "study.json"), ("datasets", "architectures", "setups", "seeds")
+    usual = configuration.load(stored["profile"])
+    blocks = [((r.dataset,), (r.architecture,), (r.setup,), (r.seed,)) for r in study.runs()]
+    for k in (2, 1, 0, 3):  # what differs in one value alone is asked for together
+        alike = {}
+        for block in blocks:
+            alike.setdefault((*block[:k], *block[k + 1 :]), []).extend(block[k])
+        blocks = [(*rest[:k], tuple(values), *rest[k:]) for rest, values in alike.items()]
+    changed = [f"--set {key}={value}" for key, value in stored.get("overrides", {}).items()]
+    return [
+        " ".join(["./run_all.sh", stored["profile"], *changed, *(
+            f"--{key} {','.join(map(str, values))}" for key, values in zip(grid, block, strict=True)
+            if values != getattr(usual, key))])
+        for block in blocks
+    ]  # fmt: skip
+
+
 def how(study, mark=""):
-    """The command of a Published, its runs, hours and devices, in a sentence; `mark`: about the command."""
-    stored, results = files.read_json(study.base / "study.json"), collect.of_runs(study)
-    command = " ".join(["./run_all.sh", stored["profile"], *(f"--set {k}={v}" for k, v in stored.get("overrides", {}).items())])
+    """The commands of a Published, its runs, hours and devices, in a sentence; `mark`: about each command."""
+    results, command = collect.of_runs(study), f"{mark} and {mark}".join(commands(study))
     hours, threads = sum(r["seconds"] for r in results.values()) / 3600, study.config.threads
     devices = ", ".join(dict.fromkeys(r["device"] for r in results.values()))
     of = f" ({threads} thread{'s' * (threads > 1)} a run)" if "cpu" in devices else ""

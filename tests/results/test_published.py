@@ -272,3 +272,18 @@ def test_evaluations_are_read_as_they_lie(trained, shelf):
     shutil.rmtree(shelf / "mine/runs/scenes/data")
     with pytest.raises(FileNotFoundError):
         collect.plain(study)
+
+
+@pytest.mark.parametrize("base", sorted(published.FOLDER.glob("*/study.json")), ids=lambda p: p.parent.name)
+def test_the_commands_that_are_told_train_the_published_runs_and_no_others(base):
+    """Also where cells have other seeds or setups than the rest."""
+    told, study = [], published.opened(base.parent)
+    for command in summary.commands(study):
+        script, profile, *options = command.split()
+        asked = dict(zip(options[::2], options[1::2], strict=True))
+        overrides = {key.removeprefix("--"): value.split(",") for key, value in asked.items() if key != "--set"}
+        if "seeds" in overrides:
+            overrides["seeds"] = [int(seed) for seed in overrides["seeds"]]
+        told += [run.name for run in grid.open_study(profile, overrides).runs()]
+        assert script == "./run_all.sh"
+    assert len(told) == len(set(told)) and set(told) == published.names(base.parent)
