@@ -1,7 +1,7 @@
 """Whether the code of training and evaluation still computes what another commit's did, to the bit: if so, runs of both may
 stand in one study, and config/same_numbers.json says it.
 
-    python benchmarks/same_numbers.py COMMIT
+    PYTHONPATH=. python benchmarks/same_numbers.py COMMIT
 
 Trains and evaluates a run of every architecture and setup in a checkout of COMMIT and in this one, side by side, on the CPU and
 in every precision that it has, and compares data (those of the embedded sets), weights, logs, measures and fillings. If all are

@@ -132,6 +132,8 @@ def fillings(run):
     images = trial.made_up(min(batch, config.test_images), config.image_size)
     tools = evaluate.tools(config)
     cores = processes.workers(config.test_images, baselines.IMAGES_PER_WORKER)
+    features = _seconds(lambda: fid.features(tools.extractor, images, batch)) / len(images) if tools.extractor else 0.0
+    compared = len(masks.FAMILIES) * (config.test_images * features + _algebra(config))  # by FID and KID
     for name in baselines.BASELINES:
         n = min(config.test_images, config.slow_baseline_images) if name in baselines.SLOW else config.test_images
         some = images[:2] if name in baselines.SLOW else images
@@ -141,9 +143,7 @@ def fillings(run):
             fill = _seconds(partial(baselines.fill, name, some, holes)) / len(some) / cores
             measured = _seconds(partial(_measured, done, device, tools)) / len(some)
             whole += n * (len(widths) * max(fill, measured) + 2 * fill)
-        if tools.extractor and n == config.test_images:
-            features = _seconds(lambda: fid.features(tools.extractor, images, batch)) / len(images)
-            whole += len(masks.FAMILIES) * (n * features + _algebra(config))
+        whole += compared * (n == config.test_images)
     return whole
 
 

@@ -24,6 +24,7 @@ from inpaint_lib.study.command import say
 from . import gpus
 from .processes import die_with_parent, interrupt_on_terminate, stop_with
 
+sys.modules["rfc3987_syntax"] = None  # jsonschema would compile a grammar of URIs, two seconds that no notebook needs
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 WARM = Path(__file__).with_name("warm.py")
 # by name: importing their modules takes seconds
@@ -31,7 +32,6 @@ USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
 
 
 def main(name, executed, artefact, parameters, study=None, key=None):
-    sys.modules["rfc3987_syntax"] = None  # jsonschema would compile a grammar of URIs, two seconds that no notebook needs
     import papermill
     from traitlets.config import Config
 

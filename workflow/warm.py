@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+# the runner first: it keeps a slow module out
 MODULES = ("workflow.run_notebook", "papermill", "ipykernel.kernelapp", "torch._dynamo", "inpaint_lib.lab.live",
            "inpaint_lib.evaluation.evaluate", "inpaint_lib.results.figures", "inpaint_lib.results.tables",
            "inpaint_lib.training.loop", "torchmetrics.image.kid")  # fmt: skip
@@ -35,7 +36,8 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def stand_in(kind, address, arguments):
     """Have a fork do it, and end with its exit code."""
-    _die_with_parent(signal.SIGTERM)
+    pr_set_pdeathsig = 1  # as processes.die_with_parent, which is a module of ours
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
     request = {"kind": kind, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
     request = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as line:
@@ -57,11 +59,6 @@ def stand_in(kind, address, arguments):
 def _send(pid, signum):
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
-
-
-def _die_with_parent(signum):
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
 
 
 # --- who forks
@@ -87,7 +84,9 @@ def waiting(environment):
 
 def serve(address):
     """Fork for whoever asks, until the parent ends."""
-    _die_with_parent(signal.SIGKILL)
+    from .processes import die_with_parent
+
+    die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lines, alive = {}, set()  # {the line to who stands in: (pid, kind) of the fork}; pids of all forks
     with socket.socket(socket.AF_UNIX) as door:
@@ -114,7 +113,6 @@ def _load():
 
     import IPython
 
-    sys.modules["rfc3987_syntax"] = None  # as in run_notebook
     own = IPython.get_ipython
     builtins.get_ipython = IPython.get_ipython = lambda: SimpleNamespace(kernel=True, config={"IPKernelApp": {}})
     for name in MODULES:
@@ -193,7 +191,9 @@ def _kernel(arguments):
     import matplotlib
     from ipykernel import kernelapp
 
-    _die_with_parent(signal.SIGKILL)
+    from .processes import die_with_parent
+
+    die_with_parent(signal.SIGKILL)
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # as a kernel's environment sets it
     sys.argv = ["ipykernel_launcher.py", "-f", *arguments]
     kernelapp.launch_new_instance()

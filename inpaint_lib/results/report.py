@@ -64,10 +64,10 @@ FIXED_CHOICES = [
 ]
 
 
-def save_figures(study, figures, pdf=True, others=None):
+def save_figures(study, figures, others=None):
     """`draw`, and write captions.json, from which the index is built, last. `others`: captions of pictures that are there
     already."""
-    files.write_json(study.report / "figures" / "captions.json", (others or {}) | draw(study, figures, pdf))
+    files.write_json(study.report / "figures" / "captions.json", (others or {}) | draw(study, figures))
 
 
 def draw(study, figures, pdf=True):

@@ -23,8 +23,8 @@ STUDIES = sorted(path.parent.name for path in published.FOLDER.glob("*/study.jso
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_what_this_repository_publishes_can_be_continued(name):
-    """If this fails, code of training or evaluation was changed. Where the numbers should be the same, show it:
-    `python benchmarks/same_numbers.py COMMIT` with the commit before; else no run can join the published ones any more."""
+    """If this fails, code of training or evaluation was changed, and no run can join the published ones any more. Where the
+    numbers should be the same, show it, with the commit before: `PYTHONPATH=. python benchmarks/same_numbers.py COMMIT`."""
     base = published.FOLDER / name
     for run in sorted(published.names(base)):
         settings, evaluated = (files.read_json(base / "runs" / run / f)["settings"] for f in ("result.json", "evaluation.json"))
