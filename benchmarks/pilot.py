@@ -183,7 +183,7 @@ def _measure(G, run, images, valid, holes):
     drawn = masks.generate(run.model.mask_family, RESTATE, run.config.mask_widths[-1], run.config.image_size,
                            loop.rng.keyed("pilot"))  # fmt: skip
     G = metrics.calibrated(G, images[:RESTATE], drawn[:, 0].byte().numpy(), DEVICE, 32)
-    return metrics.evaluate(G, valid, holes, DEVICE, 64)[:, 0, :2].numpy()
+    return metrics.evaluate(metrics.inpaint(G, valid, holes, DEVICE, 64))[:, 0, :2].numpy()
 
 
 def _record(trial, run, shown, measured, known, accuracy, seconds):

@@ -92,6 +92,6 @@ def calibrated(generator, images, masks, device, batch_size):
     return copied.train(generator.training)
 
 
-def evaluate(generator, images, masks, device, batch_size):
-    """`per_image` of all test images with their masks: (N, regions, metrics) float64."""
-    return torch.cat([per_image(*batch) for batch in inpaint(generator, images, masks, device, batch_size)]).cpu()
+def evaluate(batches):
+    """`per_image` of all images of batches as of `inpaint`: (N, regions, metrics) float64, on the CPU."""
+    return torch.cat([per_image(*batch) for batch in batches]).cpu()

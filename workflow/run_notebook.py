@@ -49,6 +49,7 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     say(f"  start   {label}")
     failed = executed.with_suffix(".failed.ipynb")
     with files.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
+        os.environ["INPAINT_UNSEEN"] = "1"
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         begun = time.monotonic()

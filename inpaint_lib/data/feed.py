@@ -5,13 +5,13 @@ memory map itself serves. `prefetch`: the set stays on disk or in the host's pag
 pinned memory and they are copied while the device works.
 """
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from .. import rng
+from ..study import processes
 
 DEPTH = 3  # batches gathered ahead
 SHARE = 0.5  # of the device's free memory that the images may take
@@ -53,7 +53,5 @@ def batches(images, seed, steps, batch_size, device, loading):
         return torch.index_select(images, 0, rng.batch_indices(seed, step, batch_size, len(images)), out=batch)
 
     with ThreadPoolExecutor(1) as pool:
-        ahead = deque(pool.submit(gather, step) for step in steps[:DEPTH])
-        for k in range(len(steps)):
-            ahead.extend(pool.submit(gather, step) for step in steps[k + DEPTH : k + DEPTH + 1])
-            yield ahead.popleft().result().to(device, non_blocking=True)  # pinned already
+        for batch in processes.ahead(pool, gather, zip(steps), DEPTH):
+            yield batch.to(device, non_blocking=True)  # pinned already

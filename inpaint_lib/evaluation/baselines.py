@@ -9,8 +9,6 @@ counts as hole too: what is filled then depends on known pixels alone.
 """
 
 import contextlib
-import itertools
-from collections import deque
 
 import cv2
 import numpy as np
@@ -82,7 +80,5 @@ def batches(name, images, masks, size, pool=None):
     if pool is None:
         yield from ((fill(name, *part), *part) for part in parts)
         return
-    ahead = deque(pool.submit(fill, name, *part) for part in parts[:DEPTH])
-    for part, new in itertools.zip_longest(parts, parts[DEPTH:]):
-        yield ahead.popleft().result(), *part
-        ahead.extend([pool.submit(fill, name, *new)] if new else [])
+    done = processes.ahead(pool, fill, ((name, *part) for part in parts), DEPTH)
+    yield from ((filled, *part) for filled, part in zip(done, parts, strict=True))

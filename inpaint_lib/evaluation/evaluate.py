@@ -220,35 +220,36 @@ def _evaluate(run):
     torch.set_num_threads(config.threads)
     device, batch = devices.choose_device(config.device), config.evaluation_batch
     extractor, lpips = tools(config).extractor, tools(config).lpips
-    own, rows, warnings = run.model.mask_family, [], []
+    own, rows, warnings, n = run.model.mask_family, [], [], len(pack.test)
     families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
     raw = not models.central(run.architecture)  # a network that puts out the centre alone has no whole image of its own
 
     def add(stage, family, width, values, n):
         rows.extend([stage, family, width, *key, value, n] for key, value in values.items())
 
-    def at_work(G, family, width, images=pack.test):
-        G, holes = probe.calibrated(run, pack, G, width, device, family), pack.test_masks(family, width)[: len(images)]
-        return metrics.inpaint(G, images, holes, device, batch)
-
     for stage in range(1 if extractor and config.fid_stages == "all" else last, last + 1):
         G = artifacts.load_generator(run, stage, device)
         for family in families if stage == last else [own]:
             for width in widths:
-                values, composites = measure(at_work(G, family, width), lpips, raw)
-                n = len(composites)
+                batches = probe.at_work(run, pack, G, family, width, device)
                 if stage == last:
+                    values, composites = measure(batches, lpips, raw)
                     add(stage, family, width, means(values), n)
+                else:
+                    composites = np.concatenate([metrics.to_uint8(losses.composite(*each)) for each in batches])
                 if extractor and (family == own or (width == widths[-1] and family in WITH_FID)):
                     values, warned = _distribution(extractor, pack, composites, batch)
                     add(stage, family, width, values, n)
                     warnings += warned
-    sets = _both_sets(pack, len(pack.test))
-    errors = [_mean_hole_l1(at_work(G, own, widths[-1], images)) for images in sets]
+
+    def full(G, images):  # both are kept with batch norm's statistics of full-size holes
+        return metrics.inpaint(G, images, pack.test_masks(own, widths[-1])[: len(images)], device, batch)
+
+    sets, snapshot = _both_sets(pack, n), artifacts.load_snapshot(run, device)
+    errors = [_mean_hole_l1(full(G, images)) for images in sets]
     add(last, own, widths[-1], {("hole", "overfitting"): errors[0] - errors[1]}, len(sets[0]))
-    snapshot = artifacts.load_snapshot(run, device)
-    values = torch.cat([metrics.per_image(*b)[:, 0] for b in at_work(snapshot, own, widths[-1])]).mean(0).tolist()
-    add(last, own, widths[-1], {("hole_snapshot", m): v for m, v in zip(metrics.METRICS, values, strict=True)}, len(pack.test))
+    values = metrics.evaluate(full(snapshot, pack.test))[:, 0].mean(0).tolist()
+    add(last, own, widths[-1], {("hole_snapshot", m): v for m, v in zip(metrics.METRICS, values, strict=True)}, n)
     noise = probe.at_rest(run, pack, snapshot, artifacts.load_networks(run, last)[1].to(device), device)
     found = stability(pd.read_csv(run.folder / "history.csv"), pd.read_csv(run.folder / "probe.csv"), noise)
     add(last, own, widths[-1], {("training", k): v for k, v in found.items() if np.isfinite(v)}, 0)
@@ -261,7 +262,7 @@ def diverged(run):
 
 
 def _mean_hole_l1(batches):
-    return float(torch.cat([metrics.per_image(*batch)[:, 0, 0] for batch in batches]).mean())
+    return float(metrics.evaluate(batches)[:, 0, 0].mean())
 
 
 def _both_sets(pack, n):
@@ -292,29 +293,31 @@ def stability(history, probed, noise):
 
 def baselines(study, dataset):
     """Every baseline on the frozen masks of every family and width: a frame as of `evaluate` with a column `baseline`. FID and
-    IS with the widest hole. Kept beside the data; done again only when data, code or the metrics' own networks change."""
-    pack = packs.existing(study, dataset)
-    with files.locked(pack.folder, ".baselines.lock"), devices.enough_memory(study.config, "evaluation"):
-        return _baselines(study.config, pack)
+    IS with the widest hole. Kept beside the data; done again only when data, code or the metrics' own networks change. Two
+    processes that want them share the work."""
+    pack, frames = packs.existing(study, dataset), dict.fromkeys(fillings.BASELINES)
+    with devices.enough_memory(study.config, "evaluation"), fillings.workers(len(pack.test)) as pool:
+        for wait, name in itertools.product((False, True), frames):  # what another one is at last, when it may be done
+            if frames[name] is None:
+                with files.locked(pack.folder, f".baseline_{name}.lock", wait) as mine:
+                    frames[name] = _baseline(name, study.config, pack, pool).assign(baseline=name) if mine else None
+    return pd.concat(frames.values(), ignore_index=True)
 
 
-def _baselines(config, pack):
-    frames = []
-    with fillings.workers(len(pack.test)) as pool:
-        for name in fillings.BASELINES:
-            n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
-            hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
-            settings = _settings(config, {"images": n, "widths": list(config.mask_widths), "data": hashes})
-            kept = _kept(pack.folder, f"baseline_{name}", settings)
-            if not kept or not (pack.folder / f"baseline_{name}_l2.csv").is_file():
-                rows, errors, warnings = _baseline(name, n, config, pack, pool)
-                files.write_csv(pack.folder / f"baseline_{name}_l2.csv", pd.DataFrame(errors))
-                kept = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
-            frames.append(kept[0].assign(baseline=name))
-    return pd.concat(frames, ignore_index=True)
+def _baseline(name, config, pack, pool):
+    """A baseline's frame, as it is kept or else measured."""
+    n = min(len(pack.test), config.slow_baseline_images) if name in fillings.SLOW else len(pack.test)
+    hashes = [pack.manifest["files"][file]["sha256"] for file in ("train.npy", "test.npy", "masks.npz")]
+    settings = _settings(config, {"images": n, "widths": list(config.mask_widths), "data": hashes})
+    kept = _kept(pack.folder, f"baseline_{name}", settings)
+    if not kept or not (pack.folder / f"baseline_{name}_l2.csv").is_file():
+        rows, errors, warnings = _measured(name, n, config, pack, pool)
+        files.write_csv(pack.folder / f"baseline_{name}_l2.csv", pd.DataFrame(errors))
+        kept = _keep(pack.folder, f"baseline_{name}", settings, rows, warnings)
+    return kept[0]
 
 
-def _baseline(name, n, config, pack, pool):
+def _measured(name, n, config, pack, pool):
     """(rows, {family: hole L2 of every image with full-size holes}, warnings) of a baseline on the first n test images."""
     widths, used, device = config.mask_widths, tools(config), devices.choose_device(config.device)
     rows, warnings, errors, images = [], [], {}, np.array(pack.test[:n])

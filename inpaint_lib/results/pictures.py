@@ -36,7 +36,7 @@ def grid(columns, title=None, zoom=1.35, rows=None, holes=None):
     head = 0.1 + 0.18 * max(heading.count("\n") + 1 for heading in columns) + 0.25 * bool(title)  # inches
     left = 0.25 * bool(rows)
     fig, axis = plots.figure(figsize=(zoom * len(columns) + left, zoom * n + head))
-    axis.imshow(canvas, interpolation="nearest")
+    axis.imshow(canvas, interpolation="none")  # a PDF then holds the pixels as they are
     axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], list(columns))
     axis.xaxis.tick_top()
     axis.tick_params(length=0)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib_inline.config import InlineBackend
 
 from . import stats
 
@@ -47,11 +48,14 @@ TERM_LABELS = {
 
 
 def figure(*args, **kwargs):
-    """plt.subplots with the suite's style; the figure is not registered with pyplot's own display."""
+    """plt.subplots with the suite's style; the figure is not registered with pyplot's own display. Notebooks show it with the
+    margins it has: to cut them off, as is usual there, it would be drawn twice."""
     plt.rcParams.update({"figure.dpi": 72, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
                          "grid.alpha": 0.25, "font.size": 9, "axes.titlesize": 9, "legend.frameon": False})  # fmt: skip
     fig, axes = plt.subplots(*args, **kwargs)
     plt.close(fig)
+    if InlineBackend.initialized():
+        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
     return fig, axes
 
 

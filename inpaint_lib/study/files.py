@@ -62,17 +62,18 @@ def writing(path):
 
 
 @contextlib.contextmanager
-def locked(folder, name=".lock"):
-    """Hold `folder`'s lock, waiting for another process that writes there. The system frees it when its holder dies."""
+def locked(folder, name=".lock", wait=True):
+    """Hold `folder`'s lock, waiting for another process that writes there, or, with `wait` false, yield False at once where
+    there is one. The system frees it when its holder dies."""
     lock = FileLock(folder / name)
     with writing(folder / name), contextlib.suppress(TimeoutError):
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0.5)
-    if not lock.is_locked:
+        lock.acquire(timeout=0.5 if wait else 0)
+    if wait and not lock.is_locked:
         print(f"waiting for another process that works in {folder.name}/ ...", flush=True)
         lock.acquire()
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -239,8 +239,5 @@ def _evaluate(job, state, device):
     """Metrics of the averaged generator with every width's frozen masks: (widths, images, regions, metrics)."""
     run, config, pack = job.run, job.run.config, job.pack
     with devices.enough_memory(config, "evaluation"):
-        return torch.stack([
-            metrics.evaluate(probe.calibrated(run, pack, state.average.module, width, device), pack.test,
-                             pack.test_masks(run.model.mask_family, width), device, config.evaluation_batch)
-            for width in config.mask_widths
-        ])  # fmt: skip
+        each = (probe.at_work(run, pack, state.average.module, run.model.mask_family, w, device) for w in config.mask_widths)
+        return torch.stack([metrics.evaluate(batches) for batches in each])

@@ -1,4 +1,5 @@
-"""What is measured with networks as they are in training: how calm the adversarial game is, and batch norm's statistics.
+"""What is measured with networks as they are in training: how calm the adversarial game is, batch norm's statistics, and what a
+generator puts out with them.
 
 Stability (protocol 2): the deviation of G's unweighted adversarial loss on one fixed batch with full-size holes over the steps
 of the last stage, divided by its deviation over BATCHES batches with the final networks at rest. 1 means that nothing moves
@@ -6,6 +7,7 @@ beyond what one batch differs from another.
 """
 
 import contextlib
+import hashlib
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from .. import losses, masks, metrics, rng
 
 BATCHES = 40  # at rest; and, evenly spread, steps of the last stage that are probed
 CALIBRATION, LEAST = 320, 32  # training images that batch-norm statistics rest on, in batches of at least so many
+REMEMBERED, SMALL = 32, 2**20  # how many sets of outputs are, on how many bytes of test images at most
+_outputs = {}
 
 
 @contextlib.contextmanager
@@ -66,3 +70,35 @@ def calibrated(run, pack, generator, width, device, family=None):
     seed = rng.seed_of(run.config.mask_seed, "calibration")
     holes = masks.frozen(family or run.model.mask_family, len(spread), width, run.config.image_size, seed)
     return metrics.calibrated(generator, pack.train[spread], holes, device, max(run.config.batch_size, LEAST))
+
+
+def at_work(run, pack, generator, family, width, device):
+    """What a generator, calibrated, puts out for all test images with the frozen holes of a family and width: batches
+    `(output, real, mask)`, as of metrics.inpaint. What was asked when a stage of training ended is asked again when the run is
+    evaluated: for short, as long as this process lasts and where there is little to it, what was put out is remembered."""
+
+    def found():
+        return metrics.inpaint(calibrated(run, pack, generator, width, device, family), pack.test,
+                               pack.test_masks(family, width), device, run.config.evaluation_batch)  # fmt: skip
+
+    if pack.test.nbytes > SMALL:
+        return found()
+    data = tuple(entry["sha256"] for entry in pack.manifest["files"].values())
+    settings = run.config.batch_size, run.config.evaluation_batch, run.config.mask_seed
+    key = run.architecture, _digest(generator), data, settings, family, width, str(device)
+    if key not in _outputs:
+        new = list(found())
+        for oldest in [*_outputs][: len(_outputs) + 1 - REMEMBERED]:
+            del _outputs[oldest]
+        _outputs[key] = new
+    return _outputs[key]
+
+
+def _digest(network):
+    """Of all its weights; batch norm's statistics, which calibration sets, are left out."""
+    set_anew = {id(buffer) for layer in metrics.batch_norms(network) for buffer in layer.buffers()}
+    found = hashlib.sha256()
+    for name, value in network.state_dict(keep_vars=True).items():
+        if id(value) not in set_anew:
+            found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

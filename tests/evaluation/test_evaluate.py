@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
@@ -132,7 +133,7 @@ def test_an_evaluation_holds_every_family_width_region_and_measure(trained):
 
     pack = packs.prepare(trained.study, trained.dataset)
     G = artifacts.load_generator(trained, 2)
-    values = metrics.evaluate(G, pack.test, pack.test_masks("rectangles", 8), "cpu", 3)
+    values = metrics.evaluate(metrics.inpaint(G, pack.test, pack.test_masks("rectangles", 8), "cpu", 3))
     assert value(frame, "rectangles", 8, "hole", "l1") == pytest.approx(values[:, 0, 0].mean().item(), rel=1e-5)
     extractor, filled = fid.random_features(), []
     for output, real, mask in metrics.inpaint(G, pack.test, pack.test_masks("square", 16), "cpu", 8):
@@ -143,8 +144,45 @@ def test_an_evaluation_holds_every_family_width_region_and_measure(trained):
 
     full = pack.test_masks("square", 16)
     spread = pack.train[np.linspace(0, 23, 8).round().astype(int)]
-    errors = [metrics.evaluate(G, images, full, "cpu", 8)[:, 0, 0].mean().item() for images in (spread, pack.test)]
+    both = [metrics.evaluate(metrics.inpaint(G, images, full, "cpu", 8)) for images in (spread, pack.test)]
+    errors = [values[:, 0, 0].mean().item() for values in both]
     assert value(frame, "square", 16, "hole", "overfitting") == pytest.approx(errors[0] - errors[1], abs=1e-7)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_what_training_measured_is_not_computed_again_and_makes_no_difference(micro, monkeypatch, architecture):
+    run = grid.Run(micro(architectures=[architecture]), "scenes", architecture, "fixed", 0)
+    passes, original = [], metrics.inpaint
+    monkeypatch.setattr(metrics, "inpaint", lambda *a: passes.append(a) or original(*a))
+    loop.fit(run, lambda *_: None)
+    stages, widths, families = 2, 2, len(models.ARCHITECTURES[architecture].MASK_FAMILIES)
+    assert len(passes) == stages * widths
+    evaluate.evaluate(run)
+    assert len(passes) == stages * widths + (families - 1) * widths + 3  # and both sets, the snapshot
+    at_once = (run.folder / "evaluation.csv").read_bytes()
+    probe._outputs.clear()
+    (run.folder / "evaluation.json").unlink()
+    evaluate.evaluate(run)
+    assert (run.folder / "evaluation.csv").read_bytes() == at_once
+
+
+def test_outputs_are_remembered_of_equal_weights_alone_and_only_so_many(trained, monkeypatch):
+    pack, G = packs.prepare(trained.study, trained.dataset), artifacts.load_generator(trained, 2)
+
+    def put_out(width=16):
+        return torch.cat([output for output, *_ in probe.at_work(trained, pack, G, "square", width, "cpu")])
+
+    first = put_out()
+    with torch.no_grad():
+        next(G.parameters()).add_(0.1)
+    assert not torch.equal(put_out(), first)
+    monkeypatch.setattr(probe, "REMEMBERED", 2)
+    put_out(8), put_out()
+    assert len(probe._outputs) == 2
+    monkeypatch.setattr(probe, "SMALL", pack.test.nbytes - 1)
+    probe._outputs.clear()
+    put_out()
+    assert not probe._outputs
 
 
 def test_an_evaluation_is_done_once_and_again_when_what_it_rests_on_changes(trained, monkeypatch):
@@ -331,6 +369,23 @@ def test_a_killed_evaluation_leaves_no_numbers_of_other_settings(trained, monkey
     monkeypatch.setattr(evaluate.files, "write_json", write)
     with pytest.raises(FileNotFoundError, match="is not evaluated"):
         evaluate.kept(trained)
+
+
+def test_two_processes_share_the_fillings_and_wait_for_those_the_other_is_at(micro, monkeypatch):
+    study = micro()
+    pack, order, measured = packs.prepare(study, "scenes"), [], evaluate._measured
+    taken = FileLock(pack.folder / ".baseline_mean colour.lock")
+    taken.acquire()
+
+    def measure(name, *rest):
+        order.append(name)
+        if len(order) == len(baselines.BASELINES) - 1:  # all others are done
+            taken.release()
+        return measured(name, *rest)
+
+    monkeypatch.setattr(evaluate, "_measured", measure)
+    evaluate.baselines(study, "scenes")
+    assert order == [*[name for name in baselines.BASELINES if name != "mean colour"], "mean colour"]
 
 
 def test_baselines_are_kept(micro, monkeypatch):

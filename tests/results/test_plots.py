@@ -129,6 +129,14 @@ def test_the_live_view_shows_progress_losses_and_samples_and_changes_no_training
     assert (run.folder / "stages.csv").read_bytes() == watched
 
 
+def test_where_nobody_looks_on_a_short_run_draws_its_last_picture_alone(micro, monkeypatch):
+    study, shown = micro(architectures=["context_encoder"]), []
+    monkeypatch.setattr(live, "display", lambda figure, **_: shown.append(figure))
+    monkeypatch.setenv("INPAINT_UNSEEN", "1")
+    loop.fit(grid.Run(study, "scenes", "context_encoder", "fixed", 0), live.Live())
+    assert [figure.get_suptitle().endswith("trained") for figure in shown] == [True]
+
+
 def test_the_registered_pairs_are_drawn_by_seed_and_the_interval_against_seeds():
     rows = [("faces", a, s, seed, 0.1 + 0.01 * seed) for a in ("custom", "free_form") for s in ("fixed", "progressive", "mixed")
             for seed in range(3)]  # fmt: skip
