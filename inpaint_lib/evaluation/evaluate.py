@@ -296,6 +296,7 @@ def baselines(study, dataset):
     IS with the widest hole. Kept beside the data; done again only when data, code or the metrics' own networks change. Two
     processes that want them share the work."""
     pack, frames = packs.existing(study, dataset), dict.fromkeys(fillings.BASELINES)
+    torch.set_num_threads(study.config.threads)  # with all cores each, two processes are seven times slower
     with devices.enough_memory(study.config, "evaluation"), fillings.workers(len(pack.test)) as pool:
         for wait, name in itertools.product((False, True), frames):  # what another one is at last, when it may be done
             if frames[name] is None:
