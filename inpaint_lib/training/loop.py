@@ -239,5 +239,6 @@ def _evaluate(job, state, device):
     """Metrics of the averaged generator with every width's frozen masks: (widths, images, regions, metrics)."""
     run, config, pack = job.run, job.run.config, job.pack
     with devices.enough_memory(config, "evaluation"):
-        each = (probe.at_work(run, pack, state.average.module, run.model.mask_family, w, device) for w in config.mask_widths)
+        family, G = run.model.mask_family, state.average.module
+        each = (probe.at_work(run, pack, G, family, width, device, again=True) for width in config.mask_widths)
         return torch.stack([metrics.evaluate(batches) for batches in each])

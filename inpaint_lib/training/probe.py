@@ -16,7 +16,7 @@ from .. import losses, masks, metrics, rng
 
 BATCHES = 40  # at rest; and, evenly spread, steps of the last stage that are probed
 CALIBRATION, LEAST = 320, 32  # training images that batch-norm statistics rest on, in batches of at least so many
-REMEMBERED, SMALL = 32, 2**20  # how many sets of outputs are, on how many bytes of test images at most
+REMEMBERED, SMALL = 32, 2**20  # sets of outputs in memory; of test sets of so many bytes at most
 _outputs = {}
 
 
@@ -72,25 +72,25 @@ def calibrated(run, pack, generator, width, device, family=None):
     return metrics.calibrated(generator, pack.train[spread], holes, device, max(run.config.batch_size, LEAST))
 
 
-def at_work(run, pack, generator, family, width, device):
+def at_work(run, pack, generator, family, width, device, again=False):
     """What a generator, calibrated, puts out for all test images with the frozen holes of a family and width: batches
-    `(output, real, mask)`, as of metrics.inpaint. What was asked when a stage of training ended is asked again when the run is
-    evaluated: for short, as long as this process lasts and where there is little to it, what was put out is remembered."""
+    `(output, real, mask)`, as of metrics.inpaint. `again`: it is asked once more in this process, as by a run's evaluation
+    after its training; what was put out for a small test set is remembered until then."""
 
     def found():
-        return metrics.inpaint(calibrated(run, pack, generator, width, device, family), pack.test,
-                               pack.test_masks(family, width), device, run.config.evaluation_batch)  # fmt: skip
+        G, batch = calibrated(run, pack, generator, width, device, family), run.config.evaluation_batch
+        return metrics.inpaint(G, pack.test, pack.test_masks(family, width), device, batch)
 
     if pack.test.nbytes > SMALL:
         return found()
     data = tuple(entry["sha256"] for entry in pack.manifest["files"].values())
     settings = run.config.batch_size, run.config.evaluation_batch, run.config.mask_seed
     key = run.architecture, _digest(generator), data, settings, family, width, str(device)
-    if key not in _outputs:
-        new = list(found())
-        for oldest in [*_outputs][: len(_outputs) + 1 - REMEMBERED]:
-            del _outputs[oldest]
-        _outputs[key] = new
+    if not again:
+        return _outputs.pop(key, None) or found()
+    _outputs[key] = list(found())
+    for oldest in [*_outputs][:-REMEMBERED]:
+        del _outputs[oldest]
     return _outputs[key]
 
 

@@ -166,22 +166,26 @@ def test_what_training_measured_is_not_computed_again_and_makes_no_difference(mi
     assert (run.folder / "evaluation.csv").read_bytes() == at_once
 
 
-def test_outputs_are_remembered_of_equal_weights_alone_and_only_so_many(trained, monkeypatch):
+def test_outputs_are_remembered_of_equal_weights_until_asked_for_and_only_so_many(trained, monkeypatch):
     pack, G = packs.prepare(trained.study, trained.dataset), artifacts.load_generator(trained, 2)
+    probe._outputs.clear()
 
-    def put_out(width=16):
-        return torch.cat([output for output, *_ in probe.at_work(trained, pack, G, "square", width, "cpu")])
+    def put_out(width=16, again=False):
+        return torch.cat([output for output, *_ in probe.at_work(trained, pack, G, "square", width, "cpu", again)])
 
-    first = put_out()
+    first = put_out(again=True)
     with torch.no_grad():
         next(G.parameters()).add_(0.1)
-    assert not torch.equal(put_out(), first)
-    monkeypatch.setattr(probe, "REMEMBERED", 2)
-    put_out(8), put_out()
-    assert len(probe._outputs) == 2
+    assert not torch.equal(put_out(), first) and len(probe._outputs) == 1
+    with torch.no_grad():
+        next(G.parameters()).copy_(next(artifacts.load_generator(trained, 2).parameters()))
+    assert torch.equal(put_out(), first) and not probe._outputs
+    monkeypatch.setattr(probe, "REMEMBERED", 1)
+    put_out(8, again=True), put_out(again=True)
+    assert len(probe._outputs) == 1
     monkeypatch.setattr(probe, "SMALL", pack.test.nbytes - 1)
     probe._outputs.clear()
-    put_out()
+    put_out(again=True)
     assert not probe._outputs
 
 
