@@ -4,11 +4,12 @@ A setup has one colour and one marker everywhere (Okabe & Ito 2008, colour-blind
 line is their mean and its band the 95 % t interval; with two, both seeds are drawn.
 """
 
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib_inline.config import InlineBackend
 
 from . import stats
 
@@ -54,8 +55,8 @@ def figure(*args, **kwargs):
                          "grid.alpha": 0.25, "font.size": 9, "axes.titlesize": 9, "legend.frameon": False})  # fmt: skip
     fig, axes = plt.subplots(*args, **kwargs)
     plt.close(fig)
-    if InlineBackend.initialized():
-        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
+    if inline := sys.modules.get("matplotlib_inline.config"):  # imported here, it would not find the kernel it is in
+        inline.InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
     return fig, axes
 
 

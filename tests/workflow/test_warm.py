@@ -108,6 +108,7 @@ def test_where_nobody_answers_it_is_the_program_itself(tmp_path):
 def test_a_notebook_is_executed_and_drawn_alike(tmp_path, monkeypatch, forked):
     """By a kernel that was forked from the real process, and by one of its own."""
     cells = ["out = ''", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+             "from inpaint_lib.results import plots\nplots.figure()[0]",
              "import torch\ntorch.manual_seed(0)\ntorch.rand(1)", "import os\nprint(os.environ['MPLBACKEND'], __name__)",
              "import pandas\nfrom inpaint_lib.data import packs\nfrom inpaint_lib.training import loop\n"
              "print(pandas.get_option('display.max_columns'), packs.tqdm.__mro__[1].__name__, loop.tqdm.__name__)",
@@ -125,8 +126,9 @@ def test_a_notebook_is_executed_and_drawn_alike(tmp_path, monkeypatch, forked):
             monkeypatch.delenv("INPAINT_WARM", raising=False)
         out = str(tmp_path / "out")
         assert run_notebook.main("draws", tmp_path / "executed.ipynb", out, json.dumps({"out": out})) == 0
-    _, _, figure, number, told, asked, _ = [cell.outputs for cell in nbformat.read(tmp_path / "executed.ipynb", 4).cells]
+    _, _, figure, own, number, told, asked, _ = [cell.outputs for cell in nbformat.read(tmp_path / "executed.ipynb", 4).cells]
     assert [output.output_type for output in figure] == ["display_data"] and "image/png" in figure[0].data
+    assert "image/png" in own[0].data
     assert number[0].data["text/plain"] == "tensor([0.4963])"
     assert asked[-1].text == "20 tqdm_notebook tqdm\n"  # what asks, as it is imported, where it is
     assert told[0].text == "module://matplotlib_inline.backend_inline __main__\n"
