@@ -22,7 +22,7 @@ from inpaint_lib.data import feed
 from inpaint_lib.evaluation import baselines, evaluate, fid
 from inpaint_lib.study import devices, files, processes
 from inpaint_lib.study.config import run_settings
-from inpaint_lib.training import trial
+from inpaint_lib.training import probe, trial
 from inpaint_lib.training.step import choose_levers
 
 SECONDS = 5.0  # of timed training
@@ -30,7 +30,7 @@ ROW_BYTES = 20  # of per_image.csv.gz
 FILE = "estimate.json"  # in a study's folder: {architecture: {"seconds", "host" (bytes), "device", "settings"}} of a run
 
 
-def probe(run):
+def cost_of(run):
     """Cost of one run: {"images_per_second", "training_s", "evaluation_s", "disk", "host", "device" (bytes, None on a CPU)}."""
     config, device = run.config, devices.choose_device(run.config.device)
     torch.set_num_threads(config.threads)
@@ -76,25 +76,42 @@ def _evaluation(run, G, device):
     """Seconds of all evaluations of a run."""
     config = run.config
     n, batch = config.test_images, config.evaluation_batch
-    stages = widths = len(config.mask_widths)
     images = trial.made_up(min(batch, n), config.image_size)
     holes = masks.frozen(run.model.mask_family, len(images), config.mask_widths[-1], config.image_size, 0)
-    families = models.ARCHITECTURES[run.architecture].MASK_FAMILIES
     tools = evaluate.tools(config)
     extractor = tools.extractor
+    filled = list(metrics.inpaint(G, images, holes, device, batch))
+    table = pd.DataFrame(np.random.default_rng(0).random((1000, len(metrics.METRICS))), columns=list(metrics.METRICS))
 
     def seconds(work):
         return _seconds(work) / len(images)
 
-    table = pd.DataFrame(np.random.default_rng(0).random((1000, len(metrics.METRICS))), columns=list(metrics.METRICS))
-    plain = seconds(lambda: metrics.evaluate(G, images, holes, device, batch))
-    plain += len(metrics.REGIONS) * _seconds(lambda: files.as_gzip(table)) / len(table)
-    whole = seconds(lambda: evaluate.measure(metrics.inpaint(G, images, holes, device, batch), tools.lpips))
+    fill = seconds(lambda: list(metrics.inpaint(G, images, holes, device, batch)))
+    calibrate = seconds(lambda: metrics.calibrated(G, images, holes, device, batch)) if metrics.batch_norms(G) else 0.0
+    plain = seconds(lambda: metrics.evaluate(filled))
+    row = len(metrics.REGIONS) * _seconds(lambda: files.as_gzip(table)) / len(table)
+    whole = seconds(lambda: evaluate.measure(filled, tools.lpips))
     features = seconds(lambda: fid.features(extractor, images, batch)) if extractor else 0.0
-    between = stages - 1 if extractor and config.fid_stages == "all" else 0  # stages with FID beside the last
-    during = plain * n * widths * stages
-    after = n * widths * (whole * len(families) + features + between * (whole + features)) + 2 * n * plain
-    return during + after
+    sets = _sets(run)
+    measured = sets["plain"] * (plain + row) + sets["whole"] * whole + sets["features"] * features
+    return n * (sets["filled"] * fill + measured) + min(config.train_images, probe.CALIBRATION) * sets["calibrated"] * calibrate
+
+
+def _sets(run):
+    """How many sets of images a run fills, measures and calibrates batch norm with, in training and at its end."""
+    config, families = run.config, len(models.ARCHITECTURES[run.architecture].MASK_FAMILIES)
+    stages = widths = len(config.mask_widths)
+    extractor = evaluate.tools(config).extractor
+    between = (stages - 1) * widths if extractor and config.fid_stages == "all" else 0  # those of stages before the last
+    small = config.test_images * 3 * config.image_size**2 <= probe.SMALL
+    again = between + families * widths - small * min(probe.REMEMBERED, between + widths)
+    return {
+        "plain": stages * widths + 3,  # full-size holes: training images, test images and the last weights themselves
+        "whole": families * widths,
+        "features": _distributions(run),
+        "filled": stages * widths + again + 3,
+        "calibrated": stages * widths + again + stages + 2,  # what a stage leaves, and what the run leaves
+    }
 
 
 def _seconds(work):
@@ -170,7 +187,7 @@ def estimate(study):
         run = next(r for r in study.runs() if r.architecture == architecture)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             try:
-                cost = pool.apply(probe, (run,))
+                cost = pool.apply(cost_of, (run,))
             except devices.OutOfMemory as error:
                 raise ValueError(f"{architecture}: {error}") from None
         n = sum(r.architecture == architecture for r in study.runs())

@@ -1,10 +1,13 @@
 """What a study will cost: reckoned from what a run does and leaves."""
 
+from collections import Counter
+
 import pytest
 import torch
 
-from inpaint_lib import models
-from inpaint_lib.training import loop
+from inpaint_lib import metrics, models
+from inpaint_lib.evaluation import evaluate
+from inpaint_lib.training import artifacts, loop, probe
 from inpaint_lib.training.step import choose_levers
 from workflow import estimate
 
@@ -21,10 +24,33 @@ def test_disk_is_what_a_finished_run_leaves(micro, architecture):
     assert reckoned == pytest.approx(left, rel=0.1)
 
 
-def test_probing_trains_whole_steps_and_writes_nothing(micro, output, monkeypatch):
+@pytest.mark.parametrize(("small", "when"), [(True, "last"), (True, "all"), (False, "all")])
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_sets_are_those_a_run_fills_and_calibrates_with(micro, monkeypatch, architecture, small, when):
+    """Those of a small test set are not filled again at a run's end."""
+    study = micro(architectures=[architecture], setups=["fixed"], test_images=8, train_images=8, fid_stages=when)
+    run = study.runs()[0]
+    monkeypatch.setattr(probe, "SMALL", probe.SMALL * small)
+    counted = Counter()
+
+    def count(name, what):
+        plain = getattr(metrics, what)
+        monkeypatch.setattr(metrics, what, lambda *given: (counted.update([name]), plain(*given))[1])
+
+    count("filled", "inpaint")
+    count("calibrated", "calibrated")
+    count("plain", "evaluate")
+    loop.fit(run, lambda *_: None)
+    evaluate.evaluate(run)
+    sets = estimate._sets(run)
+    sets["calibrated"] *= bool(metrics.batch_norms(artifacts.load_generator(run, 2)))
+    assert {name: sets[name] for name in ("filled", "calibrated", "plain")} == {"calibrated": 0} | counted
+
+
+def test_a_cost_trains_whole_steps_and_writes_nothing(micro, output, monkeypatch):
     monkeypatch.setattr(estimate, "SECONDS", 0.0)
     study = micro(setups=["fixed"])
-    found = estimate.probe(study.runs()[0])
+    found = estimate.cost_of(study.runs()[0])
     assert found["training_s"] == pytest.approx(study.config.total_images / found["images_per_second"])
     assert found["evaluation_s"] > 0 and found["host"] > 0 and found["device"] is None
     assert list(output.rglob("*")) == []
@@ -46,7 +72,7 @@ def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
         def apply(self, function, arguments):
             if function is estimate.fillings:
                 return 1800.0
-            assert function is estimate.probe
+            assert function is estimate.cost_of
             asked.append(arguments[0].architecture)
             return cost
 
