@@ -136,10 +136,12 @@ def _algebra(config):
     if not (extractor := evaluate.tools(config).extractor):
         return 0.0
     one, other = np.random.default_rng(0).standard_normal((2, config.test_images, extractor.classes.shape[1]))
-    begun = time.perf_counter()
-    fid.distance(fid.statistics(one), fid.statistics(other))
-    fid.kernel_distance(one, other)
-    return time.perf_counter() - begun
+
+    def both():
+        fid.distance(fid.statistics(one), fid.statistics(other))
+        fid.kernel_distance(one, other)
+
+    return _seconds(both)
 
 
 def fillings(run):

@@ -94,8 +94,8 @@ def test_fillings_cost_what_they_take(micro, monkeypatch):
     assert many > few > 0
     slow = 4 * (2 * 1 / 2 + 2 * 1 / 2) * 8  # families x (widths + the two sets of the gap), a second for two images
     fast = 4 * 4 * (2 + 2)  # four that fill eight images a second
-    features = 5 * 4 * 1  # of every fill and family, as the slow one, too, fills all eight; the algebra comes to less
-    assert few == pytest.approx(slow + fast + features, rel=0.01)
+    compared = 5 * 4 * (1 + 1)  # features and algebra, of every fill and family, as the slow one, too, fills all eight
+    assert few == slow + fast + compared
 
 
 def test_fid_is_reckoned_for_every_set_that_is_compared(micro):
@@ -104,4 +104,10 @@ def test_fid_is_reckoned_for_every_set_that_is_compared(micro):
         run = micro(architectures=["free_form"], setups=["fixed"], fid_stages=when).runs()[0]
         stages[when] = estimate._distributions(run)
     assert stages == {"last": 2 + 1, "all": 2 * 2 + 1}  # its own holes of both widths, several rectangles
-    assert estimate._algebra(run.config) > 0
+
+
+def test_algebra_is_timed_once_what_it_needs_is_loaded(micro, monkeypatch):
+    """Loading takes seconds, and would be reckoned for every set that is compared."""
+    timed = []
+    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), timed.append(work), 1.5)[-1])
+    assert estimate._algebra(micro(architectures=["custom"]).config) == 1.5 and len(timed) == 1
