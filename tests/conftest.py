@@ -1,6 +1,7 @@
 """Shared fixtures: a study small enough that a run takes a second or two."""
 
 import os
+import signal
 import subprocess
 
 import hypothesis
@@ -40,6 +41,11 @@ def pytest_collection_modifyitems(items):
     """The slowest files first: side by side, all then end together."""
     rank = {f"{name}.py": k for k, name in enumerate(SLOW)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_configure():
+    """Interrupts arrive, as at a terminal: a shell's background jobs, and what they start, ignore them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
