@@ -147,6 +147,7 @@ def _algebra(config):
 def fillings(run):
     """Seconds of all fillings without training of one data set."""
     config, device = run.config, devices.choose_device(run.config.device)
+    torch.set_num_threads(config.threads)
     widths, batch, whole = config.mask_widths, config.evaluation_batch, 0.0
     images = trial.made_up(min(batch, config.test_images), config.image_size)
     tools = evaluate.tools(config)

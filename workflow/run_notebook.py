@@ -49,7 +49,6 @@ def main(name, executed, artefact, parameters, study=None, key=None):
     say(f"  start   {label}")
     failed = executed.with_suffix(".failed.ipynb")
     with files.locked(executed.parent, f".{executed.stem}.lock"), gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu:
-        os.environ["INPAINT_UNSEEN"] = "1"
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         begun = time.monotonic()
@@ -114,13 +113,14 @@ def _private_folder():
 
 
 def write_kernel(folder, warm=None):
-    """Let the kernel python3 be of this very Python where `folder` is $JUPYTER_PATH; forked at `warm` (warm.py), if given."""
+    """Let the kernel python3 be of this very Python where `folder` is $JUPYTER_PATH; forked at `warm` (warm.py), if given.
+    It knows by $INPAINT_UNSEEN that nobody looks on while it works."""
     kernel = Path(folder, "kernels", "python3")
     kernel.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     if warm:
         argv = [sys.executable, "-I", "-S", str(WARM), "kernel", warm, "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python", "env": {"INPAINT_UNSEEN": "1"}}
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .. import rng
-from ..study import processes
+from ..study import ahead
 
 DEPTH = 3  # batches gathered ahead
 SHARE = 0.5  # of the device's free memory that the images may take
@@ -53,5 +53,5 @@ def batches(images, seed, steps, batch_size, device, loading):
         return torch.index_select(images, 0, rng.batch_indices(seed, step, batch_size, len(images)), out=batch)
 
     with ThreadPoolExecutor(1) as pool:
-        for batch in processes.ahead(pool, gather, zip(steps), DEPTH):
+        for batch in ahead.in_order(pool, gather, zip(steps), DEPTH):
             yield batch.to(device, non_blocking=True)  # pinned already

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.restoration import inpaint_biharmonic
 
-from ..study import processes
+from ..study import ahead, processes
 
 RADIUS = 3
 IMAGES_PER_WORKER = 1000  # another process pays off for each so many
@@ -80,5 +80,5 @@ def batches(name, images, masks, size, pool=None):
     if pool is None:
         yield from ((fill(name, *part), *part) for part in parts)
         return
-    done = processes.ahead(pool, fill, ((name, *part) for part in parts), DEPTH)
+    done = ahead.in_order(pool, fill, ((name, *part) for part in parts), DEPTH)
     yield from ((filled, *part) for filled, part in zip(done, parts, strict=True))

@@ -48,7 +48,7 @@ from . import baselines as fillings
 from . import fid, pretrained
 
 COLUMNS = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
-CODE = ("inpaint_lib/metrics.py", "inpaint_lib/evaluation/*.py")
+CODE = ("inpaint_lib/metrics.py", "inpaint_lib/evaluation/*.py", "inpaint_lib/study/ahead.py")
 
 
 def colour(output, real, mask):

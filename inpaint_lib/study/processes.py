@@ -2,12 +2,10 @@
 
 import concurrent.futures as futures
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from multiprocessing.connection import wait
 
 
@@ -29,15 +27,6 @@ def pool(tasks, tasks_per_worker):
     if (n := workers(tasks, tasks_per_worker)) == 1:
         return None
     return futures.ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), work_for_parent)
-
-
-def ahead(executor, function, tasks, depth):
-    """Yield function(*task) of each of the tasks, in their order; besides the one awaited, `depth` are in work or done."""
-    tasks = iter(tasks)
-    given = deque(executor.submit(function, *task) for task in itertools.islice(tasks, depth))
-    while given:
-        given.extend(executor.submit(function, *task) for task in itertools.islice(tasks, 1))
-        yield given.popleft().result()
 
 
 @contextlib.contextmanager

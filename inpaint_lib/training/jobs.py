@@ -14,6 +14,7 @@ SOURCES = (  # what decides what a training run computes, beside its architectur
     *(f"inpaint_lib/{name}.py" for name in ("masks", "losses", "setups", "rng", "metrics", "models/__init__", "models/layers")),
     *(f"inpaint_lib/training/{name}.py" for name in ("step", "loop", "artifacts", "probe")),
     "inpaint_lib/data/feed.py",
+    "inpaint_lib/study/ahead.py",
 )
 
 

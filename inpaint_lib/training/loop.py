@@ -238,7 +238,8 @@ def _check_weights(state):
 def _evaluate(job, state, device):
     """Metrics of the averaged generator with every width's frozen masks: (widths, images, regions, metrics)."""
     run, config, pack = job.run, job.run.config, job.pack
+    again = config.fid_stages == "all" or state.step == config.steps  # those of other stages are not evaluated once more
     with devices.enough_memory(config, "evaluation"):
         family, G = run.model.mask_family, state.average.module
-        each = (probe.at_work(run, pack, G, family, width, device, again=True) for width in config.mask_widths)
+        each = (probe.at_work(run, pack, G, family, width, device, again) for width in config.mask_widths)
         return torch.stack([metrics.evaluate(batches) for batches in each])

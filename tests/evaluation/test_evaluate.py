@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from inpaint_lib import losses, masks, metrics, models
 from inpaint_lib.data import packs
 from inpaint_lib.evaluation import baselines, evaluate, fid, pretrained
 from inpaint_lib.results import collect, tables
-from inpaint_lib.study import grid
+from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop, probe
 
 
@@ -149,15 +150,19 @@ def test_an_evaluation_holds_every_family_width_region_and_measure(trained):
     assert value(frame, "square", 16, "hole", "overfitting") == pytest.approx(errors[0] - errors[1], abs=1e-7)
 
 
+@pytest.mark.parametrize("fid_stages", ["all", "last"])
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
-def test_what_training_measured_is_not_computed_again_and_makes_no_difference(micro, monkeypatch, architecture):
-    run = grid.Run(micro(architectures=[architecture]), "scenes", architecture, "fixed", 0)
+def test_what_training_measured_is_not_computed_again_and_makes_no_difference(micro, monkeypatch, architecture, fid_stages):
+    run = grid.Run(micro(architectures=[architecture], fid_stages=fid_stages), "scenes", architecture, "fixed", 0)
+    probe._outputs.clear()
     passes, original = [], metrics.inpaint
     monkeypatch.setattr(metrics, "inpaint", lambda *a: passes.append(a) or original(*a))
     loop.fit(run, lambda *_: None)
     stages, widths, families = 2, 2, len(models.ARCHITECTURES[architecture].MASK_FAMILIES)
     assert len(passes) == stages * widths
+    assert len(probe._outputs) == (stages if fid_stages == "all" else 1) * widths
     evaluate.evaluate(run)
+    assert not probe._outputs
     assert len(passes) == stages * widths + (families - 1) * widths + 3  # and both sets, the snapshot
     at_once = (run.folder / "evaluation.csv").read_bytes()
     probe._outputs.clear()
@@ -378,17 +383,22 @@ def test_a_killed_evaluation_leaves_no_numbers_of_other_settings(trained, monkey
 def test_two_processes_share_the_fillings_and_wait_for_those_the_other_is_at(micro, monkeypatch):
     study = micro()
     pack, order, measured = packs.prepare(study, "scenes"), [], evaluate._measured
-    taken = FileLock(pack.folder / ".baseline_mean colour.lock")
+    taken, waited = FileLock(pack.folder / ".baseline_mean colour.lock", thread_local=False), files.locked
     taken.acquire()
+
+    def locked(folder, name, wait=True):
+        if wait and name == ".baseline_mean colour.lock":
+            assert taken.is_locked
+            threading.Timer(0.3, taken.release).start()
+        return waited(folder, name, wait)
 
     def measure(name, *rest):
         order.append(name)
-        if len(order) == len(baselines.BASELINES) - 1:  # all others are done
-            taken.release()
         return measured(name, *rest)
 
+    monkeypatch.setattr(files, "locked", locked)
     monkeypatch.setattr(evaluate, "_measured", measure)
-    evaluate.baselines(study, "scenes")
+    assert set(evaluate.baselines(study, "scenes").baseline) == {*baselines.BASELINES}
     assert order == [*[name for name in baselines.BASELINES if name != "mean colour"], "mean colour"]
 
 

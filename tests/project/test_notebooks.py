@@ -53,7 +53,7 @@ def test_a_notebook_is_an_essay(path):
 
 
 def test_every_notebook_runs_and_its_marked_outputs_are_reproduced(tmp_path):
-    environment = os.environ | {"INPAINT_OUTPUT": str(tmp_path), "INPAINT_UNSEEN": "1"}
+    environment = os.environ | {"INPAINT_OUTPUT": str(tmp_path)}
     environment["CUDA_VISIBLE_DEVICES"] = ""  # their device is auto
     environment["PYTHONPATH"] = os.pathsep.join([repository(), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=300"]

@@ -89,9 +89,11 @@ def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
 
 def test_fillings_cost_what_they_take(micro, monkeypatch):
     """Ten times the images, ten times the hours; the slow one is filled on its few."""
-    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), 1.0)[1])
+    threads = set()
+    monkeypatch.setattr(estimate, "_seconds", lambda work: (work(), threads.add(torch.get_num_threads()), 1.0)[-1])
+    torch.set_num_threads(2)  # as many as a process starts with
     few, many = (estimate.fillings(micro(test_images=n, slow_baseline_images=8).runs()[0]) for n in (8, 80))
-    assert many > few > 0
+    assert many > few > 0 and threads == {1}  # as evaluate.baselines
     slow = 4 * (2 * 1 / 2 + 2 * 1 / 2) * 8  # families x (widths + the two sets of the gap), a second for two images
     fast = 4 * 4 * (2 + 2)  # four that fill eight images a second
     compared = 5 * 4 * (1 + 1)  # features and algebra, of every fill and family, as the slow one, too, fills all eight

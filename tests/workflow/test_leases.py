@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import nbformat
 import pytest
 import torch
 
+from inpaint_lib.study import grid
 from tests.conftest import repository
-from workflow import gpus
+from workflow import gpus, graph
 
 HOLD = """
 import sys, time
@@ -44,6 +46,19 @@ def hold():
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("names", ["", "0"])
+def test_figures_wait_for_the_tables_where_these_measure_fillings_on_a_device(tmp_path, names):
+    """Without, the two share the work; but figures have no device."""
+    study = grid.open_study("smoke", {"architectures": ["custom"], "setups": ["fixed"], "datasets": ["faces"]})
+    (tmp_path / "study.json").write_text(json.dumps(graph.graph(study, {}) | {"slurm": None, "gpus": names}))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{repository()}/workflow/Snakefile", "--directory", tmp_path,
+               "--configfile", tmp_path / "study.json", "--dag"]  # fmt: skip
+    dag = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    number = {name: found for found, name in re.findall(r'(\d+)\[label = "(\w+)', dag)}
+    assert (f"{number['tables']} -> {number['figures']}" in dag) == bool(names)
+    assert f"{number['train']} -> {number['figures']}" in dag
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ def test_a_notebook_is_executed_and_drawn_alike(tmp_path, monkeypatch, forked):
     """By a kernel that was forked from the real process, and by one of its own."""
     cells = ["out = ''", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
              "from inpaint_lib.results import plots\nplots.figure()[0]",
-             "import torch\ntorch.manual_seed(0)\ntorch.rand(1)", "import os\nprint(os.environ['MPLBACKEND'], __name__)",
+             "import torch\ntorch.manual_seed(0)\ntorch.rand(1)",
+             "import os\nprint(os.environ['MPLBACKEND'], __name__, os.environ['INPAINT_UNSEEN'])",
              "import pandas\nfrom inpaint_lib.data import packs\nfrom inpaint_lib.training import loop\n"
              "print(pandas.get_option('display.max_columns'), packs.tqdm.__mro__[1].__name__, loop.tqdm.__name__)",
              "open(out, 'w').close()"]  # fmt: skip
@@ -131,7 +132,7 @@ def test_a_notebook_is_executed_and_drawn_alike(tmp_path, monkeypatch, forked):
     assert "image/png" in own[0].data
     assert number[0].data["text/plain"] == "tensor([0.4963])"
     assert asked[-1].text == "20 tqdm_notebook tqdm\n"  # what asks, as it is imported, where it is
-    assert told[0].text == "module://matplotlib_inline.backend_inline __main__\n"
+    assert told[0].text == "module://matplotlib_inline.backend_inline __main__ 1\n" and "INPAINT_UNSEEN" not in os.environ
 
 
 def test_before_it_forks_it_has_no_threads_and_has_not_asked_for_a_gpu():
