@@ -118,12 +118,13 @@ def fill(model, image, hole):
     if not hole.any():
         raise ValueError("hole: is empty; mark at least one pixel")
     size, filled = model.image_size, image.copy()
+    known = np.where(hole[..., None], np.uint8(0), image)  # masked later, too; but roundings could tell what was there
     number, boxes = (windows.as_one if model.central else windows.number)(hole, size)
     squares = [(windows.central_square if model.central else windows.square)(box, hole.shape, size) for box in boxes]
     bar = tqdm(total=len(boxes), unit="hole", delay=2, leave=False, disable=None)
     for start in range(0, len(boxes), BATCH):
         part = range(start, min(start + BATCH, len(boxes)))
-        inputs = [windows.shrunk(*windows.cut(image, hole, squares[k]), size) for k in part]
+        inputs = [windows.shrunk(*windows.cut(known, hole, squares[k]), size) for k in part]
         batch = metrics.inpaint(model.generator, *map(np.stack, zip(*inputs, strict=True)), model.device, BATCH)
         outputs = np.concatenate([metrics.to_uint8(composite(*tensors)) for tensors in batch])
         for k, output in zip(part, outputs, strict=True):

@@ -173,6 +173,16 @@ def test_known_pixels_stay_and_the_same_call_gives_the_same_bytes(loaded, height
     assert (again[0] == filled).all() and again[1] == messages  # what was in the hole plays no part
 
 
+def test_not_even_a_rounding_tells_what_was_in_the_hole():
+    """Answers about half-way between two grey levels: whatever is added to them and taken away again tips some."""
+    rng, hole = np.random.default_rng(0), box_hole((SIZE, SIZE), (3, 5, 16, 16))
+    levels = torch.arange(SIZE).add(100.5).div(127.5).sub(1) + torch.arange(-16, SIZE - 16)[:, None] * 2**-26
+    model, fills = answering(lambda *_: levels.expand(1, 3, -1, -1)), []
+    for content in rng.integers(0, 256, (8, SIZE, SIZE, 3), np.uint8):
+        fills.append(inpaint.fill(model, np.where(hole[..., None], content, np.uint8(90)), hole)[0])
+    assert all((one == fills[0]).all() for one in fills)
+
+
 def test_a_perfect_generator_gives_the_photograph_back():
     image = smooth(SIZE, SIZE)
     truth = torch.from_numpy(image).permute(2, 0, 1).float().div(127.5).sub(1)[None]
