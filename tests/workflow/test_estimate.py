@@ -87,6 +87,15 @@ def test_the_grid_costs_its_runs_and_its_packs(micro, monkeypatch):
     assert "8 runs: 12 hours one after another; 2 at a time, if they do not slow each other down, 6." in text
 
 
+def test_what_is_timed_ends_when_the_device_has_done_it(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("waited"))
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: done.append("clock") or len(done))
+    assert estimate._seconds(lambda: done.append("work")) == 3
+    assert done[-4:] == ["clock", "work", "waited", "clock"]
+
+
 def test_fillings_cost_what_they_take(micro, monkeypatch):
     """Ten times the images, ten times the hours; the slow one is filled on its few."""
     threads = set()
