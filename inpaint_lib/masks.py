@@ -1,11 +1,13 @@
-"""The shapes of holes: four families, each a pure function of unit variates and a nominal width. How that grows: setups.py.
+"""The shapes of holes: four families of masks, each a pure function of unit variates and a size.
 
-A mask family maps `(u, extent, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u` is (B, n) in [0, 1):
-where a hole sits and how it is shaped. The extent, a number or a tensor of one, follows from the nominal width by `extent`: the
-hole covers about (width / size)^2 of the image. Because it only scales what `u` fixes, two setups that draw the same `u` train
-on paired masks of different size; because it may be a tensor, a captured training step need not be captured again as it grows.
+A family maps `(u, extent, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u`,
+(B, n) in [0, 1), says where a hole is and how it is shaped; `extent`, a number or a tensor of one,
+how large it is. `extent(family, width, size)` gives the one at which the hole covers about
+(width / size)^2 of the image. Two setups that draw the same `u` therefore train on paired masks of
+different size. (The extent may be a tensor, so that a captured CUDA graph serves every stage.)
 
-The variates are drawn on the CPU (so masks do not depend on the device); the pixels are computed in batches on `u`'s device.
+The variates are drawn on the CPU, so masks do not depend on the device; the pixels are computed in
+batches on the device of `u`. How the width grows: setups.py.
 """
 
 import math
@@ -19,13 +21,13 @@ N_STROKES, N_SEGMENTS = 3, 10  # up to 3 strokes of 4-11 vertices
 
 
 def _grid(u, size):
-    """Pixel indices as (1, 1, H, 1) rows and (1, 1, 1, W) columns."""
+    """Return pixel indices as (1, 1, H, 1) rows and (1, 1, 1, W) columns."""
     axis = torch.arange(size, device=u.device, dtype=torch.float32)
     return axis.view(1, 1, -1, 1), axis.view(1, 1, 1, -1)
 
 
 def _boxes(top, left, height, width, size):
-    """Union of boxes given as (B, n) tensors of whole pixels -> (B, 1, H, W)."""
+    """Return the union of boxes given as (B, n) tensors of whole pixels: (B, 1, H, W)."""
     rows, cols = _grid(top, size)
     top, left, height, width = (t[:, :, None, None] for t in (top, left, height, width))
     inside = (rows >= top) & (rows < top + height) & (cols >= left) & (cols < left + width)
@@ -33,92 +35,110 @@ def _boxes(top, left, height, width, size):
 
 
 def _corner(u, extent, size):
-    """A whole-pixel corner for a box of `extent` pixels, uniform over the places where it fits."""
+    """Return a whole-pixel corner for a box of `extent` pixels, uniform over where it fits."""
     return torch.floor(u * (size - extent + 1)).clamp(max=size - 1)
 
 
 def center(u, extent, size):
-    """One centred square of `extent` pixels."""
+    """Return one centred square of `extent` pixels."""
     side = torch.ones_like(u[:, :1]) * extent
     corner = torch.floor((size - side) / 2)
     return _boxes(corner, corner, side, side, size)
 
 
 def square(u, extent, size):
-    """One square of `extent` pixels at a random place."""
+    """Return one square of `extent` pixels at a random place."""
     side = torch.ones_like(u[:, :1]) * extent
-    return _boxes(_corner(u[:, 0:1], side, size), _corner(u[:, 1:2], side, size), side, side, size)
+    top, left = (_corner(u[:, k : k + 1], side, size) for k in (0, 1))
+    return _boxes(top, left, side, side, size)
 
 
 def rectangles(u, extent, size):
-    """Two to four rectangles, aspect 1:2 to 2:1, whose areas sum to extent^2 before rounding and overlap."""
+    """Return two to four rectangles, aspect 1:2 to 2:1.
+
+    Their areas sum to extent^2 before rounding and overlap.
+    """
     count = 2 + torch.floor(u[:, :1] * 3)  # (B, 1)
     used = torch.arange(N_RECTANGLES, device=u.device) < count  # (B, 4)
     top, left, share, aspect = u[:, 1:].view(-1, 4, N_RECTANGLES).unbind(1)
     share = (0.25 + share) * used
     area = share / share.sum(1, keepdim=True) * extent**2
-    stretch = 2 ** (aspect - 0.5)  # height = stretch * sqrt(area): aspect ratio height/width in [1/2, 2]
+    stretch = 2 ** (aspect - 0.5)  # height = stretch * sqrt(area): height / width in [1/2, 2]
     height = (area.sqrt() * stretch).round().clamp(1, size)
-    breadth = (area / height).round().clamp(1, size)
-    return _boxes(_corner(top, height, size), _corner(left, breadth, size), height * used, breadth * used, size)
+    width = (area / height).round().clamp(1, size)
+    top, left = _corner(top, height, size), _corner(left, width, size)
+    return _boxes(top, left, height * used, width * used, size)
 
 
 def free_form(u, extent, size):
-    """Brush strokes with round joints and one box, after Yu et al. 2018 ("Free-form image inpainting with gated convolution").
+    """Return brush strokes with round joints and one box (Yu et al. 2018, arXiv 1806.03589).
 
-    At 256 px: 1-3 strokes of 4-11 vertices, turns of 2pi/5 +- 2pi/15 on alternating sides, lengths N(diag/8, diag/16)
-    clipped to [0, diag/4], brush 12-40 px, one box of 96-128 px a side; covers about 31 %. All lengths scale with `extent`,
-    256 px there, so that the mean coverage is the nominal one.
+    At 256 px: 1-3 strokes of 4-11 vertices, turns of 2pi/5 +- 2pi/15 on alternating sides, lengths
+    N(diag/8, diag/16) clipped to [0, diag/4], brush 12-40 px, one box of 96-128 px a side; covers
+    about 31 %. All lengths scale with `extent`, which is 256 px there.
     """
-    batch, scale = u.shape[0], extent
-    head, u = u[:, :5], u[:, 5:]
-    tall, wide = ((scale * (0.5 - 0.125 * head[:, k : k + 1])).round().clamp(1, size) for k in (3, 4))
-    box = _boxes(_corner(head[:, 0:1], tall, size), _corner(head[:, 1:2], wide, size), tall, wide, size)
-
+    head, per_stroke = u[:, :5], u[:, 5:]
+    tall, wide = (
+        (extent * (0.5 - 0.125 * v)).round().clamp(1, size) for v in head[:, 3:].split(1, 1)
+    )
+    top, left = _corner(head[:, 0:1], tall, size), _corner(head[:, 1:2], wide, size)
+    box = _boxes(top, left, tall, wide, size)
     n_strokes = 1 + torch.floor(head[:, 2:3] * N_STROKES)  # (B, 1)
-    start, per_stroke, moves = u.split([2 * N_STROKES, 3 * N_STROKES, 2 * N_STROKES * N_SEGMENTS], dim=1)
-    start = start.view(batch, N_STROKES, 1, 2) * size
-    vertices, first_angle, brush = per_stroke.view(batch, 3, N_STROKES).unbind(1)
-    turn, length = moves.view(batch, 2, N_STROKES, N_SEGMENTS).unbind(1)
+    return torch.maximum(box, _strokes(per_stroke, n_strokes, extent, size))
+
+
+def _strokes(u, n_strokes, extent, size):
+    """Return the first `n_strokes` (B, 1) of N_STROKES brush strokes: (B, 1, H, W)."""
+    shares = [2 * N_STROKES, 3 * N_STROKES, 2 * N_STROKES * N_SEGMENTS]
+    start, shape, moves = u.split(shares, dim=1)
+    start = start.view(-1, N_STROKES, 1, 2) * size
+    vertices, first_angle, brush = shape.view(-1, 3, N_STROKES).unbind(1)
+    turn, length = moves.view(-1, 2, N_STROKES, N_SEGMENTS).unbind(1)
 
     i = torch.arange(N_SEGMENTS, device=u.device)
     angle = 2 * math.pi / 5 + (2 * turn - 1) * 2 * math.pi / 15
-    angle = torch.where(i % 2 == 0, 2 * math.pi - angle, angle) + 2 * math.pi * first_angle[..., None]
-    diagonal = math.sqrt(2) * scale
+    angle = torch.where(i % 2 == 0, 2 * math.pi - angle, angle)
+    angle = angle + 2 * math.pi * first_angle[..., None]
+    diagonal = math.sqrt(2) * extent
     normal = math.sqrt(2) * torch.erfinv((2 * length - 1).clamp(-0.999999, 0.999999))
-    length = (diagonal / 8 + normal * diagonal / 16).clamp(min=0).minimum(torch.ones_like(length) * (diagonal / 4))
+    length = (diagonal / 8 + normal * diagonal / 16).clamp(min=0)
+    length = length.minimum(torch.ones_like(length) * (diagonal / 4))
     used = i < 3 + torch.floor(vertices * 8)[..., None]  # segments of a stroke = its vertices - 1
     step = torch.stack([angle.sin(), angle.cos()], -1) * (length * used)[..., None]
-    points = torch.cat([start, start + step.cumsum(2)], 2).clamp(0, size)  # (B, strokes, vertices, 2)
+    points = torch.cat([start, start + step.cumsum(2)], 2).clamp(0, size)  # (B, strokes, 11, 2)
+
     a, b = points[:, :, :-1].flatten(1, 2), points[:, :, 1:].flatten(1, 2)  # (B, n, 2)
-    radius = scale * (12 + 28 * brush) / 256 / 2
-    radius = torch.where(torch.arange(N_STROKES, device=u.device) < n_strokes, radius, -1.0)
-    radius = radius[..., None].expand(-1, -1, N_SEGMENTS).flatten(1)  # (B, n)
-    reach = torch.where(radius < 0, -1.0, radius.square())[..., None, None]
-    strokes = (squared_distance_to_segments(a, b, size) <= reach).any(1, keepdim=True).float()
-    return torch.maximum(box, strokes)
+    radius = extent * (12 + 28 * brush) / 256 / 2
+    drawn = torch.arange(N_STROKES, device=u.device) < n_strokes
+    reach = torch.where(drawn, radius.square(), -1.0)  # squared; -1: no pixel
+    reach = reach[..., None].expand(-1, -1, N_SEGMENTS).flatten(1)[..., None, None]
+    return (squared_distance_to_segments(a, b, size) <= reach).any(1, keepdim=True).float()
 
 
 def squared_distance_to_segments(a, b, size):
-    """In pixels, from every pixel centre to segments a-b, each (B, n, 2) as (row, column) -> (B, n, H, W)."""
+    """Return squared distances in pixels from every pixel centre to segments a-b: (B, n, H, W).
+
+    `a` and `b` are (B, n, 2) as (row, column).
+    """
     rows, cols = _grid(a, size)
     (ay, ax), (dy, dx) = (t[..., None, None].unbind(2) for t in (a, b - a))
     length = (dy**2 + dx**2).clamp(min=1e-8)
-    py, px = rows + 0.5 - ay, cols + 0.5 - ax  # (B, n, H, 1), (B, n, 1, W): the products below are sums of such
+    py, px = rows + 0.5 - ay, cols + 0.5 - ax  # (B, n, H, 1) and (B, n, 1, W)
     t = (py * (dy / length) + px * (dx / length)).clamp_(0, 1)
     return (py - t * dy).square_().add_((px - t * dx).square_())
 
 
-def _free_form_scale(nominal):
-    """The scale of all lengths at which the mean coverage is nominal^2.
-
-    sqrt(coverage) / scale falls almost linearly with the scale, as strokes overlap and leave the image: A - B * scale,
-    fitted to 4,000 masks of 64 px at each of eleven scales.
-    """
-    return (FREE_FORM_A - math.sqrt(max(FREE_FORM_A**2 - 4 * FREE_FORM_B * nominal, 0))) / (2 * FREE_FORM_B)
-
-
+# sqrt(coverage) / scale of free_form falls almost linearly with the scale, as strokes overlap and
+# leave the image: A - B * scale, fitted to 4,000 masks of 64 px at each of eleven scales
 FREE_FORM_A, FREE_FORM_B = 0.6321, 0.0881
+
+
+def _free_form_scale(nominal):
+    """Return the scale of all lengths at which the mean coverage is nominal^2."""
+    root = math.sqrt(max(FREE_FORM_A**2 - 4 * FREE_FORM_B * nominal, 0))
+    return (FREE_FORM_A - root) / (2 * FREE_FORM_B)
+
+
 FAMILIES = {"center": center, "square": square, "rectangles": rectangles, "free_form": free_form}
 N_VARIATES = {
     "center": 1,
@@ -129,12 +149,12 @@ N_VARIATES = {
 
 
 def variates(family, batch, rng):
-    """The unit variates that place and shape `batch` holes: (batch, n) float32 in [0, 1), on the CPU."""
+    """Return the unit variates of `batch` holes: (batch, n) float32 in [0, 1), on the CPU."""
     return torch.rand(batch, N_VARIATES[family], generator=rng)
 
 
 def extent(family, width, size):
-    """What a family scales by at a nominal width in pixels (1 .. size).
+    """Return what a family scales by at a nominal width in pixels.
 
     Raises ValueError for an unknown family or a width outside 1 .. size.
     """
@@ -146,15 +166,22 @@ def extent(family, width, size):
 
 
 def generate(family, batch, width, size, rng, device="cpu"):
-    """`batch` masks (batch, 1, size, size) of one family, nominal width in pixels (1 .. size), reproducible from `rng`.
-    Raises ValueError as `extent` does."""
+    """Return `batch` masks (batch, 1, size, size) of a nominal width, reproducible from `rng`.
+
+    Raises ValueError as `extent` does.
+    """
     scale = extent(family, width, size)
     return FAMILIES[family](variates(family, batch, rng).to(device), scale, size)
 
 
 def frozen(family, count, width, size, seed):
-    """The test masks of images 0 .. count-1: (count, size, size) uint8. Image i has its own stream, shared by all widths."""
-    u = torch.cat([variates(family, 1, keyed(seed, "test masks", family, i)) for i in range(count)])
+    """Return the test masks of images 0 .. count-1: (count, size, size) uint8.
+
+    Every image has its own random stream, the same for all widths.
+    """
     scale = extent(family, width, size)
-    parts = [FAMILIES[family](chunk, scale, size)[:, 0].to(torch.uint8) for chunk in u.split(1)]  # one fits the caches
-    return torch.cat(parts).numpy()
+    found = []
+    for i in range(count):  # one at a time fits the CPU's caches
+        u = variates(family, 1, keyed(seed, "test masks", family, i))
+        found.append(FAMILIES[family](u, scale, size)[:, 0].to(torch.uint8))
+    return torch.cat(found).numpy()

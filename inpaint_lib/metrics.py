@@ -1,11 +1,11 @@
 """L1, L2 and PSNR per image, in the regions the protocol names.
 
-Values are computed on images scaled to [0, 1]: L1 is the mean absolute difference, L2 the mean squared difference over the
-region's pixels and channels, PSNR = 10 log10(1 / L2) in dB per image, then averaged. An image without error has infinite
-PSNR: it is capped at PSNR_CAP and counted.
+Values are computed on images scaled to [0, 1]: L1 is the mean absolute difference, L2 the mean
+squared difference over the region's pixels and channels, PSNR = 10 log10(1 / L2) in dB per image,
+then averaged. An image without error has infinite PSNR: it is capped at PSNR_CAP and counted.
 
-Regions: `hole`; `whole_composite` (output in the hole, truth elsewhere, over the whole image); `whole_raw` (the network's
-output over the whole image). Inside the hole composite and output are the same.
+Regions: `hole`; `whole_composite` (output in the hole, truth elsewhere, over the whole image);
+`whole_raw` (the network's output over the whole image).
 """
 
 import copy
@@ -15,7 +15,7 @@ import torch
 
 from .losses import composite
 
-torch.backends.cudnn.allow_tf32 = False  # on CUDA, too, float32 means float32: for what is measured, and for what is trained so
+torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on CUDA too
 
 METRICS = ("l1", "l2", "psnr")
 REGIONS = ("hole", "whole_composite", "whole_raw")
@@ -23,24 +23,30 @@ PSNR_CAP = 100.0  # dB
 
 
 def to_float(images, device="cpu"):
-    """(N,H,W,3) uint8 array or tensor -> (N,3,H,W) float32 in [-1, 1]."""
-    return torch.as_tensor(images).to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    """Return (N,H,W,3) uint8, array or tensor, as (N,3,H,W) float32 in [-1, 1]."""
+    images = torch.as_tensor(images).to(device, non_blocking=True)
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def to_uint8(images):
-    """(N,3,H,W) float in [-1, 1] -> (N,H,W,3) uint8 array."""
-    return images.float().add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    """Return (N,3,H,W) float in [-1, 1] as an (N,H,W,3) uint8 array."""
+    levels = images.float().add(1).mul(127.5).round().clamp(0, 255)
+    return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def per_image(output, real, mask):
-    """All metrics of a batch: (B, len(REGIONS), len(METRICS)). Masks are (B,1,H,W), 1 = hole, never empty."""
+    """Return all metrics of a batch: (B, len(REGIONS), len(METRICS)) float64.
+
+    Images are (B,3,H,W) in [-1, 1], masks (B,1,H,W), 1 = hole, never empty.
+    """
     whole = torch.ones_like(mask)
     cases = {
         "hole": (output, mask),
         "whole_composite": (composite(output, real, mask), whole),
         "whole_raw": (output, whole),
     }
-    return torch.stack([_errors(image, real, region) for image, region in map(cases.get, REGIONS)], dim=1)
+    values = [_errors(image, real, region) for image, region in map(cases.get, REGIONS)]
+    return torch.stack(values, dim=1)
 
 
 def _errors(image, real, region):
@@ -52,46 +58,54 @@ def _errors(image, real, region):
     return torch.stack([l1, l2, psnr], dim=1)
 
 
+def _holes(masks, device):
+    """Return (N,H,W) uint8 as (N,1,H,W) float32 on the device."""
+    return torch.from_numpy(np.array(masks)).to(device).float()[:, None]
+
+
 @torch.inference_mode()
 def inpaint(generator, images, masks, device, batch_size):
-    """Yield batches `(output, real, mask)` of a generator at work, in eval mode and float32; on the device if that has float64.
+    """Yield batches `(output, real, mask)` of a generator in eval mode, float32.
 
-    images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. The generator is left in the mode it was in.
+    images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. The batches are on the device, or on the
+    CPU if the device has no float64. The generator is left in the mode it was in.
     """
-    was_training, place = generator.training, "cpu" if torch.device(device).type == "mps" else device
+    was_training = generator.training
+    place = "cpu" if torch.device(device).type == "mps" else device
     generator.eval()
     try:
         for start in range(0, len(images), batch_size):
             real = to_float(np.array(images[start : start + batch_size]), device)
-            mask = torch.from_numpy(np.array(masks[start : start + batch_size])).to(device).float()[:, None]
-            yield tuple(t.to(place) for t in (generator(real * (1 - mask), mask)[-1], real, mask))
+            mask = _holes(masks[start : start + batch_size], device)
+            output = generator(real * (1 - mask), mask)[-1]
+            yield tuple(t.to(place) for t in (output, real, mask))
     finally:  # also if not all batches are taken
         generator.train(was_training)
 
 
 def batch_norms(network):
-    """Its batch-norm layers."""
+    """Return the batch-norm layers of a network."""
     return [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
 @torch.no_grad()
 def calibrated(generator, images, masks, device, batch_size):
-    """A copy of a generator whose batch-norm statistics are those of these images (N,H,W,3) uint8 with these holes (N,H,W),
-    1 = hole; its weights are untouched.
+    """Return a copy of a generator with batch-norm statistics of these images and holes.
 
-    A running mean over the holes of training would judge a network that saw many sizes by those it is not judged on. The
-    statistics are means over batches of `batch_size` images or a few more, each normalised by itself, as in training.
+    images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. A running mean over the holes of training
+    would mix hole sizes that are not measured. The statistics are means over batches of
+    `batch_size` images or a few more, each normalised by itself, as in training.
     """
     copied = copy.deepcopy(generator).train()
     for layer in batch_norms(copied):
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean
     for part in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
-        real, mask = to_float(images[part], device), torch.from_numpy(masks[part]).to(device).float()[:, None]
+        real, mask = to_float(images[part], device), _holes(masks[part], device)
         copied(real * (1 - mask), mask)
     return copied.train(generator.training)
 
 
 def evaluate(batches):
-    """`per_image` of all images of batches as of `inpaint`: (N, regions, metrics) float64, on the CPU."""
+    """Return `per_image` of all batches of `inpaint`: (N, regions, metrics) float64, on the CPU."""
     return torch.cat([per_image(*batch) for batch in batches]).cpu()

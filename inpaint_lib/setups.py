@@ -1,68 +1,92 @@
-"""Training setups as pure schedules: how wide the hole is and what the losses weigh at a step. `progressive` grows the hole.
+"""The training setups: how wide the hole is and what the losses weigh at each step. `progressive`
+grows the hole.
 
-A setup knows nothing of networks or data. Every setup runs the same number of steps on the same images; the paper's four
-end with the same full-size hole and the same loss weights (protocol: equal budget).
-Source: Hedjazi & Genç 2019, section "Training setups".
+One entry of SETUPS is all there is of a setup; to add one, add an entry here or in a file named by
+a profile's key `extensions`. A setup is a pure function of the schedule and the step and knows
+nothing of networks or data. All setups run the same number of steps on the same images; the
+paper's four end with the same hole and weights. Source: Hedjazi & Genç 2019, section "Training
+setups".
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What holds at one step. `reconstruction` and `adversarial` multiply the generator's loss weights (1 = full)."""
+    """What holds at one step. `reconstruction` and `adversarial` multiply the generator's loss
+    weights (1 = full).
+    """
 
     stage: int  # 0 .. n_stages - 1
     mask_width: int  # pixels
     reconstruction: float
     adversarial: float
-    discriminator: bool = True  # whether D is updated
-    trains: bool = True  # whether anything is
+    trains: bool = True  # whether anything is updated
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The budget every setup shares: `steps` iterations in stages of K = steps / len(mask_widths), one per mask width."""
+    """The budget all setups share: `steps` in stages of K = steps / len(mask_widths) steps, one
+    stage per width.
+    """
 
     steps: int
-    mask_widths: tuple[int, ...]
-    seed: int = 0  # only mixed draws
+    mask_widths: tuple[int, ...]  # pixels, growing
+    seed: int = 0  # of setups that draw widths
+
+    @property
+    def n_stages(self):
+        return len(self.mask_widths)
 
     @property
     def steps_per_stage(self):
-        return self.steps // len(self.mask_widths)
+        return self.steps // self.n_stages
 
     def stage(self, step):
         return step // self.steps_per_stage
 
 
+@dataclass(frozen=True)
+class Setup:
+    """A training setup: its rule, one sentence about it, and how figures show it."""
+
+    phase: Callable[[Schedule, int], Phase]
+    about: str
+    colour: str
+    marker: str  # matplotlib's
+    control: bool = False  # ours, shown apart from the paper's four
+
+
 def fixed(schedule, step):
-    """The full-size hole and full weights from the first step."""
+    """Return the largest hole and full weights."""
     return Phase(schedule.stage(step), schedule.mask_widths[-1], 1.0, 1.0)
 
 
 def progressive(schedule, step):
-    """The hole grows to the next width every K steps; the weights stay full."""
-    stage = schedule.stage(step)
-    return Phase(stage, schedule.mask_widths[stage], 1.0, 1.0)
+    """Return the width of the current stage: the next one every K steps."""
+    phase = fixed(schedule, step)
+    return replace(phase, mask_width=schedule.mask_widths[phase.stage])
 
 
 def recon_first(schedule, step):
-    """The full-size hole; reconstruction alone for the first K steps, then the adversarial loss at its full weight."""
+    """Return fixed's phase, without the adversarial loss in the first stage."""
     phase = fixed(schedule, step)
     return replace(phase, adversarial=float(phase.stage > 0))
 
 
 def adv_ramp(schedule, step):
-    """The full-size hole; the adversarial weight rises by 1/S in each of the S stages, up to its full weight."""
+    """Return fixed's phase with adversarial weight s / S in stage s of S."""
     phase = fixed(schedule, step)
-    return replace(phase, adversarial=(phase.stage + 1) / len(schedule.mask_widths))
+    return replace(phase, adversarial=(phase.stage + 1) / schedule.n_stages)
 
 
 def mixed(schedule, step):
-    """A control the paper does not have: progressive's hole sizes, each for as many steps, in random order."""
+    """Return one of progressive's widths, each used for as many steps, in an order keyed by the
+    seed.
+    """
     return replace(fixed(schedule, step), mask_width=_shuffled_widths(schedule)[step])
 
 
@@ -74,30 +98,52 @@ def _shuffled_widths(schedule):
 
 
 def recon_only(schedule, step):
-    """A control: no adversarial loss at all. What is the adversarial game good for, and is it what is unstable?"""
+    """Return fixed's phase without the adversarial loss."""
     return replace(fixed(schedule, step), adversarial=0.0)
 
 
 def last_only(schedule, step):
-    """A control: fixed, in the last stage alone; before it nothing is trained. What do the small holes before it bring?"""
+    """Return fixed's phase, training only in the last stage."""
     phase = fixed(schedule, step)
-    return replace(phase, trains=phase.stage == len(schedule.mask_widths) - 1)
-
-
-def recon_first_rest(schedule, step):
-    """recon_first as a warm-up is commonly done: D, too, rests for the first K steps."""
-    phase = recon_first(schedule, step)
-    return replace(phase, discriminator=phase.stage > 0)
+    return replace(phase, trains=phase.stage == schedule.n_stages - 1)
 
 
 SETUPS = {
-    "fixed": fixed,
-    "progressive": progressive,
-    "recon_first": recon_first,
-    "adv_ramp": adv_ramp,
-    "mixed": mixed,
-    "recon_only": recon_only,
-    "last_only": last_only,
-    "recon_first_rest": recon_first_rest,
+    "fixed": Setup(fixed, "The largest hole from the first step.", "#0072B2", "o"),
+    "progressive": Setup(
+        progressive, "The hole grows to the next width every K steps.", "#D55E00", "D"
+    ),
+    "recon_first": Setup(
+        recon_first,
+        "The largest hole; reconstruction losses alone for the first K steps, then all losses.",
+        "#009E73",
+        "^",
+    ),
+    "adv_ramp": Setup(
+        adv_ramp,
+        "The largest hole; the adversarial weight rises by 1/S in each of the S stages.",
+        "#CC79A7",
+        "s",
+    ),
+    "mixed": Setup(
+        mixed,
+        "Control: progressive's hole widths, each for as many steps, in random order.",
+        "#7F7F7F",
+        "v",
+        control=True,
+    ),
+    "recon_only": Setup(
+        recon_only,
+        "Control: fixed without the adversarial loss.",
+        "#E69F00",
+        "P",
+        control=True,
+    ),
+    "last_only": Setup(
+        last_only,
+        "Control: nothing is trained before the last K steps, then fixed.",
+        "#56B4E9",
+        "X",
+        control=True,
+    ),
 }
-CONTROLS = ("mixed", "recon_only", "last_only", "recon_first_rest")  # ours, shown apart from the paper's four

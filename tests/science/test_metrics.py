@@ -13,18 +13,31 @@ def batch():
     return output, real, (torch.rand(5, 1, 16, 16, generator=g) > 0.6).float()
 
 
+@pytest.fixture
+def holes():
+    """Seven images (7, 32, 32, 3) and a central hole."""
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    masks = np.zeros((7, 32, 32), np.uint8)
+    masks[:, 8:24, 8:24] = 1
+    return images, masks
+
+
 def test_metrics_match_numpy_and_scikit_image(batch):
-    output, real, mask = batch
     found = metrics.per_image(*batch).numpy()
+    output, real, mask = (t.permute(0, 2, 3, 1).double().numpy() for t in batch)
     for i in range(5):
-        o, r, m = (t[i].permute(1, 2, 0).double().numpy() for t in (output / 2 + 0.5, real / 2 + 0.5, mask))
-        composite, hole = np.where(m > 0, o, r), np.broadcast_to(m > 0, o.shape)
-        expected = [[np.abs(o - r)[hole].mean(), np.square(o - r)[hole].mean(), -10 * np.log10(np.square(o - r)[hole].mean())]]
-        expected += [
-            [np.abs(image - r).mean(), mean_squared_error(r, image), peak_signal_noise_ratio(r, image, data_range=1)]
-            for image in (composite, o)
+        o, r, m = output[i] / 2 + 0.5, real[i] / 2 + 0.5, np.broadcast_to(mask[i] > 0, (16, 16, 3))
+        error = (o - r)[m]
+        hole = np.abs(error).mean(), np.square(error).mean(), -10 * np.log10(np.mean(error**2))
+        images = [
+            (
+                np.abs(image - r).mean(),
+                mean_squared_error(r, image),
+                peak_signal_noise_ratio(r, image, data_range=1),
+            )
+            for image in (np.where(m, o, r), o)
         ]
-        assert np.allclose(found[i], expected, rtol=1e-6)
+        assert np.allclose(found[i], [hole, *images], rtol=1e-6)
 
 
 def test_an_image_without_error_is_capped(batch):
@@ -42,17 +55,32 @@ def test_only_the_hole_counts_in_hole_and_composite(batch):
 
 
 def test_uint8_round_trip():
-    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    images = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8, 1).repeat(3, 3)
     assert np.array_equal(metrics.to_uint8(metrics.to_float(images)), images)
 
 
-def test_evaluation_ignores_batch_size_and_restores_the_mode():
+def test_evaluation_ignores_batch_size_and_restores_the_mode(holes):
     G, _ = models.create("custom", 32, generator_width=8, discriminator_width=8)
-    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
-    holes = np.zeros((7, 32, 32), np.uint8)
-    holes[:, 8:24, 8:24] = 1
-    a, b = (metrics.evaluate(metrics.inpaint(G.train(), images, holes, "cpu", n)) for n in (2, 7))
+    a, b = (metrics.evaluate(metrics.inpaint(G.train(), *holes, "cpu", n)) for n in (2, 7))
     assert a.shape == (7, 3, 3) and torch.allclose(a, b, rtol=1e-5) and G.training
+    next(metrics.inpaint(G, *holes, "cpu", 2))  # the rest is not taken
+    assert G.training
+
+
+def test_calibrated_statistics_are_means_over_the_images_and_the_original_stays(holes):
+    widths = {"generator_width": 8, "discriminator_width": 8, "bottleneck": 32}
+    G, _ = models.create("context_encoder", 32, **widths)
+    before = {name: value.clone() for name, value in G.state_dict().items()}
+    copied = metrics.calibrated(G.eval(), *holes, "cpu", 7)
+    assert not copied.training
+    assert all(torch.equal(before[name], value) for name, value in G.state_dict().items())
+    seen = []
+    norm = metrics.batch_norms(G)[0]
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    list(metrics.inpaint(G, *holes, "cpu", 7))
+    first = metrics.batch_norms(copied)[0]
+    assert torch.allclose(first.running_mean, seen[0].mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(first.running_var, seen[0].var((0, 2, 3)), atol=1e-6)
 
 
 def test_float32_is_float32():

@@ -5,7 +5,8 @@ from inpaint_lib import rng
 
 def test_equal_keys_give_equal_streams_and_other_keys_others():
     draw = [
-        torch.rand(4, generator=rng.keyed(*key)) for key in ((0, "a", 1), (0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1))
+        torch.rand(4, generator=rng.keyed(*key))
+        for key in ((0, "a", 1), (0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1))
     ]
     assert torch.equal(draw[0], draw[1])
     assert len({tuple(d.tolist()) for d in draw}) == 4

@@ -1,0 +1,40 @@
+"""What every architecture states about itself at the end of its file.
+
+The training loop reads these entries and never asks for the name of an architecture.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Objective(NamedTuple):
+    """What an architecture is trained on; the weights of the terms come from the configuration.
+
+    seen(output, real, mask): what the discriminator is given for an `output` (B,3,H,W); the real
+        image is given as `seen(real, real, mask)`.
+    adversarial: (d_loss(real_scores, fake_scores), g_loss(fake_scores), boundary) over lists of
+        score maps; a score above the boundary means "real".
+    reconstruction(stages, real, mask, perceptual, **options): {name: unweighted loss}.
+    terms: the names that `reconstruction` returns. One named "perceptual" needs losses.Perceptual.
+    options: {option of `reconstruction`: function that says whether a value is allowed}.
+    """
+
+    seen: Callable
+    adversarial: tuple[Callable, Callable, float]
+    reconstruction: Callable
+    terms: tuple[str, ...]
+    options: dict[str, Callable]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture; its widths, rates and weights are models.<name> in the configuration."""
+
+    about: str  # one sentence
+    create: Callable  # (image_size, **widths) -> (generator, discriminator)
+    objective: Objective
+    mask_families: tuple[str, ...]  # holes it can fill, see masks.FAMILIES
+    accepts: Callable[[int], bool]  # whether it takes images of this side
+    sizes: str  # the same in words
+    paper: tuple[tuple[str, str], ...] = ()  # (sentence of the paper or source, where it is here)
