@@ -1,11 +1,13 @@
-"""What the commands of run_all.sh share: a command line that is wrong, or whatever else is, ends in one line."""
+"""What the commands of run_all.sh share: errors end in one line, and every name is printable on
+any terminal.
+"""
 
 import argparse
 import os
 import re
 import sys
 
-UNSAID = []  # why something could not be printed
+_unprinted = []  # errors of printing
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -13,45 +15,55 @@ class Parser(argparse.ArgumentParser):
     """Raises ValueError where argparse would print its usage and exit."""
 
     def error(self, message):
-        named = [a for a in sys.argv[1:] if a[:1] == "-" and (os.path.lexists(a) or re.fullmatch(r"-[^=]+\.[A-Za-z]\w*", a))]
-        raise ValueError(f"{message}; {f'write the name as ./{named[0]}' if named else f'see ./{self.prog} --help'}")
+        def names_a_file(argument):
+            like_a_file = re.fullmatch(r"-[^=]+\.[A-Za-z]\w*", argument)
+            return argument[:1] == "-" and (os.path.lexists(argument) or like_a_file)
+
+        named = next(filter(names_a_file, sys.argv[1:]), None)
+        remedy = f"write the name as ./{named}" if named else f"see ./{self.prog} --help"
+        raise ValueError(f"{message}; {remedy}")
 
     def print_help(self, file=None):
         say(*self.format_help().splitlines())
 
 
 def printable(text):
-    """Text with names of files in it as one line that any terminal takes: controls and bytes that are no UTF-8 become \\xNN."""
-    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").translate(CONTROLS)
+    """Return text as one line for any terminal: control characters and bytes that are not UTF-8
+    become \\xNN.
+    """
+    raw = str(text).encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace").translate(CONTROLS)
 
 
 def say(*lines):
-    """Print lines. Where that fails work goes on; `ended` tells of it at the end."""
+    """Print lines. Where that fails, work goes on and `ended` reports it at the end."""
     try:
         print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:
-        UNSAID.append(error)
+        _unprinted.append(error)
 
 
 def fail(code, message, name="run_all.sh"):
-    """Say in one line why a command ends -> its exit code."""
+    """Print in one line why a command ends; return its exit code."""
     print(f"{name}: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
     return code
 
 
 def ended(main, *arguments):
-    """Exit as `main` says, and not as if all were well where what it said reached nobody."""
+    """Exit with the code that `main` returns, or with an error where its output could not be
+    printed.
+    """
     try:
         code = main(*arguments)
     except SystemExit as end:  # --help
         code = end.code
     except KeyboardInterrupt:
         code = 130
-    if UNSAID:
+    if _unprinted:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries to print the rest
-        if isinstance(UNSAID[0], BrokenPipeError):  # the reader has seen enough
+        if isinstance(_unprinted[0], BrokenPipeError):  # the reader has seen enough
             code = code or 141
         else:
-            done = "" if code else "; what was asked for is done"
-            code = fail(code or 1, f"what there is to say cannot be printed ({UNSAID[0].strerror}){done}")
+            why = f"the output cannot be printed ({_unprinted[0].strerror})"
+            code = fail(code or 1, why if code else f"{why}; the work itself is done")
     sys.exit(code)

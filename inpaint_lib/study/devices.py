@@ -1,4 +1,4 @@
-"""The device that a study's work is done on, and its memory."""
+"""The device that a study is computed on, and its memory."""
 
 import contextlib
 import resource
@@ -8,45 +8,58 @@ import torch
 
 
 class OutOfMemory(RuntimeError):
-    """The device's memory does not suffice; the message says what to set."""
+    """There is not enough memory; the message says what to set."""
 
 
 @contextlib.contextmanager
-def enough_memory(config, where):
-    """Raise OutOfMemory where the body runs out of the device's memory. Nothing is made smaller unasked: batch_size is part of
-    the experiment. `where`: "training" or "evaluation"."""
+def enough_memory(config):
+    """Raise OutOfMemory where the body runs out of memory.
+
+    Nothing is made smaller without being asked: batch_size is part of the experiment.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = ("out of memory", "can't allocate memory")  # MPS, the CPU: no class of their own
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not any(words in str(error) for words in said):
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        words = (
+            "out of memory",
+            "can't allocate memory",
+        )  # MPS and the CPU have no class of their own
+        if not known and not any(text in str(error) for text in words):
             raise
-        cures = {
-            "training": f"batch_size lower than {config.batch_size} (which changes the experiment), precision=bfloat16, "
-            "loading=prefetch",
-            "evaluation": f"evaluation_batch lower than {config.evaluation_batch} (which changes no result)",
-        }
         raise OutOfMemory(
-            f"{where} needs more memory than there is. Set one of: {cures[where]}, or fewer runs at a time (--runs-per-gpu 1 "
-            "or --jobs 1). The last checkpoint is kept"
+            "not enough memory. Run fewer at a time (--runs-per-gpu 1 or --jobs 1), or set "
+            f"machine.evaluation_batch lower than {config.machine.evaluation_batch}, "
+            "machine.loading=prefetch, training.precision=bfloat16 or curriculum.batch_size lower "
+            f"than {config.curriculum.batch_size} (the last two change the experiment). "
+            "The last checkpoint is kept"
         ) from None
 
 
 def choose_device(wanted):
-    """'auto' -> cuda, else mps, else cpu. Raises ValueError for a device this machine lacks."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Return the torch.device that is wanted; 'auto': cuda, else mps, else cpu. Raises ValueError
+    for one not here.
+    """
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if wanted == "auto":
         return torch.device(next(name for name, there in here.items() if there))
     if not here[wanted.split(":")[0]]:
-        raise ValueError(f"device: {wanted} is not available here; set device=auto or device=cpu")
+        raise ValueError(f"machine.device: {wanted} is not available here; set it to auto or cpu")
     return torch.device(wanted)
 
 
 def device_name(device):
+    """Return the GPU's name, or the kind of device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def peak_memory(device):
-    """{"host": bytes, "device": bytes or None}: the most that this process has held so far."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"host": held, "device": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None}
+    """Return {"host": bytes, "device": bytes or None}: this process's peak so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    cuda = device.type == "cuda"
+    return {"host": held, "device": torch.cuda.max_memory_allocated(device) if cuda else None}

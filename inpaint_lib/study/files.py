@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, the locks of folders, and what keeps either from being written.
+"""Files that appear complete or not at all, the locks of folders, and clear messages where neither
+can be written.
 
 Nothing here knows what the files hold.
 """
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -20,51 +22,59 @@ from safetensors import SafetensorError
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
 os.umask(UMASK := os.umask(0o077))  # asking sets it, so it is set back
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+FULL = "{}: the disk is full; free some space and run the same command again, it resumes"
 
 
 class OutputError(OSError):
-    """A file cannot be written; the message names the place and says how to mend it."""
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-FULL = "{}: the disk is full; make room and run the same command again, it goes on from here"
+    """A file cannot be written; the message names the place and says how to fix it."""
 
 
 def obstacle(path):
-    """What keeps the file `path` from being written, and the cure; None if nothing does."""
+    """Return why the file `path` cannot be written, and the remedy; None if it can."""
     for folder in reversed(path.parents):
         if os.path.lexists(folder) and not folder.is_dir():
-            return f"{folder} is a {'link to nowhere' if folder.is_symlink() else 'file'} where a folder belongs; move it away"
+            kind = "broken link" if folder.is_symlink() else "file"
+            return f"{folder} is a {kind} where a folder is needed; rename it"
     if path.is_dir():
-        return f"{path} is a folder where a file belongs; move it away"
+        return f"{path} is a folder where a file is needed; rename it"
     folder = next(folder for folder in path.parents if folder.is_dir())
     try:
-        tempfile.TemporaryFile(dir=folder).close()  # rights alone do not tell: those of /proc allow it
+        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell
     except OSError as error:
-        cure = "mend its permissions, or name another folder (INPAINT_OUTPUT for a study)"
-        return FULL.format(folder) if error.errno in NO_ROOM else f"{folder} cannot be written to; {cure}"
+        if error.errno in NO_ROOM:
+            return FULL.format(folder)
+        remedy = "fix its permissions, or name another folder (INPAINT_OUTPUT for a study)"
+        return f"{folder} cannot be written to ({error.strerror}); {remedy}"
     size, _, free = shutil.disk_usage(folder)
     return FULL.format(folder) if size and free < 2**20 else None
 
 
 @contextlib.contextmanager
 def writing(path):
-    """Raise OutputError where the body fails for want of room, or for an obstacle on the way to `path`."""
+    """Raise OutputError where the body fails for lack of space, or for an obstacle on the way to
+    `path`.
+    """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save on a full disk: a RuntimeError that says nothing
-        place = Path(getattr(error, "filename2", None) or getattr(error, "filename", None) or path)
+    except OutputError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save: RuntimeError
+        named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+        place = Path(named or path)
         full = getattr(error, "errno", None) in NO_ROOM or "os error 28" in str(error)
-        reason = FULL.format(place.parent) if full else obstacle(place) or obstacle(Path(path))
-        if reason and not isinstance(error, OutputError):
+        if reason := FULL.format(place.parent) if full else obstacle(place) or obstacle(Path(path)):
             raise OutputError(reason) from error
         raise
 
 
 @contextlib.contextmanager
 def locked(folder, name=".lock", wait=True):
-    """Hold `folder`'s lock, waiting for another process that writes there, or, with `wait` false, yield False at once where
-    there is one. The system frees it when its holder dies."""
+    """Hold `folder`'s lock, waiting for another process that writes there; without `wait` yield
+    False where there is one.
+
+    The system frees the lock when its holder dies.
+    """
     lock = FileLock(folder / name)
     with writing(folder / name), contextlib.suppress(TimeoutError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,56 +90,65 @@ def locked(folder, name=".lock", wait=True):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and `path` is as it was."""
+    """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and
+    `path` is as it was.
+    """
     path = Path(path)
     temporary = temporary_for(path)
     try:
-        with writing(path):  # inside, because it looks at the disk as the failure left it
+        with writing(path):
             yield temporary
-            temporary.chmod(0o666 & ~UMASK)  # as any new file, whatever the writer gave it (safetensors: 0600)
+            temporary.chmod(0o666 & ~UMASK)  # safetensors would leave 0600
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
     finally:
-        with contextlib.suppress(OSError):  # where the folder has become read-only, that is the error to tell
+        with contextlib.suppress(OSError):  # the folder may have become read-only
             temporary.unlink()
 
 
 def temporary_for(path):
-    """A name beside `path` to write to before renaming. What a killed process left under such a name is removed."""
+    """Return a name beside `path` to write to before renaming; remove what a killed process of
+    this host left there.
+    """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    long, suffix = len(os.fsencode(path.name)) > 200, path.suffix[:16]  # systems allow a name 255 bytes
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest() if long else path.name
-    for left in path.parent.glob(f".{glob.escape(name)}.*.tmp{glob.escape(suffix)}"):
-        pid = left.name.removeprefix(f".{name}.").partition(".")[0]
-        if not (pid.isdigit() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    name, suffix = path.name, path.suffix[:16]
+    if len(os.fsencode(name)) > 180:  # file systems allow a name 255 bytes
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    for left in path.parent.glob(f".{glob.escape(name)}.{host}.*.tmp{glob.escape(suffix)}"):
+        pid = left.name.removeprefix(f".{name}.{host}.").partition(".")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not psutil.pid_exists(int(pid)):
             left.unlink(missing_ok=True)
-    return path.with_name(f".{name}.{os.getpid()}.tmp{suffix}")
+    return path.with_name(f".{name}.{host}.{os.getpid()}.tmp{suffix}")
 
 
 def write_json(path, value):
+    """Write a value as JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def write_csv(path, frame):
-    """A table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
+    """Write a table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
     with replacing(path) as temporary:
         temporary.write_bytes(as_gzip(frame) if str(path).endswith(".gz") else as_csv(frame))
 
 
-def as_csv(frame, header=True):
-    return frame.to_csv(index=False, header=header, float_format="%.9g", lineterminator="\n").encode()
+def as_csv(frame):
+    """Return a table as the bytes of a CSV file, nine digits a number."""
+    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return text.encode()
 
 
-def as_gzip(frame, header=True):
-    """A table as gzipped CSV. Several, all but the first without header, make one table when they are put one after another."""
-    return gzip.compress(as_csv(frame, header), mtime=0)
+def as_gzip(frame):
+    """Return a table as the bytes of a gzipped CSV file."""
+    return gzip.compress(as_csv(frame), mtime=0)
 
 
 def read_json(path):
-    """The file's value, or None where there is no such file or no whole JSON in it."""
+    """Return the file's value, or None where there is no such file or no complete JSON in it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -137,9 +156,11 @@ def read_json(path):
 
 
 def file_sha256(path):
+    """Return the SHA-256 of a file."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def text_sha256(text):
+    """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,8 +1,10 @@
 """The grid of a study and the folders it writes to.
 
-    runs/<profile>/<dataset>/data/                                  images and test masks, packed (data/packs.py)
+    runs/<profile>/<dataset>/data/                                  images and test masks, packed
+    (data/packs.py)
     runs/<profile>/<dataset>/<architecture>/<setup>/seed<k>/        one training run (training/)
-    reports/<profile>/                                              tables, figures, pages (results/)
+    reports/<profile>/                                              results, tables, figures, pages
+    (results/)
 
 Both folders lie under the repository, or under $INPAINT_OUTPUT if that is set.
 """
@@ -11,19 +13,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import models, setups
 from . import config as configuration
 from .files import ROOT
-
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
-DIVERGED = "diverged.json"  # beside result.json, which a stale notebook takes away: this outcome is not drawn again
 
 
 @dataclass(frozen=True)
 class Study:
     """A profile with its overrides applied, and the folders it writes to."""
 
-    profile: str
+    profile: str  # its name
     config: configuration.Config
+    source: str = ""  # a name in config/, or the path of a YAML file elsewhere
 
     @property
     def folder(self):
@@ -37,10 +38,18 @@ class Study:
         return self.folder / dataset / "data"
 
     def runs(self):
-        """Every training run of the grid but those left out, in the order of the configuration."""
-        c = self.config
-        found = [Run(self, d, a, s, k) for d in c.datasets for a in c.architectures for s in c.setups for k in c.seeds]
-        return [run for run in found if run.name not in c.without]
+        """Return every training run of the grid but those left out, in the order of the
+        configuration.
+        """
+        g = self.config.grid
+        found = [
+            Run(self, dataset, architecture, setup, seed)
+            for dataset in g.datasets
+            for architecture in g.architectures
+            for setup in g.setups
+            for seed in g.seeds
+        ]
+        return [run for run in found if run.name not in g.without]
 
 
 @dataclass(frozen=True)
@@ -53,17 +62,26 @@ class Run:
     setup: str
     seed: int
 
-    def __post_init__(self):  # raises config.ConfigError
-        names = ("dataset", "architecture", "setup", "seed")
-        configuration.checked(configuration.Cell, {name: getattr(self, name) for name in names}, "parameters")
-
-    @property
-    def folder(self):
-        return self.study.folder / self.dataset / self.architecture / self.setup / f"seed{self.seed}"
+    def __post_init__(self):
+        """Check the names. Raises config.ConfigError."""
+        names = {
+            "datasets": [self.dataset],
+            "architectures": [self.architecture],
+            "setups": [self.setup],
+            "seeds": [self.seed],
+        }
+        configuration.checked(configuration.Grid, names, "parameters")
+        if self.architecture not in self.config.models:
+            missing = f"models: no section for architecture {self.architecture!r}"
+            raise configuration.ConfigError(f"parameters: {missing}")
 
     @property
     def name(self):
         return f"{self.dataset}/{self.architecture}/{self.setup}/seed{self.seed}"
+
+    @property
+    def folder(self):
+        return self.study.folder / self.name
 
     @property
     def config(self):
@@ -71,18 +89,34 @@ class Run:
 
     @property
     def model(self):
+        """The configuration's section of the architecture."""
         return self.config.models[self.architecture]
+
+    @property
+    def architecture_entry(self):
+        return models.ARCHITECTURES[self.architecture]
+
+    @property
+    def n_stages(self):
+        return self.config.curriculum.n_stages
+
+    @property
+    def schedule(self):
+        curriculum = self.config.curriculum
+        return setups.Schedule(curriculum.steps, curriculum.mask_widths, self.seed)
+
+    def phase(self, step):
+        """Return what holds at a step: a setups.Phase."""
+        return setups.SETUPS[self.setup].phase(self.schedule, step)
 
 
 def open_study(profile, overrides=None):
-    """Load and validate a profile. Raises config.ConfigError."""
-    return Study(Path(str(profile)).stem, configuration.load(profile, overrides))
+    """Load and validate a profile of config/, or a YAML file. Raises config.ConfigError."""
+    path = Path(str(profile))
+    source = str(path.resolve()) if path.suffix in configuration.SUFFIXES else str(profile)
+    return Study(path.stem, configuration.load(profile, overrides), source)
 
 
 def output_root():
+    """Return the folder in which runs/ and reports/ lie."""
     return Path(os.environ.get("INPAINT_OUTPUT") or ROOT).resolve()
-
-
-def holds_work(folder):
-    """Whether something is in a run's folder that took training."""
-    return any((folder / name).exists() for name in ("result.json", DIVERGED, *CHECKPOINTS))

@@ -1,43 +1,71 @@
-"""Processes of multiprocessing that end with their parent, and interrupts kept for the next point from which work goes on."""
+"""Worker processes that end with their parent, and interrupts kept for the next point at which
+work can stop.
+"""
 
 import concurrent.futures as futures
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from multiprocessing.connection import wait
 
+from . import extensions as own
 
-def work_for_parent():
-    """In a worker process of multiprocessing: leave Ctrl-C to the parent, and end when the parent does, however it does."""
+
+def work_for_parent(extensions=()):
+    """Prepare a worker process: leave Ctrl-C to the parent, end when the parent does, load
+    extensions.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process().sentinel
     threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
+    own.load(extensions)
 
 
 def workers(tasks, tasks_per_worker):
-    """How many processes so many tasks are worth, at most one a core: another for each `tasks_per_worker`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processes so many tasks are worth: one for each `tasks_per_worker`, at most
+    one a core.
+    """
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
     return max(1, min(cores, tasks // tasks_per_worker))
 
 
-def pool(tasks, tasks_per_worker):
-    """An executor of so many processes; None where they are one."""
+def pool(tasks, tasks_per_worker, extensions=()):
+    """Return an executor of so many processes, each with the extensions loaded; None where they
+    are one.
+    """
     if (n := workers(tasks, tasks_per_worker)) == 1:
         return None
-    return futures.ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), work_for_parent)
+    spawn = multiprocessing.get_context("spawn")
+    return futures.ProcessPoolExecutor(n, spawn, work_for_parent, (tuple(extensions),))
+
+
+def in_order(executor, function, tasks, depth):
+    """Yield function(*task) of each task, in order; besides the one awaited, `depth` are begun."""
+    tasks = iter(tasks)
+    given = deque(executor.submit(function, *task) for task in itertools.islice(tasks, depth))
+    while given:
+        given.extend(executor.submit(function, *task) for task in itertools.islice(tasks, 1))
+        yield given.popleft().result()
 
 
 @contextlib.contextmanager
 def interrupts_kept():
-    """Yield an event that a first Ctrl-C sets instead of raising KeyboardInterrupt anywhere; a second one raises it at once.
+    """Yield an event that a first Ctrl-C sets instead of raising KeyboardInterrupt anywhere; a
+    second one raises it at once.
 
-    An interrupt that nobody has answered by the end is raised then. Outside the main thread, or where Ctrl-C means something
-    else, nothing changes.
+    An interrupt that nobody has answered by the end is raised then. Outside the main thread, or
+    where Ctrl-C has another handler, nothing changes.
     """
     event, usual = threading.Event(), signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not usual
+    ):
         yield event
         return
 

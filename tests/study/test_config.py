@@ -1,62 +1,83 @@
-import functools
 import json
 import subprocess
 import sys
-import typing
 
-import jsonschema
 import pytest
 import yaml
 
-from inpaint_lib.data import sources
+from inpaint_lib.setups import SETUPS
 from inpaint_lib.study import config
 from tests.conftest import repository
-from workflow.schema import schema as schema_of
+
+
+@pytest.fixture
+def own(tmp_path):
+    """own(text, name) writes a profile and returns its path."""
+
+    def write(text, name="own"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def read(name):
+    return yaml.safe_load((config.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("profile", config.profiles())
 def test_every_profile_loads(profile):
-    assert config.load(profile).steps > 0
+    assert config.load(profile).curriculum.steps > 0
+
+
+def test_base_and_hypotheses_are_no_profiles():
+    assert config.profiles() == ["medium", "paper", "small", "smoke", "tiny"]
+    with pytest.raises(config.ConfigError, match="no profile 'base'"):
+        config.load("base")
+
+
+def test_base_has_every_key_and_explains_it():
+    base = read("base")
+    for name, field in config.Config.model_fields.items():
+        assert name in base
+        if name not in ("models", "extensions"):
+            assert set(base[name]) == set(field.annotation.model_fields)
+    lines = (config.FOLDER / "base.yaml").read_text(encoding="utf-8").splitlines()
+    values = [line for line in lines if line.strip() and not line.endswith(":")]
+    assert sum("#" in line for line in values) > 0.75 * len(values)
 
 
 @pytest.mark.parametrize("profile", config.profiles())
-def test_every_key_of_a_profile_is_commented_or_plain(profile):
-    text = (config.FOLDER / f"{profile}.yaml").read_text()
-    assert text.startswith(f"# yaml-language-server: $schema=schema.json\n# {profile}:")
-    assert set(yaml.safe_load(text)) == set(config.Config.model_fields) - {"without"}  # no profile needs it
+def test_a_profile_names_only_what_differs_from_base(profile):
+    own, base = read(profile), config.to_dict(config.checked(config.Config, read("base"), "base"))
+    assert own.pop("extends") == "base"
+
+    def leaves(value, below):
+        for key, inner in value.items():
+            if isinstance(inner, dict):
+                yield from leaves(inner, below[key])
+            else:
+                yield inner, below[key]
+
+    same = [value for value, below in leaves(own, base) if value == below]
+    widths = 6  # which belong together and are read together
+    assert len(same) <= widths, same
 
 
-@pytest.fixture
-def schema():
-    return json.loads((config.FOLDER / "schema.json").read_text())
+def test_extends_lays_one_profile_over_another(own):
+    loaded = config.load(own("extends: tiny\nmodels: {custom: {lr_g: 1e-4}}\n"))
+    assert loaded.training.log_every == config.load("tiny").training.log_every
+    assert loaded.models["custom"].lr_g == 1e-4
+    assert loaded.models["custom"].lr_d == config.load("tiny").models["custom"].lr_d
 
 
-def test_the_schema_for_editors_is_fresh(schema):
-    assert schema == json.loads(json.dumps(schema_of())), "python -m workflow.schema writes it anew"
-
-
-@pytest.mark.parametrize("profile", config.profiles())
-def test_the_schema_takes_every_profile(schema, profile):
-    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load((config.FOLDER / f"{profile}.yaml").read_text()))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("batchsize", 8), ("batch_size", "many"), ("threads", 0), ("setups", ["fixd"]), ("precision", "float16"),
-     ("models.custom.loss_weights.mse", 1.0), ("models.custom.loss_weights.l1_hole", -1.0), ("models.custom.widths.depth", 3),
-     ("models.context_encoder.mask_family", "square")],
-)  # fmt: skip
-def test_the_schema_refuses_what_loading_refuses(schema, key, value):
-    data = yaml.safe_load((config.FOLDER / "smoke.yaml").read_text())
-    *parents, last = key.split(".")
-    functools.reduce(dict.__getitem__, parents, data)[last] = value
-    assert list(jsonschema.Draft202012Validator(schema).iter_errors(data))
-    with pytest.raises(config.ConfigError):
-        config.checked(config.Config, data, "smoke.yaml")
-
-
-def test_the_data_sets_are_those_there_are():
-    assert set(typing.get_args(config.Dataset)) == set(sources.DATASETS)
+def test_extends_goes_two_levels_deep_and_names_missing_files(own):
+    own("extends: tiny\n", "one")
+    with pytest.raises(config.ConfigError, match="at most two levels"):
+        config.load(own("extends: one\n"))
+    with pytest.raises(config.ConfigError, match="own.yaml: extends: 'nothing': no file"):
+        config.load(own("extends: nothing\n"))
 
 
 def test_an_unknown_profile_names_the_known_ones():
@@ -64,91 +85,109 @@ def test_an_unknown_profile_names_the_known_ones():
         config.load("tny")
 
 
-def test_unknown_and_missing_keys_fail_by_name(tmp_path):
-    data = yaml.safe_load((config.FOLDER / "smoke.yaml").read_text())
-    path = tmp_path / "own.yaml"
-    path.write_text(yaml.safe_dump(data | {"batchsize": 8}))
-    with pytest.raises(config.ConfigError, match="own.yaml: unknown key 'batchsize'"):
-        config.load(path)
-    del data["batch_size"]
-    path.write_text(yaml.safe_dump(data))
-    with pytest.raises(config.ConfigError, match="own.yaml: key 'batch_size' is missing"):
-        config.load(path)
-    path.write_text("a: [")
-    with pytest.raises(config.ConfigError, match="own.yaml: not valid YAML"):
-        config.load(path)
-    path.write_text("- 1")
-    with pytest.raises(config.ConfigError, match="own.yaml: expected keys and values"):
-        config.load(path)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: smoke\nbatchsize: 8", "own.yaml: batchsize: unknown key"),
+        ("extends: smoke\ndata: {imagesize: 8}", "own.yaml: data.imagesize: unknown key"),
+        ("grid: {}", "own.yaml: .*this key is missing"),
+        ("a: [", "own.yaml: not valid YAML"),
+        ("- 1", "own.yaml: expected keys and values"),
+    ],
+)
+def test_unknown_and_missing_keys_fail_by_name(own, text, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.load(own(text))
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("key", "value", "message"),
     [
-        ({"nonsense": 1}, "there is no such key"),
-        ({"models.custom.nonsense": 1}, "models.custom.nonsense"),
-        ({"batch_size": "many"}, "batch_size: expected a whole number"),
-        ({"batch_size": True}, "batch_size: expected a whole number"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"batch_size": 7}, "total_images: not a multiple of batch_size"),
-        ({"mask_widths": [4, 8, 16]}, "do not divide into 3 stages"),
-        ({"mask_widths": [16, 8]}, "must grow"),
-        ({"mask_widths": [8, 64]}, r"1 \.\. image_size"),
-        ({"mask_widths": []}, "stages"),
-        ({"setups": ["fixd"]}, "setups: no 'fixd'; there are: adv_ramp, fixed, last_only, mixed, progressive, "
-            "recon_first, recon_first_rest, recon_only"),
-        ({"setups": []}, "setups: give at least one"),
-        ({"datasets": ["celeba", "celeba"]}, "each once"),
-        ({"models.custom.betas": [0.5]}, "expected two values"),
-        ({"models.custom.mask_family": "circle"}, "mask_family: no 'circle'"),
-        ({"models.custom.loss_weights": {"l1_hole": 1}}, "give exactly"),
-        ({"models.context_encoder.mask_family": "square"}, "context_encoder.mask_family: no 'square'; there are: center"),
-        ({"models.custom.loss_weights.l1_hole": "much"}, "l1_hole: expected a number"),
-        ({"models.custom.loss_weights.l1_hole": -1}, "l1_hole: must be 0 or more"),
-        ({"models.custom.loss_options.l1_normalisation": "areas"}, "l1_normalisation: 'areas' is not possible"),
-        ({"models.context_encoder.loss_options": {"overlp": 4}}, "loss_options: give exactly overlap"),
-        ({"mask_widths": [8, 20]}, "context_encoder fills holes up to half the image"),
-        ({"image_size": 40}, "context_encoder takes image sizes 32 to 256, powers of two, not 40"),
-        ({"models.custom.widths": {"depth": 3}}, "widths: no 'depth'"),
-        ({"image_size": 34, "architectures": ["custom"]}, "multiples of 4"),
-        ({"device": "tpu"}, "device: no 'tpu'"),
-        ({"precision": "float16"}, "precision"),
-        ({"seeds": []}, "seeds: give at least one"),
-        ({"seeds": [0, 0, 0]}, "seeds: .* each once"),
-        ({"data_seed": -1}, "data_seed: must be 0 or more, not -1"),
-        ({"device": "cuda:x"}, "device: 'cuda:x' is none"),
-        ({"models.custom.lr_g": float("nan")}, "lr_g: expected a number, got nan"),
-        ({"models.custom.lr_g": -1}, "models.custom.lr_g: must be above 0, not -1.0"),
-        ({"models.custom.betas": [0.5, 2]}, "models.custom.betas: must be below 1, not 2.0"),
-        ({"models.custom.widths.generator_width": "abc"}, "models.custom.widths: no network can be built"),
-        ({"models.custom.widths.generator_width": 0}, "models.custom.widths: no network can be built"),
-        ({"models.free_form.widths.discriminator": "patch7"}, "free_form has no discriminator 'patch7'"),
-        ({"perceptual_weights": "torchvision"}, "only 'random' weights take other than 64"),
-        ({"perceptual_weights": "vgg.pth", "perceptual_width": 64}, "no file vgg.pth"),
+        ("nonsense", 1, "there is no such key"),
+        ("log_every", 5, "did you mean training.log_every?"),
+        ("models.custom.nonsense", 1, "there is no such key"),
+        ("curriculum.batch_size", "many", "curriculum.batch_size: .*integer, not 'many'"),
+        ("curriculum.batch_size", True, "curriculum.batch_size: .*integer"),
+        ("curriculum.batch_size", 0, "greater than or equal to 1, not 0"),
+        ("curriculum.batch_size", 7, "total_images: not a multiple of batch_size"),
+        ("curriculum.mask_widths", [4, 8, 16], "do not divide into 3 stages"),
+        ("curriculum.mask_widths", [16, 8], "must grow"),
+        ("curriculum.mask_widths", [8, 64], r"1 \.\. image_size"),
+        ("curriculum.mask_widths", [8, 20], "context_encoder fills holes up to half the image"),
+        ("curriculum.mask_widths", [], "stages"),
+        ("grid.setups", ["fixd"], f"grid.setups.0: no 'fixd'; there are: {', '.join(SETUPS)}"),
+        ("grid.setups", [], "grid.setups: give at least one"),
+        ("grid.datasets", ["celeba", "celeba"], "each once"),
+        ("grid.seeds", [0, 0], "grid.seeds: .* each once"),
+        ("models.custom.betas", [0.5], "models.custom.betas.1: this key is missing"),
+        ("models.custom.betas", [0.5, 2], "models.custom.betas.1: .*less than 1, not 2"),
+        ("models.custom.mask_family", "circle", "mask_family: no 'circle'"),
+        ("models.context_encoder.mask_family", "square", "no 'square'; there are: center"),
+        ("models.custom.loss_weights", {"l1_hole": 1}, "loss_weights: give exactly"),
+        ("models.custom.loss_weights.l1_hole", "much", "l1_hole: .*valid number"),
+        ("models.custom.loss_weights.l1_hole", -1, "l1_hole: .*greater than or equal to 0"),
+        ("models.custom.loss_options.l1_normalisation", "areas", "'areas' is not allowed"),
+        ("models.context_encoder.loss_options", {"overlp": 4}, "give exactly overlap"),
+        ("models.custom.widths", {"depth": 3}, "no width 'depth'"),
+        ("models.custom.widths.generator_width", "abc", "no network can be built"),
+        ("models.custom.widths.generator_width", 0, "no network can be built"),
+        ("models.free_form.widths.discriminator", "patch7", "no discriminator 'patch7'"),
+        ("models.custom.lr_g", float("nan"), "lr_g: .*finite number"),
+        ("models.custom.lr_g", -1, "models.custom.lr_g: .*greater than 0, not -1"),
+        ("data.image_size", 40, "data.image_size: context_encoder takes image sizes 32 to 256"),
+        ("data.seed", -1, "data.seed: .*greater than or equal to 0, not -1"),
+        ("machine.device", "tpu", "machine.device: no 'tpu'"),
+        ("machine.device", "cuda:x", "machine.device: no 'cuda:x'"),
+        ("training.precision", "float16", "training.precision: .*'bfloat16', not 'float16'"),
+        ("training.perceptual_weights", "torchvision", "must be 64, unless"),
+        ("training.perceptual_weights", "vgg.pth", "no file vgg.pth"),
     ],
 )
-def test_a_wrong_setting_is_named(overrides, message):
-    with pytest.raises(config.ConfigError, match=message):
-        config.load("smoke", overrides)
+def test_a_wrong_setting_is_named_in_one_line(key, value, message):
+    with pytest.raises(config.ConfigError, match=message) as raised:
+        config.load("smoke", {key: value})
+    assert "\n" not in str(raised.value)
 
 
 def test_an_override_reaches_its_key():
-    loaded = config.load("smoke", {"models.custom.lr_g": "1e-4", "models.custom.loss_weights.adversarial": "1e-2"})
-    assert loaded.models["custom"].lr_g == 1e-4 and loaded.models["custom"].loss_weights["adversarial"] == 0.01
+    rates = {"models.custom.lr_g": "1e-4", "models.custom.loss_weights.adversarial": "1e-2"}
+    model = config.load("smoke", rates).models["custom"]
+    assert (model.lr_g, model.loss_weights["adversarial"]) == (1e-4, 0.01)
 
 
-def test_identity_ignores_what_cannot_change_a_result():
-    def settings(**overrides):
-        return config.run_settings(config.load("smoke", overrides), "faces", "custom", "fixed", 0)
+def test_a_configuration_survives_json():
+    loaded = config.load("smoke")
+    again = json.loads(json.dumps(config.to_dict(loaded)))
+    assert config.checked(config.Config, again, "json") == loaded
 
-    machine = {"jobs": 7, "loading": "prefetch", "cuda_graph": "off", "deterministic": "on", "checkpoint_seconds": 1}
-    assert settings(**machine, device="cpu") == settings()
-    changes = {"threads": 2, "log_every": 3, "precision": "bfloat16", "models.custom.lr_g": 1e-3, "mask_widths": [16]}
-    for change in ({key: value} for key, value in changes.items()):
-        assert settings(**change) != settings()
+
+def test_studies_on_a_cpu_name_their_precision():
+    for profile in ("smoke", "tiny", "small", "medium"):
+        assert config.load(profile).training.precision == "float32"
+
+
+def test_an_extension_that_fails_is_named_with_its_line(own, tmp_path):
+    (tmp_path / "broken.py").write_text("x = 1\nx.nothing\n")
+    with pytest.raises(config.ConfigError, match=r"extensions: .*broken.py, line 2: Attrib"):
+        config.load(own("extends: smoke\nextensions: [broken.py]\n"))
+    with pytest.raises(config.ConfigError, match="extensions: there is no file .*missing.py"):
+        config.load(own("extends: smoke\nextensions: [missing.py]\n"))
+
+
+def test_an_extension_adds_a_setup(own, tmp_path, monkeypatch):
+    monkeypatch.delitem(SETUPS, "mine", raising=False)
+    (tmp_path / "mine.py").write_text(
+        "from inpaint_lib.setups import SETUPS, Setup, fixed\n"
+        "SETUPS['mine'] = Setup(fixed, 'Mine.', '#123456', '*')\n"
+    )
+    path = own("extends: smoke\nextensions: [mine.py]\ngrid: {setups: [mine]}\n")
+    assert config.load(path).grid.setups == ("mine",)
+    del SETUPS["mine"]
 
 
 def test_checking_a_configuration_does_not_load_torchs_compiler():
     """Two seconds that a notebook which does not train need not spend."""
-    code = "import sys; from inpaint_lib.study import config; config.load('smoke'); sys.exit('torch._dynamo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=repository(), check=False).returncode == 0
+    load = "import sys; from inpaint_lib.study import config; config.load('smoke')"
+    code = f"{load}; sys.exit('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository(), check=False)
+    assert done.returncode == 0

@@ -1,0 +1,171 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inpaint_lib.study import command, files, processes, provenance
+from inpaint_lib.study.grid import Run, open_study
+from tests.conftest import repository
+
+
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(KeyError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert files.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_what_a_killed_process_left_is_removed_unless_it_lives_or_is_of_another_host(tmp_path):
+    path = tmp_path / "value.json"
+    mine = files.temporary_for(path)
+    host = mine.name.split(".")[3]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = {
+        "dead": f".value.json.{host}.{ended.pid}.tmp.json",
+        "alive": f".value.json.{host}.{os.getppid()}.tmp.json",
+        "elsewhere": f".value.json.00000000.{ended.pid}.tmp.json",
+    }
+    for name in names.values():
+        (tmp_path / name).touch()
+    files.temporary_for(path)
+    assert not (tmp_path / names["dead"]).exists()
+    assert (tmp_path / names["alive"]).exists() and (tmp_path / names["elsewhere"]).exists()
+
+
+def test_a_name_of_any_length_can_be_written(tmp_path):
+    path = tmp_path / ("n" * 250 + ".json")
+    files.write_json(path, 1)
+    assert files.read_json(path) == 1
+
+
+def test_equal_tables_give_equal_bytes():
+    frame = pd.DataFrame({"a": np.random.default_rng(0).random(50)})
+    assert files.as_gzip(frame) == files.as_gzip(frame.copy())
+    assert files.as_csv(frame).startswith(b"a\n")
+
+
+def test_what_keeps_a_file_from_being_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    assert "file where a folder is needed" in files.obstacle(tmp_path / "file" / "x")
+    assert "broken link" in files.obstacle(tmp_path / "link" / "x")
+    assert "folder where a file is needed" in files.obstacle(tmp_path / "folder")
+    assert files.obstacle(tmp_path / "new" / "x") is None
+
+
+def test_errors_of_our_own_are_not_taken_for_a_disk(tmp_path):
+    with pytest.raises(RuntimeError, match="mine"), files.writing(tmp_path / "x"):
+        raise RuntimeError("mine")
+
+
+def test_a_lock_is_seen_and_freed(tmp_path):
+    with files.locked(tmp_path) as mine:
+        assert mine
+        with files.locked(tmp_path, wait=False) as also:
+            assert also is False
+    with files.locked(tmp_path, wait=False) as again:
+        assert again
+
+
+def test_changed_settings_are_refused_in_one_line():
+    made = {"training": {"precision": "float32"}, "seed": 0}
+    provenance.refuse_other("run x", made, made)
+    wanted = {"training": {"precision": "bfloat16"}, "seed": 0}
+    with pytest.raises(provenance.SettingsChanged) as raised:
+        provenance.refuse_other("run x", made, wanted)
+    assert "run x was made with training.precision=float32, now bfloat16" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_using_a_notebook_does_not_change_the_commit(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("notebooks/10_train.ipynb", "inpaint_lib/rng.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    (tmp_path / "notebooks/10_train.ipynb").write_text("2")
+    assert provenance.commit() != "unknown" and not provenance.commit().endswith("+changes")
+    (tmp_path / "inpaint_lib/rng.py").write_text("2")
+    assert provenance.commit().endswith("+changes")
+
+
+@given(st.text(), st.binary())
+def test_any_name_is_printable_in_one_line(text, raw):
+    for name in (text, os.fsdecode(raw)):
+        shown = command.printable(name)
+        shown.encode()
+        assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in shown)
+
+
+def test_runs_follow_the_order_of_the_configuration(output):
+    without = ["faces/custom/fixed/seed0"]
+    study = open_study("smoke", {"grid.seeds": [1, 0], "grid.without": without})
+    names = [run.name for run in study.runs()]
+    assert names[0] == "faces/custom/fixed/seed1" and without[0] not in names
+    assert len(names) == len(set(names)) == 2 * 3 * 4 * 2 - 1
+    assert all(run.folder == output / "runs" / "smoke" / run.name for run in study.runs())
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (("faces", "costum", "fixed", 0), "no 'costum'; there are"),
+        (("faces", "custom", "fixd", 0), "no 'fixd'; there are"),
+        (("faces", "custom", "fixed", -1), "greater than or equal to 0"),
+        (("../x", "custom", "fixed", 0), "grid|match"),
+    ],
+)
+def test_a_run_that_cannot_be_is_named(output, run, message):
+    with pytest.raises(ValueError, match=message):
+        Run(open_study("smoke"), *run)
+
+
+def test_tasks_are_done_in_order_and_only_some_ahead():
+    begun = []
+
+    class Executor:
+        def submit(self, function, *task):
+            begun.append(task[0])
+            return type("Done", (), {"result": lambda self: function(*task)})()
+
+    found = processes.in_order(Executor(), lambda k: k * k, ((k,) for k in range(9)), 2)
+    assert next(found) == 0 and begun == [0, 1, 2]
+    assert list(found) == [k * k for k in range(1, 9)]
+
+
+@pytest.mark.slow
+def test_a_worker_process_ends_with_its_parent():
+    """However the parent ends: its children must not be left behind."""
+    code = (
+        "import os, sys, time\n"
+        "from inpaint_lib.study import processes\n"
+        "if __name__ == '__main__':\n"
+        "    pool = processes.pool(2000, 1000) or sys.exit(5)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os._exit(0)\n"
+    )
+    script = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository(), capture_output=True, text=True, check=False
+    )
+    if script.returncode == 5:
+        pytest.skip("one core")
+    import psutil
+
+    pid = int(script.stdout)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert not psutil.pid_exists(pid)
