@@ -1,1 +1,1 @@
-"""The images: drawn, found and read, packed once with their frozen test masks, and fed to the device."""
+"""The images: found or drawn, packed once with frozen test masks, and fed to the device."""

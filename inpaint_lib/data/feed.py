@@ -1,8 +1,7 @@
-"""How a pack's training images reach the device: no loader process, the same batches in the same order either way.
+"""Bring training images to the device: the same batches in the same order either way.
 
-`resident`: the whole set lies on the device as uint8 (CelebA at 128 px: 9 GB) and a batch is one gather there. On the CPU the
-memory map itself serves. `prefetch`: the set stays on disk or in the host's page cache; a thread gathers the next batches into
-pinned memory and they are copied while the device works.
+`resident`: all images lie on the device (CelebA at 128 px: 9 GB), or in the CPU's memory map.
+`prefetch`: a thread gathers batches from disk, copied while the device computes.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +10,14 @@ import numpy as np
 import torch
 
 from .. import rng
-from ..study import ahead
+from ..study import processes
 
 DEPTH = 3  # batches gathered ahead
 SHARE = 0.5  # of the device's free memory that the images may take
 
 
 def choose_loading(wanted, n_bytes, device):
-    """'auto' -> 'resident' if `n_bytes` of images fit the device beside a training, else 'prefetch'."""
+    """Return 'resident' for 'auto' if `n_bytes` of images fit the device, else 'prefetch'."""
     if wanted != "auto":
         return wanted
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
@@ -26,32 +25,31 @@ def choose_loading(wanted, n_bytes, device):
 
 
 def mapped(pack):
-    """The training images (N, H, W, 3) uint8 as a tensor over the memory map: nothing is read yet. Not to be written to."""
+    """Return the training images (N, H, W, 3) uint8 as a tensor over the memory map; read-only."""
     return torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c"))
 
 
 def to_device(tensor, device):
-    """A tensor on a device. To CUDA it goes from pinned memory: from any other the host waits for all work queued there."""
+    """Copy a tensor to a device; to CUDA from pinned memory, so that the host doesn't wait."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def batches(images, seed, steps, batch_size, device, loading):
-    """Yield the images of each of `steps` (a range), (batch_size, H, W, 3) uint8 on `device`.
+    """Yield the images of each step, (batch_size, H, W, 3) uint8; seed and step choose them."""
 
-    Which they are depends on the seed and the step alone (rng.batch_indices).
-    """
-    if loading == "resident":
-        images = images.to(device)
-        for step in steps:
-            yield images[to_device(rng.batch_indices(seed, step, batch_size, len(images)), device)]
-        return
+    def indices(step):
+        return rng.batch_indices(seed, step, batch_size, len(images))
 
     def gather(step):
-        batch = torch.empty(batch_size, *images.shape[1:], dtype=torch.uint8, pin_memory=device.type == "cuda")
-        return torch.index_select(images, 0, rng.batch_indices(seed, step, batch_size, len(images)), out=batch)
+        batch = images.index_select(0, indices(step))
+        return batch.pin_memory() if device.type == "cuda" else batch
 
+    if loading == "resident":
+        images = images.to(device)
+        yield from (images[to_device(indices(step), device)] for step in steps)
+        return
     with ThreadPoolExecutor(1) as pool:
-        for batch in ahead.in_order(pool, gather, zip(steps), DEPTH):
-            yield batch.to(device, non_blocking=True)  # pinned already
+        for batch in processes.in_order(pool, gather, zip(steps), DEPTH):
+            yield batch.to(device, non_blocking=True)
