@@ -1,1 +1,1 @@
-"""What finished networks, and fillings that need no training, are worth: measures, FID, and the networks these need."""
+"""Measuring trained networks and baselines: measures, FID, baselines, the model card."""

@@ -1,1 +1,1 @@
-"""From a run of the grid to trained networks on disk: the loop, its fast step, and what it leaves behind."""
+"""Training: the loop, its step, a run's identity, and what a run leaves on disk."""

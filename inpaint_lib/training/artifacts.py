@@ -1,6 +1,6 @@
-"""What a training run leaves on disk, and how it is read back: checkpoint, stage weights, tables, model, result.
+"""What a run leaves on disk and how it is read: checkpoint, stage weights, tables, model, result.
 
-All files appear whole or not at all. result.json is written last: it marks the run as finished.
+All files appear whole or not at all. result.json is written last: it says that the run has ended.
 """
 
 import errno
@@ -13,70 +13,26 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from .. import metrics, models, setups
+from .. import models
 from ..study import files, provenance
-from ..study.config import to_dict
-from ..study.grid import CHECKPOINTS, DIVERGED
-from . import card, probe
+from . import probe
+
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
+DISCRIMINATOR, SNAPSHOT = "discriminator.", "snapshot."  # prefixes in a stage's file
 
 
-def save_checkpoint(folder, value):
-    """The newest checkpoint; the one before it is kept."""
-    newest, previous = (folder / name for name in CHECKPOINTS)
-    with files.replacing(newest) as temporary:
-        torch.save(value, temporary)
-        if newest.exists():
-            os.replace(newest, previous)
+def holds_work(folder):
+    """Return whether something is in a run's folder that took training."""
+    return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
 
 
-def load_checkpoint(path):
-    """What was saved, or None, with a word, where the file is damaged. Raises OSError for one that cannot be read now."""
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch's own reader does not check sums
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged} is damaged")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any layer of the reader
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset outside the file
-            raise
-        print(f"{path.name} cannot be read ({type(error).__name__})", flush=True)
-        return None
-
-
-def names(config, outcome="finished"):
-    """What the folder of a run that has come to its end holds, relative to it."""
+def names(run, outcome="finished"):
+    """Return what the folder of a run that has ended holds, relative to it."""
+    always = ["run.json", "history.csv", "probe.csv"]
     if outcome == "diverged":
-        return ["config.json", "history.csv", "stages.csv"]
-    stages = [f"stages/{k}.safetensors" for k in range(1, len(config.mask_widths) + 1)]
-    model = [f"model/{name}" for name in ("model.safetensors", "model.json", "README.md")]
-    return ["config.json", "history.csv", "probe.csv", "stages.csv", "per_image.csv.gz", "checkpoint.pt", *stages, *model]
-
-
-def resume(state, job):
-    """Load the newest whole checkpoint into `state`; where there is none, training starts at step 0.
-
-    Raises provenance.SettingsChanged, before anything is changed, if it was made with other settings.
-    """
-    folder, saved = job.run.folder, None
-    for path in (folder / name for name in CHECKPOINTS):
-        if not path.exists():
-            continue
-        if saved := load_checkpoint(path):
-            provenance.refuse_other(f"run {job.run.name}", saved["settings"], job.settings)
-            done = len(saved["state"]["evaluations"])
-            if all((folder / "stages" / f"{k}.safetensors").is_file() for k in range(1, done + 1)):
-                break
-            print(f"weights of a stage that {path.name} builds on are missing", flush=True)
-        saved = None
-        path.unlink()  # or the next one to be saved would push the good one out
-        print(f"going on from {CHECKPOINTS[1]}" if (folder / CHECKPOINTS[1]).exists() else "training starts again", flush=True)
-    for name in ("result.json", DIVERGED):
-        (folder / name).unlink(missing_ok=True)
-    files.write_json(folder / "config.json", job.settings)
-    if saved:
-        return state.load_state_dict(saved["state"])
-    for stale in [*(folder / "stages").glob("*.safetensors"), *(folder / "model").glob("*")]:
-        stale.unlink()
+        return always
+    stages = [f"stages/{k}.safetensors" for k in range(1, run.n_stages + 1)]
+    return [*always, *stages, "checkpoint.pt", "model/model.safetensors", "model/model.json"]
 
 
 def discard(folder):
@@ -89,146 +45,171 @@ def discard(folder):
                 path.unlink()
 
 
-def save_stage(job, state, stage):
-    """The generator, a moving average of its weights (protocol 2), the discriminator (keys under "discriminator.") and, with
-    the last stage, the generator's weights of the last step ("snapshot."); the header says what they are. Batch norm has
-    statistics of full-size holes."""
-    tensors = _tensors(_calibrated(job, state.average.module))
-    tensors |= {f"discriminator.{k}": v for k, v in _tensors(state.D).items()}
-    if stage == len(job.run.config.mask_widths) - 1:
-        tensors |= {f"snapshot.{k}": v for k, v in _tensors(_calibrated(job, state.G)).items()}
-    header = {"run": job.run.name, "stage": str(stage + 1), "step": str(state.step), "settings": json.dumps(job.settings)}
-    with files.replacing(job.run.folder / "stages" / f"{stage + 1}.safetensors") as temporary:
+def save_checkpoint(folder, value):
+    """Save the newest checkpoint and keep the one before it."""
+    newest, previous = (folder / name for name in CHECKPOINTS)
+    with files.replacing(newest) as temporary:
+        torch.save(value, temporary)
+        if newest.exists():
+            os.replace(newest, previous)
+
+
+def load_checkpoint(path):
+    """Return what was saved, or None, with a message, where the file is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch's own reader does not check sums
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail anywhere in these readers
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # an offset out of range
+            raise
+        print(f"{path.name} cannot be read ({type(error).__name__})", flush=True)
+        return None
+
+
+def resume(state, run, wanted):
+    """Load the newest complete checkpoint into `state`; without one, training starts at step 0.
+
+    Raises provenance.SettingsChanged, before anything is changed, for one of another identity.
+    """
+    saved = _newest_complete(run, wanted)
+    (run.folder / "result.json").unlink(missing_ok=True)
+    if saved:
+        state.load_state_dict(saved["state"])
+    else:
+        for stale in ("stages", "model", "evaluation"):
+            shutil.rmtree(run.folder / stale, ignore_errors=True)
+    files.write_json(run.folder / "run.json", wanted)
+
+
+def _newest_complete(run, wanted):
+    """Return the newest checkpoint with all stages before it, or None; delete the useless ones."""
+    for path in (run.folder / name for name in CHECKPOINTS):
+        if not path.exists():
+            continue
+        if saved := load_checkpoint(path):
+            provenance.refuse_other(f"run {run.name}", saved["identity"], wanted)
+            done = run.schedule.stage(saved["state"]["step"])
+            if all(_stage_file(run, k).is_file() for k in range(1, done + 1)):
+                return saved
+            print(f"weights of a stage before {path.name} are missing", flush=True)
+        path.unlink()  # or the next one saved would push the good one out
+        more = (run.folder / CHECKPOINTS[1]).exists()
+        print(f"resuming from {CHECKPOINTS[1]}" if more else "training starts again", flush=True)
+    return None
+
+
+def _stage_file(run, stage):
+    return run.folder / "stages" / f"{stage}.safetensors"
+
+
+def save_stage(run, pack, state, stage):
+    """Save the networks at the end of `stage` (1 ..): G's moving average; D; after the last stage
+    also G's weights of the last step. Batch norm has the statistics of the largest holes.
+    """
+    tensors = _tensors(_calibrated(run, pack, state.average.module))
+    tensors |= {DISCRIMINATOR + k: v for k, v in _tensors(state.D).items()}
+    if stage == run.n_stages:
+        tensors |= {SNAPSHOT + k: v for k, v in _tensors(_calibrated(run, pack, state.G)).items()}
+    header = {"run": run.name, "stage": str(stage), "step": str(state.step)}
+    with files.replacing(_stage_file(run, stage)) as temporary:
         save_file(tensors, temporary, metadata=header)
 
 
-def save_model(folder, generator, description):
-    """model.safetensors, the generator alone with all of `description` in its header; model.json; README.md, the model card."""
-    header = {"settings": json.dumps(description["settings"]), "description": json.dumps(description)}
-    with files.replacing(folder / "model.safetensors") as temporary:
-        save_file(_tensors(generator), temporary, metadata=header)
-    files.write_json(folder / "model.json", description)
-    with files.replacing(folder / "README.md") as temporary:
-        temporary.write_text(card.write(description), encoding="utf-8")
+def load_networks(run, stage):
+    """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
+    size = run.config.data.image_size
+    G, D = models.create(run.architecture, size, run.seed, **run.model.widths)
+    if stage:
+        G.load_state_dict(_stored(run, stage, ""))
+        D.load_state_dict(_stored(run, stage, DISCRIMINATOR))
+    return G.eval(), D.eval()
 
 
-def _calibrated(job, generator):
+def load_generator(run, stage, device="cpu"):
+    """Return the generator of `load_networks` on a device."""
+    return load_networks(run, stage)[0].to(device)
+
+
+def load_snapshot(run, device="cpu"):
+    """Return the generator with the weights of the last step, in eval mode."""
+    G = load_generator(run, 0, device)
+    G.load_state_dict(_stored(run, run.n_stages, SNAPSHOT))
+    return G
+
+
+def _stored(run, stage, prefix):
+    """Return the weights of one of a stage's networks."""
+    others = tuple({DISCRIMINATOR, SNAPSHOT} - {prefix})
+    state = load_file(_stage_file(run, stage))
+    own = [name for name in state if name.startswith(prefix) and not name.startswith(others)]
+    return {name.removeprefix(prefix): state[name] for name in own}
+
+
+def _calibrated(run, pack, generator):
     device = next(generator.parameters()).device
-    return probe.calibrated(job.run, job.pack, generator, job.run.config.mask_widths[-1], device)
+    return probe.calibrated(run, pack, generator, run.config.curriculum.mask_widths[-1], device)
 
 
 def _tensors(network):
     return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
 
 
-def load_networks(run, stage):
-    """(G, D) as they were at the end of `stage` (1 .. number of stages; 0: before training), in eval mode."""
-    G, D = models.create(run.architecture, run.config.image_size, run.seed, **run.model.widths)
-    if stage:
-        G.load_state_dict(_stored(run, stage, ""))
-        D.load_state_dict(_stored(run, stage, "discriminator."))
-    return G.eval(), D.eval()
+def write_tables(run, state):
+    """Write history.csv and probe.csv, as far as training has come."""
+    history = pd.DataFrame(state.history or {"step": [], "stage": []})
+    files.write_csv(run.folder / "history.csv", history)
+    probed = pd.DataFrame(state.probes, columns=["step", "probe_g"])
+    files.write_csv(run.folder / "probe.csv", probed)
 
 
-def load_generator(run, stage, device="cpu"):
-    """The generator alone, as of `load_networks`, on a device."""
-    return load_networks(run, stage)[0].to(device)
-
-
-def load_snapshot(run, device="cpu"):
-    """The generator with the weights of the last step, in eval mode."""
-    G, _ = models.create(run.architecture, run.config.image_size, run.seed, **run.model.widths)
-    G.load_state_dict(_stored(run, len(run.config.mask_widths), "snapshot."))
-    return G.to(device).eval()
-
-
-def _stored(run, stage, prefix):
-    """The weights of one of a stage's networks."""
-    state = load_file(run.folder / "stages" / f"{stage}.safetensors")
-    others = tuple({"discriminator.", "snapshot."} - {prefix})
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and not k.startswith(others)}
-
-
-def write_tables(job, state):
-    """history.csv, per_image.csv.gz and its means per stage, stages.csv, as far as training has come -> the latter."""
-    run = job.run
-    files.write_csv(run.folder / "history.csv", pd.DataFrame(state.history or {"step": [], "stage": []}))
-    files.write_csv(run.folder / "probe.csv", pd.DataFrame(state.probes, columns=["step", "probe_g"]))
-    if not state.evaluations:
-        files.write_csv(run.folder / "stages.csv", pd.DataFrame(columns=["stage"]))
-        return None
-    state.tables += [_of_stage(job, k, state.evaluations[k]) for k in range(len(state.tables), len(state.evaluations))]
-    per_image, means = zip(*state.tables, strict=True)
-    with files.replacing(run.folder / "per_image.csv.gz") as temporary:
-        temporary.write_bytes(b"".join(per_image))
-    table = pd.concat(means, ignore_index=True)
-    files.write_csv(run.folder / "stages.csv", table)
-    return table
-
-
-def _of_stage(job, k, values):
-    """What stage `k` (0 ..) adds to the tables: its part of per_image.csv.gz, packed (which takes seconds where the test set is
-    large, so it is done once), and its rows of stages.csv."""
-    pack, config, family = job.pack, job.run.config, job.run.model.mask_family
-    axes = [[k + 1], config.mask_widths, range(len(pack.test)), metrics.REGIONS]
-    index = pd.MultiIndex.from_product(axes, names=["stage", "mask_width", "image", "region"])
-    frame = pd.DataFrame(values.reshape(-1, len(metrics.METRICS)).numpy(), index=index, columns=list(metrics.METRICS))
-    frame = frame.reset_index()
-    frame.insert(1, "mask_family", family)
-    keys = ["stage", "mask_family", "mask_width", "region"]
-    table = frame.groupby(keys, sort=False)[list(metrics.METRICS)].mean().reset_index()
-    table["n_images"] = len(pack.test)
-    table["n_psnr_capped"] = frame.assign(capped=frame.psnr >= metrics.PSNR_CAP).groupby(keys, sort=False).capped.sum().values
-    table["hole_fraction"] = [pack.manifest["masks"][f"{family}_{w}"]["hole_fraction"] for w in table.mask_width]
-    table.insert(1, "step", table.stage * (config.steps // len(config.mask_widths)))
-    return files.as_gzip(frame, header=k == 0), table
-
-
-def finish(job, state, why=""):
-    """Write what a run leaves behind that has come to its end, or diverged (`why`); result.json last."""
-    run, table = job.run, write_tables(job, state)
+def finish(run, pack, state, wanted, why=""):
+    """Write what is left of a run that finished, or diverged (`why`), and return result.json."""
+    write_tables(run, state)
+    last, networks = state.sittings[-1], {"generator": state.G, "discriminator": state.D}
+    trained = sum(run.phase(step).trains for step in range(state.step))  # a setup may rest
+    peaks = [s["peak_memory_bytes"] for s in state.sittings if "peak_memory_bytes" in s]
     result = {
         "run": run.name,
         "outcome": "diverged" if why else "finished",
-        **({"why": why, "step": state.step} if why else {}),
-        "settings": job.settings,
+        "why": why,
+        "step": state.step,
+        "identity": wanted,
         "final": state.history[-1] if state.history else {},
-        "images": _images(run, state.step),
-        "parameters": {"generator": models.n_parameters(state.G), "discriminator": models.n_parameters(state.D)},
+        "images": run.config.curriculum.batch_size * trained,
+        "parameters": {name: models.n_parameters(n) for name, n in networks.items()},
         "seconds": round(state.seconds, 2),
         "step_seconds": round(state.step_seconds, 2),
-        "peak_memory_bytes": {kind: _peak(state.sittings, kind) for kind in ("host", "device")},
-        "device": state.sittings[-1]["device"],
-        "precision": state.sittings[-1]["precision"],
-        "provenance": state.sittings[-1]["provenance"],
+        "peak_memory_bytes": {
+            kind: max((peak[kind] or 0 for peak in peaks), default=0) for kind in ("host", "device")
+        },
+        **{key: last[key] for key in ("device", "device_kind", "precision", "provenance")},
         "sittings": state.sittings,
-        "config": to_dict(run.config),
     }
-    if why:
-        for name in CHECKPOINTS:
-            (run.folder / name).unlink(missing_ok=True)
-        files.write_json(run.folder / DIVERGED, result)
-        files.write_json(run.folder / "result.json", result)
-        return result
-    described = card.describe(result, job.pack.manifest, table, models.central(run.architecture))
-    save_model(run.folder / "model", _calibrated(job, state.average.module), described)
-    (run.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
+    if not why:
+        _save_model(run, pack, _calibrated(run, pack, state.average.module), result)
     files.write_json(run.folder / "result.json", result)
+    for name in CHECKPOINTS if why else CHECKPOINTS[1:]:
+        (run.folder / name).unlink(missing_ok=True)
     return result
 
 
-def keep(job):
-    """The result of a run that has come to its end, in its place."""
-    if not (path := job.run.folder / "result.json").is_file():
-        files.write_json(path, job.result)
-    return job.result
-
-
-def _images(run, steps):
-    """How many images a run was trained with: a setup may rest."""
-    schedule = setups.Schedule(run.config.steps, run.config.mask_widths, run.seed)
-    return run.config.batch_size * sum(setups.SETUPS[run.setup](schedule, step).trains for step in range(steps))
-
-
-def _peak(sittings, kind):
-    return max(s.get("peak_memory_bytes", {}).get(kind) or 0 for s in sittings)
+def _save_model(run, pack, generator, result):
+    """Save the generator and, in the file's header and as model.json, what it is."""
+    about = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}
+    description = {
+        "run": run.name,
+        "architecture": run.architecture,
+        "image_size": run.config.data.image_size,
+        "parameters": result["parameters"]["generator"],
+        "settings": result["identity"]["settings"],
+        "protocol": result["identity"]["protocol"],
+        "data": about | {"identity": pack.identity},
+        "training": {k: result[k] for k in ("images", "step", "seconds", "device", "precision")},
+        "provenance": result["provenance"],
+    }
+    header = {"description": json.dumps(description)}
+    with files.replacing(run.folder / "model" / "model.safetensors") as temporary:
+        save_file(_tensors(generator), temporary, metadata=header)
+    files.write_json(run.folder / "model" / "model.json", description)

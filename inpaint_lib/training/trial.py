@@ -1,4 +1,4 @@
-"""A run's training step alone, on made-up images: what the estimate and the benchmark time."""
+"""A run's training step alone, on made-up images: what estimates and benchmarks time."""
 
 from dataclasses import replace
 
@@ -10,27 +10,25 @@ from ..data import feed
 from . import loop
 from .step import Step
 
-IMAGES = 256  # made-up ones
 
-
-def stepper(run, device, levers, images=None):
-    """A function that trains `run`'s networks by one step, full-size holes; `.fast` is its Step. The perceptual network has
-    random weights, which cost the same. images (N,H,W,3) uint8, made up by default."""
-    config = run.config.model_copy(update={"perceptual_weights": "random"})
+def stepper(run, device, options, images=None):
+    """Return a function that trains `run`'s networks by one step with the largest holes; `.fast` is
+    its Step. images: (N,H,W,3) uint8, noise by default.
+    """
+    # random perceptual weights cost the same as VGG's
+    training = run.config.training.model_copy(update={"perceptual_weights": "random"})
+    config = run.config.model_copy(update={"training": training})
     run = replace(run, study=replace(run.study, config=config))
+    size, curriculum = config.data.image_size, config.curriculum
     if images is None:
-        images = made_up(IMAGES, config.image_size)
-    fast = Step(run, loop.start(run, device, levers), device, levers)
-    fed = feed.batches(torch.from_numpy(images), run.seed, range(2**31), config.batch_size, device, "resident")
-    phase = setups.Phase(len(config.mask_widths) - 1, config.mask_widths[-1], 1.0, 1.0)
+        images = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), np.uint8)
+    fast = Step(run, loop.start(run, device, options), device, options)
+    images, steps = torch.from_numpy(images), range(2**31)
+    fed = feed.batches(images, run.seed, steps, curriculum.batch_size, device, "resident")
+    phase = setups.Phase(run.n_stages - 1, curriculum.mask_widths[-1], 1.0, 1.0)
 
     def step():
         fast(next(fed), loop.hole_variates(run, fast.done), phase)
 
     step.fast = fast
     return step
-
-
-def made_up(n, size):
-    """(n, size, size, 3) uint8."""
-    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Weights of others: found, checked, or said to be missing with the cure."""
+"""Weights of others: found, checked, or said to be missing with the remedy."""
 
 import hashlib
 
@@ -20,40 +20,38 @@ def hub(tmp_path, monkeypatch):
 def test_the_addresses_are_the_libraries_own():
     assert pretrained.WEIGHTS["inception"].url == FID_WEIGHTS_URL
     assert pretrained.WEIGHTS["alexnet"].url == torchvision.models.AlexNet_Weights.DEFAULT.url
-    for weights in pretrained.WEIGHTS.values():  # torch hub's names end with the first digits of the SHA-256
+    for weights in pretrained.WEIGHTS.values():  # names end with the first digits of the SHA-256
         assert weights.url.removesuffix(".pth").rsplit("-", 1)[1] == weights.sha256[:8]
 
 
 @pytest.mark.parametrize("name", pretrained.WEIGHTS)
-def test_missing_weights_are_named_with_the_cure(hub, name):
-    with pytest.raises(pretrained.NotAvailable, match=f"no {pretrained.cached(name).name} in the cache of torch hub: run once"):
+def test_missing_weights_are_named_with_the_remedy(hub, name):
+    missing = f"no {pretrained.cached(name).name} in torch hub's cache: run once"
+    with pytest.raises(pretrained.NotAvailable, match=missing):
         pretrained.find(name)
+    with pytest.raises(pretrained.NotAvailable, match="switched off: .*_weights is none"):
+        pretrained.find(name, "none")
+    assert pretrained.fetch(name, "none") is None
 
 
-def test_other_weights_are_refused(hub, tmp_path):
-    other = tmp_path / "other.pth"
-    other.write_bytes(b"something else")
-    digest = hashlib.sha256(b"something else").hexdigest()[:16]
-    with pytest.raises(pretrained.NotAvailable, match=f"other.pth is not the 2015-12-05 Inception .SHA-256 {digest}"):
-        pretrained.find("inception", str(other))
+def test_other_weights_are_refused(hub):
     hub.mkdir()
-    pretrained.cached("inception").write_bytes(b"something else")
-    with pytest.raises(pretrained.NotAvailable, match="is not the 2015-12-05 Inception"):
-        pretrained.find("inception", "auto")
-
-
-@pytest.mark.parametrize(("name", "value"), [("inception", "random"), ("alexnet", "none")])
-def test_a_profile_can_do_without(name, value):
-    with pytest.raises(pretrained.NotAvailable, match=f"does without .* {name.title()[:4]}"):
-        pretrained.find(name, value)
-    assert pretrained.fetch(name, value) is None
+    path = pretrained.cached("inception")
+    path.write_bytes(b"something else")
+    digest = hashlib.sha256(b"something else").hexdigest()[:16]
+    for wanted in ("auto", str(path)):
+        message = f"is not the 2015-12-05 Inception .SHA-256 {digest}"
+        with pytest.raises(pretrained.NotAvailable, match=message):
+            pretrained.find("inception", wanted)
 
 
 def test_what_weights_are_there_is_an_identity_that_changes_when_they_come(hub, monkeypatch):
     missing = pretrained.identity("inception", "auto")
     assert "run once with a network" in missing
-    monkeypatch.setattr(pretrained, "find", lambda *_: __file__)
-    assert pretrained.identity("inception", "auto") == hashlib.sha256(open(__file__, "rb").read()).hexdigest()
+    monkeypatch.setattr(pretrained, "_sha256", lambda *_: pretrained.WEIGHTS["inception"].sha256)
+    hub.mkdir()
+    pretrained.cached("inception").write_bytes(b"")
+    assert pretrained.identity("inception", "auto") == pretrained.WEIGHTS["inception"].sha256
 
 
 @pytest.mark.parametrize("name", pretrained.WEIGHTS)
@@ -65,5 +63,5 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(hub, monkeypatch, name
     hub.mkdir()
     pretrained.cached(name).write_bytes(b"a damaged file is asked for again")
     trouble = pretrained.fetch(name)
-    assert "cannot be downloaded (no network)" in trouble and pretrained.WEIGHTS[name].metrics in trouble
+    assert f"cannot be downloaded (no network): no {pretrained.WEIGHTS[name].metrics}" in trouble
     assert "\n" not in trouble and [p.name for p in hub.iterdir()] == [pretrained.cached(name).name]

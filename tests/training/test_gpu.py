@@ -19,21 +19,23 @@ def test_cuda_has_the_losses_of_the_cpu(architecture):
         assert a == pytest.approx(b, rel=2e-2, abs=1e-3)
 
 
-@pytest.mark.parametrize("lever", ["fused_adam", "compile", "cuda_graph"])
+@pytest.mark.parametrize("option", ["fused_adam", "compile", "cuda_graph"])
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
-def test_a_lever_works_and_changes_rounding_alone(architecture, lever):
+def test_an_option_works_and_changes_rounding_alone(architecture, option):
     run = run_of(architecture)
-    fast = make(run, step.Levers(torch.float32, **{lever: True}), CUDA)
+    fast = make(run, step.Options(torch.float32, **{option: True}), CUDA)
     found, plain = trained(fast, run, 6), trained(make(run, PLAIN, CUDA), run, 6)
-    assert getattr(fast.levers, lever), "it must not have fallen back"
+    assert getattr(fast.options, option), "it must not have fallen back"
     for a, b in zip(found, plain, strict=True):
         assert a == pytest.approx(b, rel=5e-2, abs=5e-3)
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_kernels_of_a_fixed_order_give_equal_numbers(architecture):
-    run, levers = run_of(architecture), step.Levers(torch.float32, deterministic=True)
+    run, options = run_of(architecture), step.Options(torch.float32, deterministic=True)
     try:
-        assert trained(make(run, levers, CUDA), run, 3) == trained(make(run, levers, CUDA), run, 3)
+        assert trained(make(run, options, CUDA), run, 3) == trained(
+            make(run, options, CUDA), run, 3
+        )
     finally:
-        step.fix_order(PLAIN)
+        step.set_deterministic(False)

@@ -1,0 +1,67 @@
+"""What makes a training run the run it is: its resolved settings, its data and the protocol.
+
+Work in a run's folder is used only if its identity equals the one asked for. Commit, versions and
+machine are recorded, never compared: editing code, or adding a setup, leaves finished runs valid.
+"""
+
+import torch
+
+from .. import PROTOCOL
+from ..data import packs
+from ..study import config as configuration
+from ..study import devices, files, provenance
+from . import artifacts
+from .step import choose_precision
+
+WORDS = ("random", "torchvision")  # of perceptual_weights; anything else names a file
+
+
+def identity(run, pack, device):
+    """Return a run's identity on a Pack (or None) and a torch.device or the name of one."""
+    config = configuration.to_dict(run.config)
+    training, weights = config["training"], config["training"]["perceptual_weights"]
+    precision = choose_precision(training["precision"], torch.device(device))
+    training["precision"] = str(precision).removeprefix("torch.")
+    if weights not in WORDS:
+        training["perceptual_weights"] = files.file_sha256(weights)
+    settings = {key: getattr(run, key) for key in ("dataset", "architecture", "setup", "seed")}
+    settings |= {"data": config["data"], "curriculum": config["curriculum"]}
+    settings |= {"model": config["models"][run.architecture], "training": training}
+    found = {"run": run.name, "protocol": PROTOCOL, "settings": settings}
+    return found | ({"data": pack.identity} if pack else {})
+
+
+def made(run):
+    """Return the identity of the work in a run's folder, or None where nothing was trained."""
+    return files.read_json(run.folder / "run.json") if artifacts.holds_work(run.folder) else None
+
+
+def result(run):
+    """Return the result.json of a run that has ended and whose files are all there, else None."""
+    found = files.read_json(run.folder / "result.json")
+    names = artifacts.names(run, found["outcome"]) if found else ()
+    return found if all((run.folder / name).is_file() for name in names) else None
+
+
+def refuse_other(run, wanted):
+    """Raise provenance.SettingsChanged if the folder holds work of another identity."""
+    if found := made(run):
+        known = {key: found.get(key) for key in wanted}  # without a pack there is no data
+        provenance.refuse_other(f"run {run.name}", known, wanted)
+
+
+def changed(study):
+    """Return {folder: error} of the runs that `fit` would refuse, other grids' on this data too."""
+    found, device = {}, devices.choose_device(study.config.machine.device)
+    for dataset in study.config.grid.datasets:
+        try:
+            packs.check(study, dataset)
+        except provenance.SettingsChanged as error:
+            found |= dict.fromkeys(packs.trained_on(study, dataset), error)
+    current = {name: packs.current(study, name) for name in study.config.grid.datasets}
+    for run in study.runs():
+        try:
+            refuse_other(run, identity(run, current[run.dataset], device))
+        except provenance.SettingsChanged as error:
+            found.setdefault(run.folder, error)
+    return found

@@ -1,0 +1,121 @@
+"""Golden steps: what training computes, guarded by numbers.
+
+Every architecture x setup is trained for a few steps on seeded made-up images, on the CPU in
+float32, with a schedule that crosses every stage; the loss terms after each step are compared with
+golden.json to a relative 1e-3.
+
+If numbers change on purpose: raise PROTOCOL, add a line to docs/protocol.md, and remake the file
+with
+
+    python -m tests.training.test_golden
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inpaint_lib import models, setups
+from inpaint_lib.study import grid
+from inpaint_lib.training import loop, step
+
+FILE = Path(__file__).with_name("golden.json")
+CPU = torch.device("cpu")
+WIDTHS = {"generator_width": 4, "discriminator_width": 4}
+SETTINGS = {
+    "data.image_size": 32,
+    "data.train_images": 8,
+    "curriculum.batch_size": 2,
+    "curriculum.total_images": 8,
+    "curriculum.mask_widths": [8, 16],
+    "models.custom.widths": WIDTHS | {"scales": 2},
+    "models.context_encoder.widths": WIDTHS | {"bottleneck": 16},
+    "models.free_form.widths": WIDTHS | {"discriminator": "patch70"},
+    "training.precision": "float32",
+    "training.perceptual_width": 4,
+    "machine.device": "cpu",
+}  # four steps, two in each of two stages
+
+
+def terms_of(architecture, setup):
+    """Return the logged terms after each step, [{name: value}], {} where nothing is trained."""
+    grid_of = {"grid.architectures": [architecture], "grid.setups": [setup]}
+    run = grid.open_study("smoke", SETTINGS | grid_of).runs()[0]
+    options = step.Options(torch.float32)
+    fast = step.Step(run, loop.start(run, CPU, options), CPU, options)
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 2, 4, 4, 3), np.uint8)
+    images = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))
+    names = ("adversarial_d", "adversarial_g", "total_g", *run.architecture_entry.objective.terms)
+    found = []
+    for k in range(run.config.curriculum.steps):
+        phase, terms = run.phase(k), {}
+        if phase.trains:
+            fast(images[k], loop.hole_variates(run, k), phase)
+            terms = fast.read()
+        found.append({name: float(f"{terms[name]:.7g}") for name in names if terms})
+    return found
+
+
+def differences(found, golden):
+    """Return the names of the terms that differ, with the step."""
+    wrong = []
+    for k, (a, b) in enumerate(zip(found, golden, strict=True)):
+        assert a.keys() == b.keys()
+        wrong += [(k, name) for name in a if a[name] != pytest.approx(b[name], rel=1e-3, abs=1e-6)]
+    return wrong
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads(FILE.read_text())
+
+
+@pytest.mark.parametrize("setup", setups.SETUPS)
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_training_computes_the_golden_numbers(golden, architecture, setup):
+    assert differences(terms_of(architecture, setup), golden[architecture][setup]) == []
+
+
+def test_golden_steps_are_those_of_every_architecture_and_setup(golden):
+    """Nothing in the file is constant, and setups differ where their schedules do."""
+    assert golden.keys() == models.ARCHITECTURES.keys()
+    for by_setup in golden.values():
+        assert by_setup.keys() == setups.SETUPS.keys()
+        total = {name: [s.get("total_g") for s in steps] for name, steps in by_setup.items()}
+        assert len({*map(str, total.values())}) == len(setups.SETUPS), "no two setups are alike"
+        assert all(a != b for a, b in zip(by_setup["fixed"], by_setup["fixed"][1:], strict=False))
+
+
+@pytest.mark.parametrize("term", ["adversarial_g", "adversarial_d", "l1_hole"])
+def test_a_wrong_sign_in_a_loss_is_found(golden, monkeypatch, term):
+    architecture = "custom"
+    entry = models.ARCHITECTURES[architecture]
+    d_loss, g_loss, boundary = entry.objective.adversarial
+    reconstruct = entry.objective.reconstruction
+
+    def negated(*inputs, **options):
+        found = reconstruct(*inputs, **options)
+        return found | {term: -found[term]}
+
+    wrong = {
+        "adversarial_d": {"adversarial": (lambda *s: -d_loss(*s), g_loss, boundary)},
+        "adversarial_g": {"adversarial": (d_loss, lambda *s: -g_loss(*s), boundary)},
+    }.get(term, {"reconstruction": negated})
+    planted = dataclasses.replace(entry, objective=entry.objective._replace(**wrong))
+    monkeypatch.setitem(models.ARCHITECTURES, architecture, planted)
+    found = differences(terms_of(architecture, "fixed"), golden[architecture]["fixed"])
+    assert (0, term) in found and (1, "total_g") in found
+
+
+def make():
+    """Write golden.json anew."""
+    torch.set_num_threads(1)
+    found = {a: {s: terms_of(a, s) for s in setups.SETUPS} for a in models.ARCHITECTURES}
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    make()
