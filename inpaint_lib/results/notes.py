@@ -1,109 +1,125 @@
-"""What a reader must know before believing a number, made from the configuration and from what was measured."""
+"""What a reader must know before believing a number, made from a study's Results."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 
-from .. import metrics
-from ..data import sources
-from ..evaluation import baselines, evaluate, pretrained
-from ..study import files
-from . import collect
+from ..metrics import PSNR_CAP
+from . import select
+
+NETWORKS = {"inception": "FID, KID and IS", "alexnet": "LPIPS"}
+FOOTNOTE = (Path(__file__).parent / "templates" / "footnote.txt").read_text("utf-8")
 
 
-def caveats(study):
-    """What a reader must know before believing a number: one sentence each."""
-    config = study.config
-    used = {name: sources.DATASETS[name] for name in config.datasets}
-    found = [f"Data set {n} is a stand-in for {s.stands_in_for}: {s.about}." for n, s in used.items() if s.stands_in_for]
-    if "scenes" in config.datasets:
+def caveats(results):
+    """Return what a reader must know before believing a number: one sentence each."""
+    found, config = [], results.about["config"]
+    for name, data in results.about["data"].items():
+        if data["stands_in_for"]:
+            instead = f"Data set {name} is used instead of {data['stands_in_for']}"
+            found.append(f"{instead}: {data['about']}.")
+        if data["test_groups"]:
+            found.append(
+                f"{len(set(data['test_groups']))} photographs do not teach a network to generalise "
+                f"to another one: test crops of {name} show unseen parts of the photographs that "
+                "were trained on."
+            )
+    architectures = set(results.runs.architecture)
+    if config["training"]["perceptual_weights"] == "random" and "custom" in architectures:
         found.append(
-            "Eight photographs do not teach a network to generalise to a ninth: test crops of scenes show unseen parts of "
-            "the photographs that were trained on."
+            "The perceptual loss of custom uses random weights: it exercises the machinery and "
+            "does not measure what people perceive."
         )
-    if config.perceptual_weights == "random" and "custom" in config.architectures:
+    if (n := results.runs.seed.nunique()) < 3:
         found.append(
-            "The perceptual loss of custom uses random weights: it is part of the machinery here, no measure of what people "
-            "perceive."
+            f"Trained with {n} seed{'s' * (n > 1)} per cell: no difference between setups can be "
+            "told from chance, whatever the table shows. The protocol asks for five."
         )
-    if (n := len(config.seeds)) < 3:
-        found.append(
-            f"Trained with {n} seed{'s' * (n > 1)} per cell: no difference between setups can be told from chance, "
-            "whatever the table shows. The protocol asks for five."
-        )
+    found += [f"Left out: run {n} ({why})." for n, why in results.about["left_out"].items()]
     return found
 
 
-def footnote(study):
-    """What every table must say about itself. Raises FileNotFoundError as collect.stages."""
-    config, runs = study.config, study.runs()
-    rows = collect.final(study, collect.stages(study).query("region == 'hole'"))
-    families = ", ".join(f"{name}: {config.models[name].mask_family}" for name in config.architectures)
-    nominal = (config.mask_widths[-1] / config.image_size) ** 2
-    manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in config.datasets}
-    n_images = ", ".join(f"{d} {m['images']['test']:,}" for d, m in sorted(manifests.items()))
-    holes = {(r.dataset, r.architecture): f"{r.model.mask_family}_{config.mask_widths[-1]}" for r in runs}
-    covered = ", ".join(f"{d}/{a} {manifests[d]['masks'][key]['hole_fraction']:.3f}" for (d, a), key in sorted(holes.items()))
-    of_cells = {(r.dataset, r.architecture, r.setup): 0 for r in runs}
-    for run in collect.finished(study):
-        of_cells[run.dataset, run.architecture, run.setup] += 1
-    fewest, most = min(of_cells.values()), max(of_cells.values())
-    n_seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds, those whose runs did not diverge"
-    averaged = "no run finished" if not most else "one seed" if most == 1 else f"mean ± standard deviation over {n_seeds}"
-    frozen = ", ".join(f"{d} {m['files']['masks.npz']['sha256'][:16]}" for d, m in manifests.items())
-    slow = ", ".join(baselines.SLOW)
-    sentences = [
-        f"Test images of {config.image_size} px: {n_images}.",
-        f"Frozen masks (SHA-256: {frozen}) of the training family ({families}), {config.mask_widths[-1]} px wide: nominal hole "
-        f"fraction {nominal:.2f}, realised mean {covered}.",
-        f"Per image, then averaged; {averaged}.",
-        "Images in [0, 1]: L1 = mean absolute difference, L2 = mean squared difference, PSNR = 10 log10(1 / L2) in dB per "
-        f"image, capped at {metrics.PSNR_CAP:.0f} ({rows.n_psnr_capped.sum()} capped).",
-        "hole: pixels of the hole alone; whole: the composite (output in the hole, truth elsewhere) over the whole image.",
-        "SSIM: 11 x 11 Gaussian window. FID, KID and IS: composites, the former two against the originals of the same test "
-        "images, KID unbiased, so that it may lie below 0, IS over ten splits.",
-        "Delta E: CIEDE2000 between the mean colours of hole and truth. Continuity: difference of the gradients across the "
-        "hole's boundary. Training - test: hole L1 on training images minus test images; what the baselines show there is how "
-        "far the two sets differ. Stability: deviation of G's unweighted adversarial loss on one fixed batch over the last "
-        "stage's steps, over its deviation between batches with the final networks at rest: 1 = nothing moves beyond that.",
-        f"Baselines need no training; {slow}: the first {config.slow_baseline_images} test images at most, so without FID, KID "
-        "and IS where there are more.",
-        "No post-processing.",
-    ]
-    return " ".join([*sentences, *(f"{w}." for w in distribution_warnings(study))])
+def footnote(results):
+    """Return what every table must say about itself."""
+    config, width = results.about["config"], results.widths[-1]
+    size, data = config["data"]["image_size"], results.about["data"]
+    cells = select.cells(results.runs)
+    families = {a: results.family(a) for _, a in cells}
+    covered = [f"{d}/{a} {data[d]['masks'][f'{families[a]}_{width}']:.3f}" for d, a in cells]
+    frozen = [f"{name} {stored['identity']['masks'][:16]}" for name, stored in data.items()]
+    n_images = [f"{name} {stored['images']['test']:,}" for name, stored in data.items()]
+    slow = results.baselines[results.baselines.n_images < results.baselines.n_images.max()]
+    parts = slow[["baseline", "n_images"]].drop_duplicates().to_numpy().tolist()
+    parts = [f"{name} on the first {n} images" for name, n in parts]
+    said = FOOTNOTE.format(
+        size=size,
+        n_images=", ".join(n_images),
+        frozen=", ".join(frozen),
+        families=", ".join(f"{name}: {family}" for name, family in families.items()),
+        width=width,
+        nominal=f"{(width / size) ** 2:.2f}",
+        covered=", ".join(covered),
+        averaged=_averaged(select.finished(results)),
+        cap=f"{PSNR_CAP:.0f}",
+        slow="".join(f"; {part}" for part in parts),
+    )
+    return " ".join([*said.split(), *(f"{w}." for w in networks(results))])
 
 
-def distribution_warnings(study):
-    """With which networks FID, IS and LPIPS were measured, why there are none, and how far to trust them."""
-    heads, found = [evaluate.kept(run)[1] for run in collect.finished(study)], []
-    for name, weights in pretrained.WEIGHTS.items():
-        if name == "alexnet" and study.config.lpips_weights == "none":
-            continue
-        if name == "inception" and study.config.inception_weights == "random":
-            found.append(
-                "FID and IS not available: this profile does without the Inception weights (set inception_weights=auto, or "
-                "name their file). FID and IS (random features) come from a small seeded network: they exercise the machinery "
-                "and compare with no other figure"
-            )
-            continue
-        for identity in sorted({h["settings"][name] for h in heads}):
-            known = identity == weights.sha256
-            found.append(
-                f"{weights.metrics}: {weights.what}, SHA-256 {identity[:16]}" if known
-                else f"{weights.metrics} not available: {identity}"
-            )  # fmt: skip
-    return [*found, *sorted({w for h in heads for w in h["warnings"]})]
+def _averaged(runs):
+    seeds = runs.groupby(["dataset", "architecture", "setup"]).seed
+    if seeds.ngroups == 0:
+        return "no run finished"
+    fewest, most = seeds.count().min(), seeds.count().max()
+    if (fewest, most) == (1, 1):
+        return "one seed"
+    counted = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"mean ± standard deviation over {counted} seeds"
 
 
-def effect(row, value):
-    """An effect of hypotheses.csv in its scale's unit: per cent of the second setup's value, or the metric's own."""
-    return "-" if pd.isna(value) else per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
+def networks(results):
+    """Return with which networks FID, IS and LPIPS were measured, or why there are none."""
+    finished, found = select.finished(results), []
+    for name, measures in NETWORKS.items():
+        found += [f"{measures}: {text}" for text in sorted(set(finished[name])) if text]
+    warnings = {text for texts in finished.warnings for text in texts.split("; ") if text}
+    return [*found, *sorted(warnings)]
 
 
-def per_cent(value):
-    return f"{100 * value:+.1f} %"
+def in_words(verdicts):
+    """Return rows of hypotheses.csv as a table of words. An effect is in its scale's unit: per cent
+    of the second setup's value, or the metric's own."""
+    rows = list(verdicts.itertuples())
+    columns = {
+        "hypothesis": verdicts.hypothesis.str.partition(": ")[2] if rows else [],
+        "data": verdicts.dataset,
+        "architecture": verdicts.architecture,
+        "verdict": verdicts.verdict,
+        "metric": verdicts.metric,
+        "effect": [_effect(row, row.effect) + _decibel(row) for row in rows],
+        "interval": [interval(row) for row in rows],
+        "p": ["-" if pd.isna(row.p_value) else f"{row.p_value:.3g}" for row in rows],
+        "seeds": verdicts.n_seeds,
+        "smallest detectable effect": [_effect(row, row.detectable).lstrip("+") for row in rows],
+        "remark": verdicts.remark.fillna(""),
+    }
+    return pd.DataFrame(columns, verdicts.index)
 
 
-def decibel(row):
-    """An L1 ratio as a gain in PSNR would count it."""
-    return f" ({-20 * math.log10(1 + row.effect):+.2f} dB)" if row.metric == "l1" and pd.notna(row.effect) else ""
+def interval(row):
+    """Return the interval of a row of hypotheses.csv in words."""
+    ends = [_effect(row, value) for value in (row.ci_low, row.ci_high)]
+    return "-" if pd.isna(row.ci_low) else " to ".join(ends)
+
+
+def _effect(row, value):
+    if pd.isna(value):
+        return "-"
+    return f"{100 * value:+.1f} %" if row.scale == "ratio" else f"{value:+.4f}"
+
+
+def _decibel(row):
+    """Return an L1 ratio as a gain in PSNR would count it."""
+    shown = row.metric == "l1" and pd.notna(row.effect)
+    return f" ({-20 * math.log10(1 + row.effect):+.2f} dB)" if shown else ""

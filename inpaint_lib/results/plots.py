@@ -1,196 +1,152 @@
-"""Every figure of notebooks and report. Functions take data, return a matplotlib figure and save nothing.
+"""Draw the charts of notebooks and report: functions of frames that return a figure, save nothing.
 
-A setup has one colour and one marker everywhere (Okabe & Ito 2008, colour-blind safe). Where there are three seeds or more, a
-line is their mean and its band the 95 % t interval; with two, both seeds are drawn.
-"""
+A setup has the colour and the marker of its entry in setups.SETUPS everywhere. From three seeds
+on, a line is their mean and its band the 95 % t interval; with two, both seeds are drawn."""
 
-import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
+import yaml
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from . import stats
+from ..setups import SETUPS
+from . import select, stats
+from .frames import ordered
 
-SETUP_COLOURS = {
-    "fixed": "#0072B2",
-    "progressive": "#D55E00",
-    "recon_first": "#009E73",
-    "adv_ramp": "#CC79A7",
-    "mixed": "#7F7F7F",
-    "recon_only": "#E69F00",
-    "last_only": "#56B4E9",
-    "recon_first_rest": "#000000",
-}
-SETUP_MARKERS = {"fixed": "o", "progressive": "D", "recon_first": "s", "adv_ramp": "^", "mixed": "X", "recon_only": "v",
-                 "last_only": "P", "recon_first_rest": "*"}  # fmt: skip
+TEMPLATES = Path(__file__).parent / "templates"
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
-TERM_LABELS = {
-    "l1_hole": "L1 in the hole",
-    "l1_valid": "L1 outside",
-    "perceptual": "perceptual",
-    "mse": "squared error in the hole",
-    "l1_coarse": "L1, coarse stage",
-    "l1_refined": "L1, refined stage",
-    "adversarial_g": "adversarial, G",
-    "adversarial_d": "adversarial, D",
-    "probe_g": "adversarial, G, full-size probe",
-    "probe_d": "adversarial, D, full-size probe",
-    "d_real": "D's mean score, real",
-    "d_fake": "D's mean score, output",
-    "d_accuracy": "D's accuracy",
-    "unsaturated": "share of steps D is not saturated",
-    "adversarial_g_std": "deviation of adversarial, G",
-    "adversarial_d_std": "deviation of adversarial, D",
-    "grad_norm_g": "gradient norm of G",
-    "grad_norm_d": "gradient norm of D",
-}
+TERM_LABELS = yaml.safe_load((TEMPLATES / "labels.yaml").read_text("utf-8"))
 
 
 def figure(*args, **kwargs):
-    """plt.subplots with the suite's style; the figure is not registered with pyplot's own display. Notebooks show it with the
-    margins it has: to cut them off, as is usual there, it would be drawn twice."""
-    plt.rcParams.update({"figure.dpi": 72, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-                         "grid.alpha": 0.25, "font.size": 9, "axes.titlesize": 9, "legend.frameon": False})  # fmt: skip
+    """Return plt.subplots in the project's style; pyplot does not keep the figure open."""
+    plt.style.use(TEMPLATES / "style.mplstyle")
     fig, axes = plt.subplots(*args, **kwargs)
     plt.close(fig)
-    if inline := sys.modules.get("matplotlib_inline.config"):  # imported here, it would not find the kernel it is in
-        inline.InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
+    return fig, axes
+
+
+def style(setup):
+    """Return a setup's colour and marker; grey for a setup that has no entry here."""
+    entry = SETUPS.get(setup)
+    if entry is None:
+        return {"color": "#999999", "marker": "o"}
+    return {"color": entry.colour, "marker": entry.marker}
+
+
+def panels(n, size, sharex=False):
+    """Return a figure with n panels, three a row; size: its inches by (columns, rows)."""
+    rows, columns = -(-n // 3), min(3, n)
+    look = {"figsize": size(columns, rows), "squeeze": False, "layout": "constrained"}
+    fig, axes = figure(rows, columns, sharex=sharex, **look)
+    for axis in axes.flat[n:]:
+        axis.axis("off")
     return fig, axes
 
 
 def coverage(fractions):
-    """Histograms of the realised hole fraction, {family: {width: (N,) fractions}}; dashed: the nominal fraction."""
-    fig, axes = figure(1, len(fractions), figsize=(2.6 * len(fractions), 2.3), sharey=True, squeeze=False)
+    """Draw histograms of the realised hole fraction; dashed: the nominal fraction.
+
+    fractions: {family: {width: (fractions (N,), nominal fraction)}}."""
+    look = {"sharey": True, "squeeze": False, "layout": "constrained"}
+    fig, axes = figure(1, len(fractions), figsize=(2.6 * len(fractions), 2.3), **look)
     for axis, (family, by_width) in zip(axes[0], fractions.items(), strict=True):
         for k, (width, (values, nominal)) in enumerate(by_width.items()):
             colour = plt.cm.viridis(k / len(by_width))
-            axis.hist(values, bins=np.linspace(0, 0.5, 51), color=colour, alpha=0.7, label=f"{width} px")
+            bins = np.linspace(0, 0.5, 51)
+            axis.hist(values, bins=bins, color=colour, alpha=0.7, label=f"{width} px")
             axis.axvline(nominal, color=colour, ls="--", lw=1)
         axis.set(title=family, xlabel="hole fraction", yscale="log")
     axes[0, 0].set_ylabel("test images")
     axes[0, -1].legend(fontsize=7)
-    fig.tight_layout()
     return fig
 
 
 def schedules(setups, schedule):
-    """Mask width and loss weights over the iterations, one row per quantity. `setups` is {name: phase function}."""
+    """Draw mask width and loss weights over the iterations. setups: {name: phase function}."""
     steps = np.unique(np.linspace(0, schedule.steps - 1, 400).astype(int))
-    fig, axes = figure(3, 1, figsize=(7, 4.2), sharex=True)
-    rows = {"mask_width": "mask width (px)", "reconstruction": "reconstruction weight", "adversarial": "adversarial weight"}
-    for axis, (name, label) in zip(axes, rows.items(), strict=True):
-        for k, (setup, phase) in enumerate(setups.items()):
-            values = [getattr(p, name) if p.trains else np.nan for p in (phase(schedule, int(s)) for s in steps)]
-            width = 1.2 + 1.1 * (len(setups) - 1 - k)  # equal curves show as bands
-            axis.step(steps, values, where="post", color=SETUP_COLOURS[setup], label=setup, lw=width)
+    names = ("mask_width", "reconstruction", "adversarial")
+    labels = ("mask width (px)", "reconstruction weight", "adversarial weight")
+    fig, axes = figure(3, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
+    for k, (setup, phase) in enumerate(setups.items()):
+        phases = [phase(schedule, int(step)) for step in steps]
+        width = 1.2 + 1.1 * (len(setups) - 1 - k)  # equal curves show as bands
+        for axis, name in zip(axes, names, strict=True):
+            values = [getattr(p, name) if p.trains else np.nan for p in phases]
+            colour = style(setup)["color"]
+            axis.step(steps, values, where="post", color=colour, label=setup, lw=width)
+    for axis, label in zip(axes, labels, strict=True):
         axis.set_ylabel(label, fontsize=8)
         axis.set_ylim(0, None)
-    axes[0].legend(fontsize=7, ncols=2)
     axes[-1].set_xlabel("iteration")
-    fig.tight_layout()
+    _legend(fig, axes[0])
     return fig
 
 
-def _margin():
-    """The registered margin of the primaries, %."""
-    return 100 * next(h["margin"] for h in stats.registered().hypotheses if h["role"] == "primary")
-
-
 def answer(effects, verdicts):
-    """The study's answer at a glance: hole L1 of each setup against fixed's in per cent, a row per data set and architecture.
+    """Draw hole L1 of each setup against fixed's, %, a row per data set and architecture.
 
-    effects: `collect.effects`; ticks are seeds, marks their means. verdicts: the primary rows of `tables.hypotheses`,
-    whose intervals are drawn for progressive. Within the registered margin (shaded) a difference would not matter.
-    """
-    margin = _margin()
-    effects = effects.assign(effect=100 * effects.effect)
-    cells = list(dict.fromkeys(zip(effects.dataset, effects.architecture, strict=True)))
-    others = [s for s in SETUP_COLOURS if s in set(effects.setup)]
+    effects: select.effects; ticks are seeds, marks their means. verdicts: the primary hypothesis,
+    whose intervals and margin are drawn."""
+    cells, others = select.cells(effects), ordered(effects.setup)
+    margin = 100 * verdicts.margin.max() if len(verdicts) else 0.0
     fig, axis = figure(figsize=(5.6, 0.75 + 0.42 * len(cells)), layout="constrained")
     axis.axvspan(-margin, margin, color="0.9", zorder=0)
     axis.axvline(0, color="0.3", lw=0.8)
-    reach = max(margin, effects.effect.abs().max())
+    reach = [margin, 100 * effects.effect.abs().max(), 0.1]
     for (*cell, setup), part in effects.groupby(["dataset", "architecture", "setup"], sort=False):
         y = -cells.index(tuple(cell)) - 0.17 * (others.index(setup) - (len(others) - 1) / 2)
-        look = dict(color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup], ls="")
+        per_cent = 100 * part.effect
         if len(part) > 1:
-            axis.plot(part.effect, [y] * len(part), color="0.2", marker="|", ms=7, ls="", zorder=3)
-        axis.plot(part.effect.mean(), y, ms=8 if setup == "progressive" else 5, **look)
-        found = verdicts[(verdicts.dataset == cell[0]) & (verdicts.architecture == cell[1])]
-        if setup == "progressive" and len(found) and found.n_seeds.iloc[0] >= stats.MIN_SEEDS:
+            axis.plot(per_cent, [y] * len(part), color="0.2", marker="|", ms=7, ls="", zorder=3)
+        size = 8 if setup == "progressive" else 5
+        axis.plot(per_cent.mean(), y, ms=size, ls="", **style(setup))
+        found = select.of_cell(verdicts, *cell)
+        if setup == "progressive" and (found.n_seeds >= stats.MIN_SEEDS).any():
             ends = 100 * found[["ci_low", "ci_high"]].iloc[0]
-            axis.plot(ends, [y, y], color=SETUP_COLOURS[setup], lw=2)
-            reach = max(reach, ends.abs().max())
+            axis.plot(ends, [y, y], color=style(setup)["color"], lw=2)
+            reach.append(ends.abs().max())
     for setup in others:
-        axis.plot([], [], label=setup, color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup], ls="")
+        axis.plot([], [], label=setup, ls="", **style(setup))
     axis.set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
     axis.set_ylim(-len(cells) + 0.5, 0.5)
-    axis.set_xlim(-1.1 * reach, 1.1 * reach)
+    axis.set_xlim(-1.1 * max(reach), 1.1 * max(reach))
     axis.set_xlabel("hole L1 against that of fixed, % (left: better than fixed)")
     axis.grid(axis="y", visible=False)
-    fig.legend(loc="outside upper center", ncols=len(others), fontsize=8)
+    _legend(fig, axis)
     return fig
 
 
 def pairs(values):
-    """The two setups of the registered claim, a line per seed, a panel per data set and architecture. `values`: dataset,
-    architecture, setup, seed, value (hole L1)."""
-    cells = list(values.groupby(["dataset", "architecture"], sort=False))
-    rows, columns = -(-len(cells) // 3), min(3, len(cells))
-    fig, axes = figure(rows, columns, figsize=(0.6 + 1.7 * columns, 2.4 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(cells) :]:
-        axis.axis("off")
-    for axis, ((dataset, architecture), part) in zip(axes.flat, cells, strict=False):
-        wide = part.pivot_table("value", "seed", "setup").reindex(columns=["fixed", "progressive"])
-        for row in wide.to_numpy():
-            axis.plot([0, 1], row, "o-", color=SETUP_COLOURS["progressive" if row[1] < row[0] else "fixed"], lw=1, ms=4)
+    """Draw hole L1 of fixed and progressive, a line per seed, a panel per cell: select.hole_l1."""
+    cells = select.cells(values)
+    fig, axes = panels(len(cells), lambda columns, rows: (0.6 + 1.7 * columns, 2.4 * rows))
+    for axis, cell in zip(axes.flat, cells, strict=False):
+        wide = select.of_cell(values, *cell).pivot_table("value", "seed", "setup")
+        for row in wide.reindex(columns=["fixed", "progressive"]).dropna().to_numpy():
+            better = style("progressive" if row[1] < row[0] else "fixed")
+            axis.plot([0, 1], row, "o-", color=better["color"], lw=1, ms=4)
         axis.set_xticks([0, 1], ["fixed", "progressive"])
         axis.set_xlim(-0.3, 1.3)
-        axis.set_title(f"{dataset}\n{architecture}")
+        axis.set_title("\n".join(cell))
     for axis in axes[:, 0]:
         axis.set_ylabel("hole L1")
     return fig
 
 
-def trend(points):
-    """The effect against the budget, a panel per data set and architecture run at two; `points`: trend.points."""
-    margin = _margin()
-    cells = [(cell, part) for cell, part in points.groupby(["dataset", "architecture"], sort=False)
-             if part.total_images.nunique() > 1]  # fmt: skip
-    fig, axes = figure(1, len(cells), figsize=(0.8 + 2.2 * len(cells), 2.6), sharey=True, squeeze=False, layout="constrained")
-    budgets = sorted(points.total_images.unique())
-    for axis, ((dataset, architecture), part) in zip(axes[0], cells, strict=True):
-        axis.axhspan(-margin, margin, color="0.92", zorder=0)
-        axis.axhline(0, color="0.3", lw=0.8)
-        for setup, of in part.groupby("setup", sort=False):
-            wide = 100 * of.pivot_table("effect", "total_images", "seed")
-            look = dict(color=SETUP_COLOURS[setup], marker=SETUP_MARKERS[setup])
-            if setup == "progressive":
-                axis.plot(wide, color=look["color"], lw=0.6, alpha=0.5)
-            axis.plot(wide.mean(axis=1), label=setup, ms=6 if setup == "progressive" else 4, lw=1.4, **look)
-        axis.set_xscale("log", base=4)
-        axis.set_xticks(budgets, [f"{b:,}" for b in budgets], fontsize=8)
-        axis.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)
-        axis.minorticks_off()
-        axis.set(title=f"{dataset}, {architecture}", xlabel="images shown")
-    axes[0, 0].set_ylabel("hole L1 against fixed's (%)")
-    axes[0, 0].legend(fontsize=7)
-    return fig
-
-
 def precision(verdicts):
-    """How many seeds it takes: half a plain 95 % interval (Holm's method may widen it) against the number of seeds, given the
-    deviation seen. Dots: the seeds there are; dashed: the registered margin."""
+    """Draw half a plain 95 % interval against the number of seeds, given the deviation observed."""
     seeds, seen = np.arange(2, 21), verdicts[verdicts.deviation > 0]
     fig, axis = figure(figsize=(5.6, 2.6), layout="constrained")
     for row in seen.itertuples():
         half = [100 * stats.half_width(row.deviation, n) for n in seeds]
         (line,) = axis.plot(seeds, half, lw=1, label=f"{row.dataset}, {row.architecture}")
-        axis.plot(row.n_seeds, 100 * stats.half_width(row.deviation, row.n_seeds), "o", color=line.get_color(), ms=5)
-    axis.axhline(100 * verdicts.margin.iloc[0], color="0.3", ls="--", lw=0.8)
-    axis.set(yscale="log", xlabel="seeds", ylabel="half width of the interval (%)", xticks=seeds[::3])
+        now = 100 * stats.half_width(row.deviation, row.n_seeds)
+        axis.plot(row.n_seeds, now, "o", color=line.get_color(), ms=5)
+    axis.axhline(100 * verdicts.margin.max(), color="0.3", ls="--", lw=0.8)
+    label = "half width of the interval (%)"
+    axis.set(yscale="log", xlabel="seeds", ylabel=label, xticks=seeds[::3])
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -199,92 +155,90 @@ def precision(verdicts):
     return fig
 
 
-def _lines(axis, values, setup, **options):
-    """One setup's curve: `values` has a column per seed."""
-    look = {"color": SETUP_COLOURS[setup], "lw": 1.2} | options
-    mean = values.mean(axis=1)
-    if values.shape[1] == 2:
-        axis.plot(values, color=look["color"], lw=0.6, alpha=0.6)
-    if values.shape[1] >= 3:
-        half = stats.half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
-        axis.fill_between(mean.index, mean - half, mean + half, color=look["color"], alpha=0.18, lw=0)
-    axis.plot(mean.index, mean, label=setup, **look)
-
-
-def training_curves(histories, terms=tuple(TERM_LABELS)):
-    """Logged quantities over the iterations. `histories` is {(setup, seed): DataFrame of history.csv}; stages shaded."""
-    terms = [t for t in terms if any(t in h for h in histories.values())]
-    rows = -(-len(terms) // 3)
-    fig, axes = figure(rows, 3, figsize=(8.5, 1.7 * rows), sharex=True, squeeze=False)
+def training_curves(history):
+    """Draw logged quantities over the iterations of one data set and architecture."""
+    terms = [t for t in TERM_LABELS if t in history and history[t].notna().any()]
+    fig, axes = panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), sharex=True)
     for axis, term in zip(axes.flat, terms, strict=False):
-        shade_stages(axis, next(iter(histories.values())))
-        for setup in dict.fromkeys(setup for setup, _ in histories):
-            seeds = {seed: h.set_index("step")[term] for (s, seed), h in histories.items() if s == setup}
-            _lines(axis, pd.DataFrame(seeds), setup)
-        axis.set_title(TERM_LABELS.get(term, term))
-    for axis in axes.flat[len(terms) :]:
-        axis.axis("off")
+        shade_stages(axis, history)
+        for setup in ordered(history.setup):
+            part = history[history.setup == setup]
+            _lines(axis, part.pivot_table(term, "step", "seed"), setup, marker="")
+        axis.set_title(TERM_LABELS[term])
     for axis in axes[-1]:
         axis.set_xlabel("iteration")
-    _legend(fig, axes[0, 0], across=0.55, down=0.35)
+    _legend(fig, axes[0, 0])
     return fig
 
 
-def _legend(fig, axis, across, down):
-    """The setups above all panels, where no curve is. Panels lie `across` and `down` inches apart: tight_layout would find that
-    out by drawing everything twice more."""
-    handles, labels = axis.get_legend_handles_labels()
-    rows, columns = axis.get_gridspec().get_geometry()
-    width, height = fig.get_size_inches()
-    left, bottom, right, top = 0.6, 0.45, width - 0.1, height - 0.5
-    panel = (right - left + across) / columns - across, (top - bottom + down) / rows - down
-    fig.subplots_adjust(left / width, bottom / height, right / width, top / height, across / panel[0], down / panel[1])
-    fig.legend(handles, labels, loc="upper center", ncols=len(labels), fontsize=8)
-
-
 def shade_stages(axis, history):
+    """Shade every second stage of a frame with `stage` and `step`."""
     edges = [0, *history.groupby("stage").step.max()]
     for k, (left, right) in enumerate(zip(edges, edges[1:], strict=False)):
         if k % 2:
             axis.axvspan(left, right, color="0.93", zorder=0)
 
 
-def per_stage(stages, region="hole"):
-    """Metrics after every stage (rows: metric) for every mask width (columns). `stages` holds setup, seed and the columns
-    of stages.csv."""
-    names, widths = list(METRIC_LABELS), sorted(stages.mask_width.unique())
-    fig, axes = figure(len(names), len(widths), figsize=(1 + 2.1 * len(widths), 5.6), sharex=True, sharey="row", squeeze=False)
-    for i, metric in enumerate(names):
-        for j, width in enumerate(widths):
-            part = stages[(stages.mask_width == width) & (stages.region == region)]
-            for setup, group in part.groupby("setup", sort=False):
-                values = group.pivot_table(metric, "stage", "seed")
-                _lines(axes[i, j], values, setup, marker=SETUP_MARKERS[setup], ms=4)
-            axes[0, j].set_title(f"{width} px hole")
-        axes[i, 0].set_ylabel(METRIC_LABELS[metric])
+def per_stage(values):
+    """Draw metrics in the hole of one architecture after every stage: a row per metric, a column
+    per hole width."""
+    widths = sorted(values.mask_width.unique())
+    shape, size = (len(METRIC_LABELS), len(widths)), (1 + 2.1 * len(widths), 5.6)
+    look = {"squeeze": False, "layout": "constrained"}
+    fig, axes = figure(*shape, figsize=size, sharex=True, sharey="row", **look)
+    for row, (metric, label) in zip(axes, METRIC_LABELS.items(), strict=True):
+        for axis, width in zip(row, widths, strict=True):
+            panel = values[(values.mask_width == width) & (values.metric == metric)]
+            for setup in ordered(panel.setup):
+                wide = panel[panel.setup == setup].pivot_table("value", "stage", "seed")
+                _lines(axis, wide, setup, ms=4)
+        row[0].set_ylabel(label)
+    for axis, width in zip(axes[0], widths, strict=True):
+        axis.set_title(f"{width} px hole")
     for axis in axes[-1]:
         axis.set_xlabel("after stage")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    _legend(fig, axes[0, 0], across=0.15, down=0.15)
+    _legend(fig, axes[0, 0])
     return fig
 
 
-def heat_maps(matrix, label="hole L1"):
-    """The stage x hole width matrix of each setup, `matrix` as `tables.stage_matrix` for one data set and architecture:
-    index (setup, stage), a column per width. One colour scale for all; every cell bears its number."""
+def heat_maps(matrix):
+    """Draw the stage x hole width matrix of each setup of one cell of tables.stage_matrix."""
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     low, high = float(matrix.min().min()), float(matrix.max().max())
-    fig, axes = figure(1, len(names), figsize=(0.9 + 2.4 * len(names), 2.5), squeeze=False, layout="constrained")
+    size = (0.9 + 2.4 * len(names), 2.5)
+    fig, axes = figure(1, len(names), figsize=size, squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], names, strict=True):
         part = matrix.loc[name]
         drawn = axis.imshow(part, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for (i, j), value in np.ndenumerate(part.to_numpy()):
-            axis.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=6,
-                      color="white" if value < (low + high) / 2 else "black")  # fmt: skip
+            colour = "white" if value < (low + high) / 2 else "black"
+            text = f"{value:.3f}" if np.isfinite(value) else ""
+            axis.text(j, i, text, ha="center", va="center", fontsize=6, color=colour)
         axis.set_xticks(range(part.shape[1]), part.columns)
         axis.set_yticks(range(part.shape[0]), part.index)
         axis.set(title=name, xlabel="hole width (px)")
         axis.grid(False)
     axes[0, 0].set_ylabel("after stage")
-    fig.colorbar(drawn, ax=axes[0].tolist(), label=label, fraction=0.03, pad=0.01)
+    fig.colorbar(drawn, ax=axes[0].tolist(), label="hole L1", fraction=0.03, pad=0.01)
     return fig
+
+
+def _lines(axis, values, setup, **options):
+    """Draw one setup's curve: `values` has a column per seed."""
+    look = style(setup) | {"lw": 1.2} | options
+    mean = values.mean(axis=1)
+    if values.shape[1] == 2:
+        axis.plot(values, color=look["color"], lw=0.6, alpha=0.6)
+    if values.shape[1] >= stats.MIN_SEEDS:
+        half = stats.half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
+        band = dict(color=look["color"], alpha=0.18, lw=0)
+        axis.fill_between(mean.index, mean - half, mean + half, **band)
+    axis.plot(mean.index, mean, label=setup, **look)
+
+
+def _legend(fig, axis):
+    """Name the setups above all panels, where no curve is."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = min(len(labels), max(2, int(fig.get_figwidth() / 1.1)))
+    fig.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)

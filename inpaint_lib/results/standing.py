@@ -1,75 +1,91 @@
-"""What came of each run before anything is compared: finished or diverged; learnt, useful, alive (protocol 2).
+"""What became of each run, before anything is compared: finished or diverged, better than the
+baselines or not, game active.
 
-- learnt: with full-size holes, hole L2 lies below that of the mean-colour fill and of the nearest-pixel fill, by a paired
-  bootstrap over test images (95 %). useful: below every fill that needs no training, on the images that one was measured on.
-- alive: the discriminator's balanced accuracy, mean over the last stage, lies within ALIVE: neither side has lost the game.
-"""
+- beats_trivial: with the largest hole, hole L2 is below that of the mean colour and of the nearest
+  pixel, by a paired bootstrap over test images (95 %). beats_all: below that of every baseline, on
+  the images that baseline was measured on.
+- game_active: the discriminator's balanced accuracy, mean over the last stage, lies within ACTIVE:
+  neither side has lost."""
 
+import numpy as np
 import pandas as pd
 
-from ..evaluation import evaluate
-from ..study import files
-from . import collect, stats
+from . import frames
+from .resampling import bootstrap
 
-ALIVE = 0.55, 0.95
-LEARNT_AGAINST = ("mean colour", "nearest")
-COLUMNS = ["dataset", "architecture", "setup", "seed", "outcome", "why", "diverged", "hole_l2", "best_fill", "best_fill_l2",
-           "best_fill_images", "learnt", "useful", "d_accuracy", "alive", "device", "precision", "torch"]  # fmt: skip
-
-
-def of_runs(study):
-    """A row per run of the grid: COLUMNS, runs.csv. Raises FileNotFoundError as collect.result_of."""
-    rows, errors = [], {d: evaluate.baseline_errors(study.data_folder(d)) for d in study.config.datasets}
-    groups = {d: files.read_json(study.data_folder(d) / "manifest.json")["test_groups"] for d in study.config.datasets}
-    for run in study.runs():
-        result = collect.result_of(run)
-        where = {"device": [s["device"] for s in result["sittings"]], "precision": [s["precision"] for s in result["sittings"]],
-                 "torch": [s["provenance"]["versions"]["torch"] for s in result["sittings"]]}  # fmt: skip
-        row = {"dataset": run.dataset, "architecture": run.architecture, "setup": run.setup, "seed": run.seed,
-               "outcome": result["outcome"], "why": result.get("why", ""), "diverged": result["outcome"] == "diverged",
-               "learnt": False, "useful": False, "alive": False,
-               **{name: " + ".join(sorted(set(values))) for name, values in where.items()}}  # fmt: skip
-        if not row["diverged"]:
-            fills = {name: errors[run.dataset][name][run.model.mask_family].to_numpy() for name in errors[run.dataset]}
-            row |= learning(collect.last_hole(run, "l2"), fills, groups[run.dataset])
-            history = pd.read_csv(run.folder / "history.csv")
-            row["d_accuracy"] = history.d_accuracy[history.stage == history.stage.max()].mean()
-            row["alive"] = bool(ALIVE[0] <= row["d_accuracy"] <= ALIVE[1])
-        rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+ACTIVE = 0.55, 0.95
+TRIVIAL = ("mean colour", "nearest")
+FLAGS = ["beats_trivial", "beats_all", "has_game", "game_active"]
+MADE = ["device", "device_kind", "precision", "protocol", "torch"]
+MEASURED = ["hole_l2", "best_baseline", "best_baseline_l2", "best_baseline_images", "d_accuracy"]
 
 
-def learning(own, fills, groups):
-    """`learnt` and `useful` of a network from its per-image hole L2 (N,), those of the fills ({name: (n <= N,)}), and the group
-    of every image (the photograph it was cut from): images of a group are drawn together. A fill measured on `best_fill_images`
-    test images, the first ones, is compared on these: `hole_l2` is over all."""
-    below = {}
-    for name, errors in fills.items():
-        n = len(errors)
-        below[name] = stats.bootstrap(own[:n] - errors, groups[:n])[1] < 0
-    best = min(fills, key=lambda name: fills[name].mean() / own[: len(fills[name])].mean())  # on the same images
-    return {"hole_l2": own.mean(), "best_fill": best, "best_fill_l2": fills[best].mean(), "best_fill_images": len(fills[best]),
-            "learnt": all(below[name] for name in LEARNT_AGAINST), "useful": all(below.values())}  # fmt: skip
+def of_runs(results):
+    """Return a row per run. has_game: whether the last stage has an adversarial loss."""
+    runs = results.runs
+    found = runs[[*frames.RUN, "outcome", "why"]].assign(diverged=runs.outcome == "diverged")
+    rows = [row for dataset in results.about["data"] for row in _beaten(results, dataset)]
+    learning = pd.DataFrame(rows, columns=[*frames.RUN, *MEASURED[:-1], *FLAGS[:2]])
+    history = results.history[results.history.stage == len(results.widths)]
+    columns = ["d_accuracy", "adversarial_weight"]
+    game = history.groupby(frames.RUN)[columns].mean().reset_index()
+    found = found.merge(learning, on=frames.RUN, how="left").merge(game, on=frames.RUN, how="left")
+    found["has_game"] = found.adversarial_weight > 0
+    found["game_active"] = found.has_game & found.d_accuracy.between(*ACTIVE)
+    found[FLAGS] = found[FLAGS].eq(True)
+    found = pd.concat([found, runs[MADE]], axis=1)
+    return found[[*frames.RUN, "outcome", "why", "diverged", *MEASURED, *FLAGS, *MADE]]
+
+
+def _beaten(results, dataset):
+    """Yield, for the finished runs on a data set, how they compare with the baselines."""
+    groups = results.groups(dataset)
+    own, table = (
+        of[(of.dataset == dataset) & (of.mask_width == results.widths[-1])]
+        for of in (results.per_image, results.baseline_images)
+    )
+    own = own.pivot(index="image", columns=frames.RUN, values="l2")
+    families = [results.family(architecture) for _, architecture, *_ in own]
+    errors = {
+        name: part.pivot(index="image", columns="mask_family", values="l2")[families].to_numpy()
+        for name, part in table.groupby("baseline", sort=False)
+    }  # {baseline: (n <= N, runs)}
+    own, names, below = own.to_numpy(), list(own), {}
+    for n in {len(of) for of in errors.values()} if names else ():
+        alike = [name for name, of in errors.items() if len(of) == n]
+        differences = np.concatenate([own[:n] - errors[name] for name in alike], 1)
+        _, high = bootstrap(differences, groups[:n])
+        below |= dict(zip(alike, np.split(high < 0, len(alike)), strict=True))
+    for k, run in enumerate(names):
+        ratio = {name: of[:, k].mean() / own[: len(of), k].mean() for name, of in errors.items()}
+        best = min(ratio, key=ratio.get)
+        shown = [own[:, k].mean(), best, errors[best][:, k].mean(), len(errors[best])]
+        yield [*run, *shown, all(below[n][k] for n in TRIVIAL), all(b[k] for b in below.values())]
 
 
 def summary(runs):
-    """What the first screen says before any verdict: one sentence each."""
-    n, lost, games = len(runs), int(runs.diverged.sum()), runs[runs.setup != "recon_only"]
+    """Return what a reader must know before any verdict: one sentence each."""
+    n, lost, games = len(runs), int(runs.diverged.sum()), runs[runs.has_game]
     found = [
-        f"Of {n} runs {int(runs.learnt.sum())} have learnt to fill better than the mean colour and the nearest pixel, "
-        f"{int(runs.useful.sum())} fill better than anything that needs no training, and the adversarial game is alive in "
-        f"{int(games.alive.sum())} of {len(games)} (D's balanced accuracy within {ALIVE[0]:.2f} and {ALIVE[1]:.2f} in the last "
-        "stage)."
+        f"Of {n} runs {int(runs.beats_trivial.sum())} beat the trivial baselines (mean colour, "
+        f"nearest pixel), {int(runs.beats_all.sum())} beat all baselines, and the adversarial game "
+        f"is active in {int(games.game_active.sum())} of {len(games)} (D's balanced accuracy "
+        f"within {ACTIVE[0]:.2f} and {ACTIVE[1]:.2f} in the last stage)."
     ]
-    for column, words in (("learnt", "Not learnt"), ("alive", "Game not alive")):
-        without = runs[~runs[column] & ~runs.diverged & ((column == "learnt") | (runs.setup != "recon_only"))]  # it has no game
-        cells = without.groupby(["dataset", "architecture"], sort=False).setup.agg(lambda s: ", ".join(dict.fromkeys(s)))
-        if len(cells):
-            found.append(f"{words}: " + "; ".join(f"{d} {a} ({of})" for (d, a), of in cells.items()) + ".")
+    finished = runs[~runs.diverged]
+    parts = {
+        "Trivial baselines not beaten": finished[~finished.beats_trivial],
+        "Game not active": finished[finished.has_game & ~finished.game_active],
+    }
+    for words, part in parts.items():
+        cells = part.groupby(frames.CELL, sort=False).setup.unique()
+        listed = [f"{d} {a} ({', '.join(of)})" for (d, a), of in cells.items()]
+        found += [f"{words}: {'; '.join(listed)}."] if listed else []
     if lost:
-        of = ", ".join(
-            f"{r.dataset}/{r.architecture}/{r.setup}/seed{r.seed} ({r.why})" for r in runs[runs.diverged].itertuples()
-        )
-        others = "Tables show the others." if lost < n else "There are no others: tables show only what needs no training."
-        found.append(f"Diverged, which is an outcome and was not tried again: {lost}: {of}. {others}")
+        gone = runs[runs.diverged]
+        named = zip(frames.names_of(gone), gone.why, strict=True)
+        listed = ", ".join(f"{name} ({why})" for name, why in named)
+        others = "No run finished: tables show baselines."
+        others = "Tables show the others." if lost < n else others
+        found.append(f"Diverged, an outcome that is not tried again: {lost}: {listed}. {others}")
     return found

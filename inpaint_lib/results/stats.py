@@ -1,23 +1,28 @@
-"""From paired effects over training seeds to verdicts, exactly as registered in config/hypotheses.yaml.
+"""From paired effects over training seeds to verdicts, exactly as registered in
+config/hypotheses.yaml.
 
-The unit is the training seed. A hypothesis names two setups; its effect is the mean over seeds, trained with the same seed, of
-log(first / second), or of first - second where its scale is `difference`. The t interval lies at 95 %, for primary hypotheses
-widened by Holm's method over all registered primaries: those whose cell was not run count as not rejected. Words:
+The unit is the training seed. A hypothesis names two setups; its effect is the mean over seeds,
+trained with the same seed, of log(first / second), or of first - second where its scale is
+`difference`. The t interval lies at 95 %, for primary hypotheses widened by Holm's method over all
+registered primaries: those whose cell was not run count as not rejected. Words:
 
-- supported: the interval lies wholly beyond the margin on the good side; refuted: beyond it on the bad side. For
-  non_inferiority ("does not suffer") supported means that it ends before the margin on the bad side.
-- equivalent: it lies inside the margins by two one-sided tests at 5 % (Schuirmann 1987), for primaries with Holm's method too.
+- supported: the interval lies completely beyond the margin on the good side; refuted: beyond it on
+  the bad side. For non_inferiority ("does not suffer") supported means that it ends before the
+  margin on the bad side.
+- equivalent: two one-sided tests at 5 % place the effect inside the margins (Schuirmann 1987), for
+  primaries with Holm's method too.
 - inconclusive: none of these; and always with fewer than MIN_SEEDS seeds.
-- not answered: a run of either side has not learnt (standing.py), or, for the stability of the game, its game is not alive, or
-  no pair is whole because runs diverged.
-- before a word, `provisional` with fewer seeds than registered, `exploratory` where data, size or budget are not the paper's.
+- not testable: a run of a pair does not beat the trivial baselines (standing.py), or, for the
+  stability of the game, its game is not active, or there is no complete pair.
+- before a word, `provisional` with fewer seeds than registered, `exploratory` where data, size or
+  budget are not the paper's.
 
-A pair one of whose values is 0 or below has no logarithm: where the scale is `ratio` it is left out, and named in the remark.
-A run that diverged leaves its pair: the number of whole pairs is stated, and `outcomes` says what happens if it counts as the
-worse. p is two-sided and belongs to supported or refuted: twice the smaller one-sided p value against the margins; p_equivalent
-belongs to equivalent. `detectable` is the effect that so many seeds find with 80 % power at the interval's level, given the
-deviation seen.
-"""
+Two runs are a pair if they finished with the same protocol, precision and kind of device. A pair
+one of whose values is 0 or below has no logarithm. `remark` names the seeds that are left out. A
+run that diverged leaves its pair; `outcomes` says what happens if it counts as the worse. p is
+two-sided and belongs to supported or refuted: twice the smaller one-sided p value against the
+margins; p_equivalent belongs to equivalent. `detectable` is the smallest detectable effect: what so
+many seeds find with 80 % power at the interval's level, given the deviation seen."""
 
 import json
 import math
@@ -25,24 +30,27 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from ..study import config as configuration
 from ..study import files
 from ..study.config import Dataset, Many, Setup, Strict, Whole, number
+from . import frames, select, standing
 
+HYPOTHESES = configuration.FOLDER / "hypotheses.yaml"
 ALPHA, MIN_SEEDS, POWER = 0.05, 3, 0.8
-FILE = configuration.FOLDER / "hypotheses.yaml"
-COLUMNS = ["hypothesis", "dataset", "architecture", "metric", "scale", "margin", "effect", "ci_low", "ci_high", "p_value",
-           "p_equivalent", "deviation", "detectable", "n_images", "n_seeds", "verdict", "remark"]  # fmt: skip
-NOT_LEARNT = "not answered: the networks have not learnt"
-NOT_ALIVE = "not answered: the adversarial game is not alive"
-NO_PAIR = "not answered: no whole pair"
-OF_THE_PAPER = ("image_size", "mask_widths", "total_images", "train_images", "test_images", "perceptual_weights")
-OF_THE_GAME = "stability"  # the metric that needs a live game
+COLUMNS = ["hypothesis", "dataset", "architecture", "metric", "scale", "margin", "effect"]
+COLUMNS += ["ci_low", "ci_high", "p_value", "p_equivalent", "deviation", "detectable"]
+COLUMNS += ["n_images", "n_seeds", "verdict", "remark"]
+NOT_BEATEN = "not testable: a run does not beat the trivial baselines"
+NOT_ACTIVE = "not testable: the adversarial game is not active"
+NO_PAIR = "not testable: no complete pair"
+ALIKE = ("protocol", "precision", "device_kind")  # what the two runs of a pair share
+NOTED = ("device", "torch")  # named where it differs
+OF_THE_PAPER = dict.fromkeys(("image_size", "train_images", "test_images"), "data")
+OF_THE_PAPER |= dict.fromkeys(("mask_widths", "total_images"), "curriculum")
+OF_THE_PAPER |= {"perceptual_weights": "training"}  # key: section; other values are exploratory
 
 
 class Hypothesis(Strict):
@@ -61,8 +69,8 @@ class Hypothesis(Strict):
 
 
 class Registered(Strict):
-    """The file: how many primaries there are in all cells together, with how many seeds, what the paper's study is (any other
-    is exploratory), a trend in words, and the entries."""
+    """The file: how many primaries there are in all cells together, with how many seeds, what the
+    paper's study is (any other is exploratory), and the entries."""
 
     primaries: Whole
     seeds: Whole
@@ -73,24 +81,34 @@ class Registered(Strict):
     train_images: Whole
     test_images: Whole
     perceptual_weights: str
-    trend: str
+    trend: str = ""
     hypotheses: list[dict[str, Any]]
 
 
-def registered(path=FILE, measures=None):
-    """The file's content: a Registered whose hypotheses are checked. `measures`: the (region, metric) pairs there are.
-    Raises config.ConfigError naming file and entry."""
-    stored, entries = configuration.checked(Registered, configuration.read_yaml(path), path.name), []
+def registered(path=HYPOTHESES, measures=None):
+    """Return the file's content: a Registered whose hypotheses are checked. `measures`: the
+    (region, metric) pairs there are. Raises config.ConfigError naming file and entry."""
+    stored = configuration.checked(Registered, configuration.read_yaml(path), path.name)
+    entries = []
     for entry in stored.hypotheses:
-        where = f"{path.name}: {configuration.short(entry.get('name', entry), str)}"
+        where = f"{path.name}: {entry.get('name', entry)}"
         entries.append(configuration.checked(Hypothesis, entry, where).model_dump())
-        if measures and (entry["region"], entry["metric"]) not in measures:
-            raise configuration.ConfigError(f"{where}: there is no metric {entry['metric']!r} of region {entry['region']!r}")
+        measure = entry["region"], entry["metric"]
+        if measures and measure not in measures:
+            raise configuration.ConfigError(f"{where}: no metric {measure[1]!r} of {measure[0]!r}")
     return stored.model_copy(update={"hypotheses": entries})
 
 
+def digest():
+    """Return the hash of the registered hypotheses, comments apart."""
+    return files.text_sha256(json.dumps(configuration.read_yaml(HYPOTHESES), sort_keys=True))
+
+
+# --- one comparison
+
+
 def one_sided(d, bound, alternative):
-    """p of a one-sided t test of the mean of `d` against a bound; NaN for fewer than two values."""
+    """Return p of a one-sided t test of the mean of `d` against a bound; NaN for fewer than two."""
     d = np.asarray(d, float)
     if len(d) < 2:
         return math.nan
@@ -100,19 +118,21 @@ def one_sided(d, bound, alternative):
 
 
 def p_value(differences, margin, better, test):
-    """Two-sided p of a paired t test of the mean against the margins; NaN for fewer than two seeds."""
-    d = (1 if better == "lower" else -1) * np.asarray(differences, float)  # from here, lower is better
-    sides = one_sided(d, margin if test == "non_inferiority" else -margin, "less"), one_sided(d, margin, "greater")
-    return min(1.0, 2 * min(sides)) if len(d) > 1 else math.nan
+    """Return the two-sided p of a paired t test of the mean against the margins, or NaN."""
+    sign = 1 if better == "lower" else -1
+    d = sign * np.asarray(differences, float)  # from here, lower is better
+    good = one_sided(d, margin if test == "non_inferiority" else -margin, "less")
+    bad = one_sided(d, margin, "greater")
+    return min(1.0, 2 * min(good, bad)) if len(d) > 1 else math.nan
 
 
 def p_equivalent(differences, margin):
-    """The larger p of the two one-sided tests against the margins; NaN for fewer than two seeds."""
+    """Return the larger p of the two one-sided tests against the margins, or NaN."""
     return max(one_sided(differences, margin, "less"), one_sided(differences, -margin, "greater"))
 
 
 def interval(differences, alpha=ALPHA):
-    """Two-sided t interval of the mean at level 1 - alpha; (NaN, NaN) for fewer than two values."""
+    """Return the two-sided t interval of the mean at level 1 - alpha, or (NaN, NaN)."""
     d = np.asarray(differences, float)
     if len(d) < 2:
         return math.nan, math.nan
@@ -121,179 +141,176 @@ def interval(differences, alpha=ALPHA):
 
 
 def half_width(deviation, n, alpha=ALPHA):
-    """Of the t interval of a mean of n >= 2 values."""
+    """Return half of the t interval of a mean of n >= 2 values."""
     return stats.t.ppf(1 - alpha / 2, n - 1) * deviation / math.sqrt(n)
 
 
 def holm(p_values, family, alpha=ALPHA):
-    """Holm's adjusted p values, and the level of each one's interval, which excludes the margins exactly when Holm rejects.
-    `family` hypotheses are registered; those beyond `p_values` count as p = 1, as do NaN."""
-    p = np.nan_to_num(np.append(np.asarray(p_values, float), np.ones(max(0, family - len(p_values)))), nan=1.0)
-    rejected, adjusted, *_ = multipletests(p, alpha, method="holm")
-    rank, k = np.empty(len(p), int), int(rejected.sum())
-    rank[np.argsort(p, kind="stable")] = np.arange(len(p))
-    levels = alpha / (len(p) - np.minimum(rank, min(k, len(p) - 1)))
+    """Return Holm's adjusted p values, and the level of each one's interval, which excludes the
+    margins exactly when Holm rejects. `family` hypotheses are registered; those beyond `p_values`
+    count as p = 1, as do NaN."""
+    p = np.asarray(p_values, float)
+    p = np.nan_to_num(np.append(p, np.ones(max(0, family - len(p)))), nan=1.0)
+    rank, m = np.empty(len(p), int), len(p)
+    rank[order := np.argsort(p, kind="stable")] = np.arange(m)
+    steps = np.maximum.accumulate(p[order] * (m - np.arange(m)))
+    adjusted = np.minimum(steps, 1)[rank]
+    levels = alpha / (m - np.minimum(rank, min(int((adjusted <= alpha).sum()), m - 1)))
     return adjusted[: len(p_values)], levels[: len(p_values)]
 
 
 def verdict(low, high, n_seeds, margin, better, test, equivalent=False):
+    """Return the word for an interval."""
     if n_seeds < MIN_SEEDS or math.isnan(low):
         return "inconclusive"
     if better == "higher":
         low, high = -high, -low
     if high < (margin if test == "non_inferiority" else -margin):
         return "supported"
-    return "refuted" if low > margin else "equivalent" if equivalent and test == "superiority" else "inconclusive"
+    if low > margin:
+        return "refuted"
+    return "equivalent" if equivalent and test == "superiority" else "inconclusive"
 
 
 def detectable(deviation, n_seeds, margin, level):
-    """The smallest effect beyond the margin that `n_seeds` seeds find with 80 % power at a level."""
+    """Return the smallest effect beyond the margin that so many seeds find with 80 % power."""
     if n_seeds < 2 or not deviation > 0:
         return math.nan
-    return margin + deviation * float(TTestPower().solve_power(nobs=n_seeds, alpha=level, power=POWER))
+    power = TTestPower().solve_power(nobs=n_seeds, alpha=level, power=POWER)
+    return margin + deviation * float(power)
 
 
-def judge(results, runs, study=None, path=FILE):
-    """hypotheses.csv: a row per hypothesis, data set and architecture of which both setups were run.
+# --- all of them
 
-    `results` is tidy (collect.COLUMNS), after the last stage and of the training family; `runs` as of standing.of_runs.
-    Effects, intervals, margins and `detectable` of scale ratio are given as (ratio - 1); p and deviation are of the logarithms.
-    """
-    plan, rows, paired = registered(path), [], []
+
+def judge(results):
+    """Return a row per hypothesis, data set and architecture of which both setups were run:
+    tables/hypotheses.csv.
+
+    Effects, intervals, margins and `detectable` of scale ratio are given as (ratio - 1); p and
+    deviation are of the logarithms."""
+    plan, rows, found = registered(), [], []
+    values, runs = select.trained(results), standing.of_runs(results)
     for entry in plan.hypotheses:
-        width = {"full": results.mask_width.max(), "smallest": results.mask_width.min()}[entry["width"]]
-        margin = math.log1p(entry["margin"]) if entry["scale"] == "ratio" else entry["margin"]
-        part = results[(results.region == entry["region"]) & (results.metric == entry["metric"])]
+        width = results.widths[-1 if entry["width"] == "full" else 0]
+        part = values[(values.region == entry["region"]) & (values.metric == entry["metric"])]
         part = part[part.mask_width == width]
-        for (dataset, architecture), cell in runs.groupby(["dataset", "architecture"], sort=False):
-            if not set(entry["setups"]) <= set(cell.setup):
-                continue
-            part_of = part[(part.dataset == dataset) & (part.architecture == architecture)]
-            d, sides = effects(part_of, entry), cell[cell.setup.isin(entry["setups"])]
-            paired.append((entry, margin, d.to_numpy(), sides))
-            rows.append([f"{entry['role']}: {entry['name']}", dataset, architecture, entry["metric"], entry["scale"],
-                         entry["margin"], d.mean(), math.nan, math.nan, p_value(d, margin, entry["better"], entry["test"]),
-                         p_equivalent(d, margin), d.std(), math.nan, part_of.n_images.max() if len(part_of) else 0, len(d), "",
-                         "; ".join(filter(None, [left_out(part_of, entry), trained_otherwise(sides)]))])  # fmt: skip
+        for cell in select.cells(runs):
+            sides = select.of_cell(runs, *cell)
+            sides = sides[sides.setup.isin(entry["setups"])]
+            if sides.setup.nunique() == 2:
+                row, d, margin = _compared(entry, select.of_cell(part, *cell), sides)
+                rows.append(row | dict(zip(frames.CELL, cell, strict=True)))
+                found.append((entry, d, margin, sides))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    primary = [k for k, (entry, *_) in enumerate(paired) if entry["role"] == "primary"]
-    levels = dict.fromkeys(range(len(rows)), ALPHA)
-    for column in ("p_value", "p_equivalent") if primary else ():
-        adjusted, found = holm(table[column][primary], plan.primaries)
-        table.loc[primary, column] = np.where(table[column][primary].isna(), math.nan, adjusted)
-        if column == "p_value":
-            levels |= dict(zip(primary, found, strict=True))
-    for k, (entry, margin, d, sides) in enumerate(paired):
+    primary = [k for k, (entry, *_) in enumerate(found) if entry["role"] == "primary"]
+    levels = np.full(len(rows), ALPHA)
+    if primary:
+        for column in ("p_equivalent", "p_value"):
+            p = table[column][primary]
+            adjusted, levels[primary] = holm(p, plan.primaries)  # p_value's levels stay
+            table.loc[primary, column] = np.where(p.isna(), p, adjusted)
+    for k, (entry, d, margin, sides) in enumerate(found):
         low, high = interval(d, levels[k])
-        finds = detectable(table.deviation[k], len(d), margin, levels[k]) if entry["test"] == "superiority" else math.nan
-        shown = [low, high, finds if entry["better"] == "higher" else -finds]
-        table.loc[k, ["ci_low", "ci_high", "detectable"]] = np.expm1(shown) if entry["scale"] == "ratio" else shown
-        if entry["scale"] == "ratio":
-            table.loc[k, "effect"] = np.expm1(table.effect[k])
-        word = verdict(low, high, len(d), margin, entry["better"], entry["test"], table.p_equivalent[k] <= ALPHA)
-        table.loc[k, "verdict"] = _qualified(word, entry, sides, len(d), plan, study, table.dataset[k])
+        finds = math.nan
+        if entry["test"] == "superiority":
+            sign = 1 if entry["better"] == "higher" else -1
+            finds = sign * detectable(table.deviation[k], len(d), margin, levels[k])
+        shown = np.array([table.effect[k], low, high, finds], float)
+        shown = np.expm1(shown) if entry["scale"] == "ratio" else shown
+        table.loc[k, ["effect", "ci_low", "ci_high", "detectable"]] = shown
+        equivalent = table.p_equivalent[k] <= ALPHA
+        word = verdict(low, high, len(d), margin, entry["better"], entry["test"], equivalent)
+        before = _before(plan, results, table.dataset[k], len(d))
+        table.loc[k, "verdict"] = _untestable(entry, sides) or f"{before}{word}"
     return table
 
 
-def effects(part, entry):
-    """The paired effects of one cell, a Series over seeds: logarithms of ratios where the entry's scale says so, less the pairs
-    that `left_out` names."""
-    one, other = _pairs(part, entry)
-    if entry["scale"] == "difference":
-        return one - other
-    return np.log((one / other).where((one > 0) & (other > 0))).dropna()
+def primary(verdicts):
+    """Return the rows of the primary hypotheses."""
+    return verdicts[verdicts.hypothesis.str.startswith("primary")]
 
 
-def left_out(part, entry):
-    """In words, the pairs whose ratio has no logarithm: their seeds."""
-    one, other = _pairs(part, entry)
-    seeds = one.index[((one <= 0) | (other <= 0)) & (entry["scale"] == "ratio")]
-    return f"seed {', '.join(map(str, seeds))}: left out, no logarithm (a value of 0 or below)" if len(seeds) else ""
+def _compared(entry, part, sides):
+    """Return (row, paired effects over seeds, margin) of one hypothesis in one cell."""
+    seeds, remarks = _pairs(sides)
+    wide = part.pivot_table("value", "seed", "setup").reindex(columns=[*entry["setups"]])
+    one, other = (wide.reindex(seeds).dropna()[setup] for setup in entry["setups"])
+    margin, d = entry["margin"], one - other
+    if entry["scale"] == "ratio":
+        usable = (one > 0) & (other > 0)
+        for seed in one.index[~usable]:
+            remarks.setdefault("left out, no logarithm (a value of 0 or below)", []).append(seed)
+        margin, d = math.log1p(margin), np.log(one[usable] / other[usable])
+    row = {key: entry[key] for key in ("metric", "scale", "margin")}
+    row |= {"hypothesis": f"{entry['role']}: {entry['name']}", "effect": d.mean()}
+    row |= {"p_value": p_value(d, margin, entry["better"], entry["test"])}
+    row |= {"p_equivalent": p_equivalent(d, margin), "deviation": d.std(), "n_seeds": len(d)}
+    row |= {"n_images": part.n_images.max() if len(part) else 0, "verdict": ""}
+    listed = [f"seed {', '.join(map(str, of))}: {what}" for what, of in remarks.items()]
+    return row | {"remark": "; ".join(listed)}, d.to_numpy(), margin
 
 
-def _pairs(part, entry):
-    """The values of an entry's two setups in one cell, Series over the seeds that both have."""
-    by_setup = part.pivot_table("value", "seed", "setup").reindex(columns=[*entry["setups"]]).dropna()  # no metric: no seeds
-    return [by_setup[setup] for setup in entry["setups"]]
+def _pairs(sides):
+    """Return the seeds whose two runs are a pair, and {what differs between the two: seeds}."""
+    seeds, remarks = [], {}
+    for seed, pair in sides[~sides.diverged].groupby("seed"):
+        if len(pair) == 2:
+            differ = {n: " / ".join(sorted(set(map(str, pair[n])))) for n in (*ALIKE, *NOTED)}
+            differ = {name: text for name, text in differ.items() if pair[name].nunique() > 1}
+            apart = [name for name in ALIKE if name in differ]
+            for name in apart or differ:
+                what = f"{'left out, ' if apart else ''}{name} {differ[name]}"
+                remarks.setdefault(what, []).append(seed)
+            seeds += [] if apart else [seed]
+    return seeds, remarks
 
 
-def _qualified(word, entry, sides, n_seeds, plan, study, dataset):
-    whole = sides.groupby("seed").diverged.agg(lambda lost: len(lost) > 1 and not lost.any())
-    if not whole.any():
-        return f"{NO_PAIR}: {int(sides.diverged.sum())} of {len(sides)} runs diverged" if sides.diverged.any() else word
-    sides = sides[sides.seed.isin(whole[whole].index)]
-    if not sides.learnt.all():
-        return NOT_LEARNT
-    if entry["metric"] == OF_THE_GAME and not sides.alive.all():
-        return NOT_ALIVE
-    return qualified(word, n_seeds, plan, study.config if study else plan, dataset)
+def _untestable(entry, sides):
+    """Return why the pairs of one hypothesis in one cell allow no verdict, or None."""
+    seeds, _ = _pairs(sides)
+    if not seeds:
+        lost = int(sides.diverged.sum())
+        return NO_PAIR + (f": {lost} of {len(sides)} runs diverged" if lost else "")
+    paired = sides[sides.seed.isin(seeds)]
+    if not paired.beats_trivial.all():
+        return NOT_BEATEN
+    needs_game = entry["metric"] == "stability"
+    return NOT_ACTIVE if needs_game and not paired.game_active.all() else None
 
 
-def qualified(word, n_seeds, plan, config, dataset):
-    """A word with what stands before it: provisional, exploratory."""
-    if n_seeds < MIN_SEEDS:
-        return word
-    foreign = dataset not in plan.datasets or any(getattr(config, key) != getattr(plan, key) for key in OF_THE_PAPER)
-    before = [name for name, holds in (("exploratory", foreign), ("provisional", n_seeds < plan.seeds)) if holds]
-    return " ".join([*before, word])
+def _before(plan, results, dataset, n_seeds):
+    """Return what stands before a word: exploratory, provisional."""
+    config, asked = results.about["config"], plan.model_dump(mode="json")
+    same = [config[section][key] == asked[key] for key, section in OF_THE_PAPER.items()]
+    exploratory = "" if all(same) and dataset in plan.datasets else "exploratory "
+    provisional = "provisional " if n_seeds < plan.seeds else ""
+    return exploratory + provisional if n_seeds >= MIN_SEEDS else ""
 
 
-def trained_otherwise(sides):
-    """In words, the pairs whose two runs differ in device, precision or version of torch, which protocol 2 allows: seeds of the
-    runs that differ from their twins, and in what."""
-    found = {}
-    for seed, pair in sides.groupby("seed"):
-        for name in ("device", "precision", "torch"):
-            if len(pair) > 1 and len(values := sorted({v for text in pair[name] for v in text.split(" + ")})) > 1:
-                found.setdefault(f"{name} {' / '.join(values)}", []).append(str(seed))
-    return "; ".join(f"seed {', '.join(seeds)}: {what}" for what, seeds in found.items())
+def outcomes(results):
+    """Return how many runs of every cell and setup finished and diverged: tables/outcomes.csv.
 
-
-def outcomes(runs, results):
-    """What came of the runs of every cell: how many finished and diverged; and for progressive against fixed, in how many pairs
-    it filled better when a run that diverged counts as the worse one, with the exact sign test's p, and that of an exact paired
-    test on the numbers of those that diverged (McNemar). NaN where there is no such pair."""
-    rows = []
-    for (dataset, architecture), cell in runs.groupby(["dataset", "architecture"], sort=False):
-        l1 = results[(results.dataset == dataset) & (results.architecture == architecture)].query(
-            "region == 'hole' and metric == 'l1' and mask_width == mask_width.max()")  # fmt: skip
-        wide = l1.pivot_table("value", "seed", "setup") if len(l1) else pd.DataFrame()
-        lost = cell.pivot_table("diverged", "seed", "setup", aggfunc="first")
-        pair = {"progressive", "fixed"} <= set(lost)
-        for setup, part in cell.groupby("setup", sort=False):
-            row = [dataset, architecture, setup, len(part), int(part.diverged.sum()), math.nan, math.nan, math.nan, math.nan]
-            if pair and setup == "progressive":
-                value = {s: wide.get(s, pd.Series(dtype=float)).reindex(lost.index).mask(lost[s].astype(bool), math.inf)
-                         for s in ("progressive", "fixed")}  # fmt: skip
-                won, worse = (int((value[a] < value[b]).sum()) for a, b in (("progressive", "fixed"), ("fixed", "progressive")))
-                only = [int((lost[a].astype(bool) & ~lost[b].astype(bool)).sum())
-                        for a, b in (("progressive", "fixed"), ("fixed", "progressive"))]  # fmt: skip
-                row[5:] = [won, won + worse, _sign(won, worse), _sign(*only)]
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["dataset", "architecture", "setup", "runs", "diverged", "pairs_better", "pairs",
-                                       "p_sign", "p_diverged"])  # fmt: skip
+    For progressive against fixed also in how many pairs it fills better when a run that diverged
+    counts as the worse one, with the exact sign test's p, and that of an exact paired test on the
+    numbers of those that diverged (McNemar)."""
+    l1 = select.hole_l1(results)
+    runs = results.runs.merge(l1[[*frames.RUN, "value"]], on=frames.RUN, how="left")
+    runs = runs.assign(runs=1, diverged=runs.outcome == "diverged")
+    runs["value"] = runs.value.mask(runs.diverged, math.inf)
+    table = runs.groupby([*frames.CELL, "setup"], sort=False)[["runs", "diverged"]].sum()
+    table[["pairs_better", "pairs", "p_sign", "p_diverged"]] = math.nan
+    for cell, part in runs.groupby(frames.CELL, sort=False):
+        wide = part.pivot(index="seed", columns="setup", values="value")
+        if {"progressive", "fixed"} <= set(wide):
+            one, other = (wide.dropna()[setup] for setup in ("progressive", "fixed"))
+            won, worse = int((one < other).sum()), int((one > other).sum())
+            alone = int((np.isinf(one) & ~np.isinf(other)).sum())
+            other_alone = int((np.isinf(other) & ~np.isinf(one)).sum())
+            counted = [won, won + worse, _sign(won, worse), _sign(alone, other_alone)]
+            table.loc[(*cell, "progressive"), "pairs_better":] = counted
+    return table.reset_index()
 
 
 def _sign(one, other):
     return float(stats.binomtest(one, one + other).pvalue) if one + other else math.nan
-
-
-def bootstrap(differences, groups, seed=0, resamples=2000):
-    """95 % percentile interval of the mean of per-image differences when images are drawn anew, whole groups at a time.
-
-    It says how well these networks were measured, nothing about other trainings: it is never a verdict.
-    """
-    frame = pd.DataFrame({"d": differences, "group": groups}).groupby("group").d.agg(["sum", "count"])
-    if len(frame) < 2:
-        return math.nan, math.nan
-    done = stats.bootstrap(
-        (frame["sum"].to_numpy(), frame["count"].to_numpy()),
-        lambda total, count, axis=-1: total.sum(axis) / count.sum(axis),
-        paired=True, vectorized=True, n_resamples=resamples, batch=100, method="percentile", rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return tuple(map(float, done.confidence_interval))
-
-
-def digest(path=FILE):
-    """A hash of what is registered, comments apart."""
-    return files.text_sha256(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), sort_keys=True))

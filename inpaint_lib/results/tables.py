@@ -1,12 +1,14 @@
-"""The study's numbers as tables: one tidy file, and the paper-style tables, matrices and verdicts made from it."""
+"""The tables of a study, each a function of its Results; `write` puts them into a folder."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .. import setups
-from ..study import config as configuration
+from ..setups import SETUPS
 from ..study import files
-from . import collect, notes, standing, stats
+from . import frames, notes, resampling, select, standing, stats
+from .frames import CELL
 
 SHOWN = {  # (region, metric): column, digits, which is better
     ("hole", "l1"): (("hole", "L1"), 4, "lower"),
@@ -20,247 +22,214 @@ SHOWN = {  # (region, metric): column, digits, which is better
     ("whole_composite", "fid"): (("distribution", "FID"), 2, "lower"),
     ("whole_composite", "kid"): (("distribution", "KID"), 4, "lower"),
     ("whole_composite", "is"): (("distribution", "IS"), 2, "higher"),
-    ("whole_composite", "fid_random"): (("distribution", "FID (random features)"), 3, "lower"),
-    ("whole_composite", "kid_random"): (("distribution", "KID (random features)"), 4, "lower"),
-    ("whole_composite", "is_random"): (("distribution", "IS (random features)"), 3, "higher"),
     ("hole", "colour"): (("colour", "Delta E"), 2, "lower"),
     ("hole", "continuity"): (("continuity", "gradient"), 4, "lower"),
     ("hole", "overfitting"): (("training - test", "hole L1"), 4, None),
     ("training", "stability"): (("stability", "to noise"), 2, "lower"),
 }
-FILES = ("results.csv", "runs.csv", "outcomes.csv", "averaging.csv", "generalisation_fid.csv", "table.md",
-         "table.csv", "table.tex", "baselines.csv", "hypotheses.csv", "bootstrap.csv",
-         "stage_matrix.csv", "generalisation.csv", "exposure.csv", "stability.csv", "study.json")  # fmt: skip
+SETUP = [*CELL, "setup"]
 NO_TRAINING = "no training"  # stands for the setup where baselines are shown among networks
+GAME = ["adversarial_g_std", "adversarial_d_std", "d_accuracy", "unsaturated"]
+GAME += ["grad_norm_g", "grad_norm_d"]
 
 
-def paper_style(study, table, controls=False):
-    """Rows: data set, architecture, setup of the study's runs. Columns: measures after the last stage with full-size holes,
-    mean over seeds, NaN where all runs diverged.
-
-    The control setups, which the paper does not have, are left out, or with `controls` shown beside those they control.
-
-    Returns (means, deviations over seeds (NaN for one seed)) with the same index and columns.
-    """
-    keys = ["dataset", "architecture", "setup"]
-    rows = pd.DataFrame([(r.dataset, r.architecture, r.setup) for r in study.runs()], columns=keys).drop_duplicates()
-    papers = rows[~rows.setup.isin(setups.CONTROLS)]
-    index = pd.MultiIndex.from_frame(collect.ordered(study, rows if controls or papers.empty else papers))
-    grouped = _shown(collect.final(study, table)).groupby([*keys, "column"], sort=False).value
-    found = (part.unstack("column", sort=False).reindex(index).astype(float) for part in (grouped.mean(), grouped.std()))
-    return tuple(_columns(study, part) for part in found)
+def baselines(results):
+    """Return the baselines' values; the name of one measured on a part of the images says so."""
+    found = results.baselines
+    most = found.groupby("dataset").n_images.transform("max")
+    slow = found.baseline + " (first " + found.n_images.astype(str) + ")"
+    return found.assign(baseline=found.baseline.where(found.n_images == most, slow))
 
 
-def _shown(table):
-    """The rows the tables show, with their `column`."""
-    return table.assign(column=[SHOWN.get(pair, (None,))[0] for pair in zip(table.region, table.metric, strict=True)]).dropna(
-        subset="column"
-    )
+def paper_style(results, controls=False):
+    """Return (means, deviations over seeds) after the last stage with the largest hole; NaN where
+    all runs of a setup diverged. Controls are left out, or with `controls` shown too."""
+    rows = results.runs[SETUP].drop_duplicates()
+    papers = rows[~rows.setup.map(select.is_control).astype(bool)]
+    index = pd.MultiIndex.from_frame(rows if controls or papers.empty else papers)
+    grouped = _shown(select.final(results)).groupby([*SETUP, "column"], sort=False).value
+    found = (part.unstack("column") for part in (grouped.mean(), grouped.std()))
+    return tuple(_columns(part.reindex(index).astype(float)) for part in found)
 
 
-def _optional(config):
-    """Columns that are there even if their networks are not: the paper's measures, and LPIPS if it was asked for."""
-    keys = [("whole_composite", m) for m in ("fid", "is", *(["lpips"] if config.lpips_weights != "none" else []))]
-    return [SHOWN[key][0] for key in keys]
+def _shown(values):
+    """Return the rows the tables show, with their `column`."""
+    pairs = zip(values.region, values.metric, strict=True)
+    columns = pd.Series([SHOWN.get(pair, (None,))[0] for pair in pairs], values.index, object)
+    return values.assign(column=columns).dropna(subset="column")
 
 
-def _columns(study, frame):
-    """The shown columns in their order: the optional ones always, the others where there is a value."""
-    always = _optional(study.config)
-    order = [column for column, *_ in SHOWN.values() if column in set(frame) or column in always]
-    return frame.reindex(columns=order).set_axis(pd.MultiIndex.from_tuples(order), axis=1)
+def _columns(frame):
+    """Return a frame with the shown columns in their order."""
+    order = [column for column, *_ in SHOWN.values() if column in set(frame)]
+    return frame.reindex(columns=pd.MultiIndex.from_tuples(order, names=[None, None]))
 
 
-def _aligned(*frames):
-    """Frames with the columns of all of them, in the tables' order."""
-    order = [column for column, *_ in SHOWN.values() if any(column in frame for frame in frames)]
-    return [frame.reindex(columns=pd.MultiIndex.from_tuples(order)) for frame in frames]
-
-
-def beside(study, dataset, architecture, fillings):
-    """The baselines on the full-size holes an architecture is trained with: a row per baseline, the tables' columns."""
-    family, width = study.config.models[architecture].mask_family, study.config.mask_widths[-1]
-    part = fillings[(fillings.dataset == dataset) & (fillings.mask_family == family) & (fillings.mask_width == width)]
+def beside(results, dataset, architecture):
+    """Return the baselines on the largest holes an architecture is trained with, a row each."""
+    part = baselines(results)
+    part = part[(part.dataset == dataset) & (part.mask_width == results.widths[-1])]
+    part = part[part.mask_family == results.family(architecture)]
     wide = _shown(part).pivot(index="baseline", columns="column", values="value")
-    return _columns(study, wide).reindex(part.baseline.unique())
+    return _columns(wide).reindex(part.baseline.unique())
 
 
-def formatted(study, table, fillings, controls=False, bold=str, link=lambda text, *_: text, escape=str):
-    """{(dataset, architecture): text table}: setups with +- over seeds and the best in bold, then the baselines (`plain`).
-
-    `bold(text)` marks the best setup, `link(text, dataset, architecture, setup)` every cell (setup None for baselines).
-    """
-    means, deviations = paper_style(study, table, controls)
-    optional, found = _optional(study.config), {}
-    for (dataset, architecture), group in means.groupby(level=["dataset", "architecture"], sort=False):
-        group, spread = (frame.droplevel(["dataset", "architecture"]) for frame in (group, deviations.loc[group.index]))
-        group, spread, without = _aligned(group, spread, beside(study, dataset, architecture, fillings))
-        both = pd.concat([group, without])
-        text = pd.DataFrame("", index=both.index.rename("setup"), columns=group.columns, dtype=object)
+def formatted(results, controls=False, bold=str):
+    """Return {(dataset, architecture): text table}: setups with ± over seeds and the best in bold,
+    then the baselines. `bold(text)` marks the best. Columns without a value are left out."""
+    means, deviations = paper_style(results, controls)
+    found = {}
+    for cell, group in means.groupby(level=CELL, sort=False):
+        spread = deviations.loc[group.index].droplevel(CELL)
+        group = group.droplevel(CELL)
+        both = _columns(pd.concat([group, beside(results, *cell)]).dropna(axis=1, how="all"))
+        text = pd.DataFrame("", both.index.rename("setup"), both.columns, dtype=object)
         for column, digits, better in SHOWN.values():
-            if column not in group:
+            if column not in both:
                 continue
-            rounded = group[column].round(digits)  # what reads the same is equally good
+            own = group[column] if column in group else pd.Series(np.nan, group.index)
+            rounded = own.round(digits)  # what reads the same is equally good
             best = {"higher": rounded.max(), "lower": rounded.min(), None: np.nan}[better]
             for row, value in both[column].items():
-                setup = row if row in group.index else None
-                cell = "not available" if column in optional else "-"
-                if pd.notna(value):
-                    cell = f"{value:.{digits}f}"
-                    if setup and pd.notna(spread.at[row, column]):
-                        cell += f" ± {spread.at[row, column]:.{digits}f}"
-                cell = escape(cell)
-                if setup and len(group) > 1 and rounded[row] == best:
-                    cell = bold(cell)
-                text.at[row, column] = link(cell, dataset, architecture, setup)
-        found[dataset, architecture] = text
+                shown = "-" if pd.isna(value) else f"{value:.{digits}f}"
+                if row in group.index:
+                    if column in spread and pd.notna(spread.at[row, column]):
+                        shown += f" ± {spread.at[row, column]:.{digits}f}"
+                    shown = bold(shown) if len(group) > 1 and rounded[row] == best else shown
+                text.at[row, column] = shown
+        found[cell] = text
     return found
 
 
-def stage_matrix(study, table, fillings, metric="l1"):
-    """The paper's "quantitative results of each K iterations using different mask sizes": after every stage (rows) for every
-    hole width (columns), in the hole, training family, mean over seeds; the baselines as one more setup."""
-    keys, family = ["dataset", "architecture", "setup", "stage"], collect.trained_with(study, table)
-    part = table[(table.region == "hole") & (table.metric == metric) & (table.mask_family == family)]
-    frames = [collect.ordered(study, part.assign(stage=part.stage.astype(str)))]
-    for architecture in study.config.architectures:
-        rows = fillings[(fillings.region == "hole") & (fillings.metric == metric)]
-        rows = rows[rows.mask_family == study.config.models[architecture].mask_family].rename(columns={"baseline": "stage"})
-        frames.append(rows.assign(architecture=architecture, setup=NO_TRAINING))
-    return pd.concat(frames).pivot_table("value", keys, "mask_width", sort=False)
+def long(results):
+    """Return what the paper-style tables show, controls and baselines included, a value a row."""
+    means, deviations = paper_style(results, controls=True)
+    keys = [*SETUP, "group", "measure"]
+    cells = select.cells(results.runs)
+    below = pd.concat({cell: beside(results, *cell) for cell in cells}, names=SETUP)
+    parts = [
+        part.stack([0, 1], future_stack=True).rename_axis(keys).rename(name)
+        for name, part in (("mean", pd.concat([means, below])), ("deviation", deviations))
+    ]
+    return pd.concat(parts, axis=1).reset_index().dropna(subset="mean")
 
 
-def generalisation(study, table, fillings, metric="l1"):
-    """Hole L1 of the final networks and of the baselines on every mask family and width they take, mean over seeds."""
-    rows = fillings.rename(columns={"baseline": "setup"}).assign(architecture=NO_TRAINING, stage=len(study.config.mask_widths))
-    part = pd.concat([collect.ordered(study, table), rows])
-    part = part[(part.region == "hole") & (part.metric == metric) & (part.stage == len(study.config.mask_widths))]
-    return part.pivot_table("value", ["dataset", "architecture", "mask_family", "setup"], "mask_width", sort=False)
+def stage_matrix(results):
+    """Return hole L1 after every stage (rows) for every hole width (columns), training family, mean
+    over seeds; the baselines are one more setup.
+
+    This is the paper's "quantitative results of each K iterations using different mask sizes"."""
+    asked, parts = "region == 'hole' and metric == 'l1'", []
+    values, others = results.values.query(asked), baselines(results).query(asked)
+    for dataset, architecture in select.cells(results.runs):
+        own = select.of_cell(values, dataset, architecture)
+        beside = others[others.dataset == dataset].rename(columns={"baseline": "stage"})
+        part = pd.concat([own, beside.assign(architecture=architecture, setup=NO_TRAINING)])
+        parts.append(part[part.mask_family == results.family(architecture)])
+    found = pd.concat(parts).assign(stage=lambda t: t.stage.astype(str))
+    return found.pivot_table("value", [*SETUP, "stage"], "mask_width", sort=False)
 
 
-def hypotheses(study, table, runs):
-    """The registered hypotheses' verdicts: hypotheses.csv. `runs` as of standing.of_runs."""
-    return stats.judge(collect.trained(study, table), runs, study)
+def generalisation(results, metric="l1", region="hole"):
+    """Return a metric of the final networks and the baselines on all holes, mean over seeds."""
+    last = results.values[results.values.stage == len(results.widths)]
+    others = baselines(results).rename(columns={"baseline": "setup"})
+    both = pd.concat([last, others.assign(architecture=NO_TRAINING)])
+    both = both[(both.region == region) & (both.metric == metric)]
+    keys = ["dataset", "architecture", "mask_family", "setup"]
+    return both.pivot_table("value", keys, "mask_width", sort=False)
+
+
+def averaging(results):
+    """Return hole L1, largest hole, of G's moving average and of its last weights, over seeds."""
+    part = select.final(results).query("metric == 'l1' and region in ('hole', 'hole_snapshot')")
+    if "hole_snapshot" not in set(part.region):
+        return pd.DataFrame(columns=SETUP)
+    found = part.groupby([*SETUP, "region"], sort=False).value.agg(["mean", "std"]).unstack()
+    return found.set_axis([f"{region} {what}" for what, region in found], axis=1).reset_index()
 
 
 def standings(runs):
-    """How many runs of every cell finished, have learnt, are useful and alive: counts, with the number of runs."""
+    """Return how many of standing.of_runs finished, beat the baselines and have a game active."""
     counted = runs.assign(runs=1, finished=~runs.diverged)
-    columns = ["runs", "finished", "learnt", "useful", "alive"]
-    return counted.groupby(["dataset", "architecture", "setup"], sort=False)[columns].sum().astype(int).reset_index()
+    columns = ["runs", "finished", "beats_trivial", "beats_all", "game_active"]
+    found = counted.groupby(SETUP, sort=False)[columns].sum().astype(int)
+    return found.rename(columns=lambda name: name.replace("_", " ")).reset_index()
 
 
-def averaging(study, table):
-    """The moving average of G's weights against those of the last step: hole L1 with full-size holes, over seeds."""
-    part = collect.final(study, table).query("metric == 'l1' and region in ('hole', 'hole_snapshot')")
-    found = (
-        part.groupby(["dataset", "architecture", "setup", "region"], sort=False).value.agg(["mean", "std"]).unstack("region")
-    )
-    order = [(what, region) for region in ("hole", "hole_snapshot") for what in ("mean", "std")]
-    names = ["average", "average_deviation", "snapshot", "snapshot_deviation"]
-    return found.reindex(columns=order).set_axis(names, axis=1).reset_index()
-
-
-def generalisation_fid(study, table):
-    """FID, KID and IS of the final networks on free-form and several-rectangle holes beside the family they trained with."""
-    part = table[(table.stage == len(study.config.mask_widths)) & (table.mask_width == study.config.mask_widths[-1])]
-    part = collect.ordered(study, part[part.metric.str.match("(fid|kid|is)(_random)?$")])
-    keys = ["dataset", "architecture", "mask_family", "setup"]
-    return part.pivot_table("value", keys, "metric", sort=False).reset_index()
-
-
-def exposure(study):
-    """What equal budgets hide: images shown, and the share of them with a full-size hole, per setup."""
-    config = study.config
-    schedule = setups.Schedule(config.steps, config.mask_widths, config.seeds[0])
+def bootstrap(results):
+    """Return progressive - fixed, hole L1, largest hole, mean over shared seeds, with its 95 %
+    interval over test images drawn anew: how well these networks were measured."""
+    part = results.per_image[results.per_image.mask_width == results.widths[-1]]
     rows = []
-    for setup in config.setups:
-        phases = [setups.SETUPS[setup](schedule, step) for step in range(config.steps)]
-        widths = [phase.mask_width for phase in phases if phase.trains]
-        rows.append({"setup": setup, "images shown": len(widths) * config.batch_size,
-                     "with a full-size hole": f"{widths.count(config.mask_widths[-1]) / len(widths):.0%}",
-                     "mean hole width (px)": f"{sum(widths) / len(widths):.1f}"})  # fmt: skip
+    for (dataset, architecture), cell in part.groupby(CELL, sort=False):
+        wide = cell.pivot(index="image", columns=["setup", "seed"], values="l1")
+        if {"progressive", "fixed"} <= set(cell.setup):
+            d = (wide["progressive"] - wide["fixed"]).dropna(axis=1).mean(axis=1).dropna()
+            groups = results.groups(dataset)
+            if len(d):
+                ends = np.ravel(resampling.bootstrap(d, groups[: len(d)]))
+                rows.append([dataset, architecture, d.mean(), *ends, len(d), len(set(groups))])
+    columns = [*CELL, "effect", "ci_low", "ci_high", "n_images", "n_groups"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def exposure(results):
+    """Return how many images each setup known here shows, and the share with the largest hole."""
+    batch = results.about["config"]["curriculum"]["batch_size"]
+    schedule, rows = results.schedule, []
+    for setup in frames.ordered(results.runs.setup):
+        if setup in SETUPS:
+            phases = [SETUPS[setup].phase(schedule, step) for step in range(schedule.steps)]
+            widths = [phase.mask_width for phase in phases if phase.trains]
+            share = widths.count(results.widths[-1]) / len(widths)
+            row = {"setup": setup, "images shown": len(widths) * batch}
+            row |= {"with the largest hole": f"{share:.0%}"}
+            rows.append(row | {"mean hole width (px)": f"{sum(widths) / len(widths):.1f}"})
     return pd.DataFrame(rows)
 
 
-def stability(study, selected=None):
-    """How the adversarial game went, per run and stage: unweighted losses, so that a ramped weight looks no calmer.
-
-    Columns: standard deviation of G's and D's adversarial loss between steps (within log intervals, averaged), most of which is
-    what one batch differs from another; D's accuracy, share of steps at which D was not saturated, gradient norms. Small holes
-    are calm by themselves: compare last stages, by the measure `stability` (evaluate.py).
-    """
-    columns = ["adversarial_g_std", "adversarial_d_std", "d_accuracy", "unsaturated", "grad_norm_g", "grad_norm_d"]
-    types = {name: collect.TYPES[name] for name in collect.COLUMNS[:5]} | dict.fromkeys(columns, float)
-    frames = [collect.no_rows(types)]
-    for run in selected or collect.finished(study):
-        history = pd.read_csv(run.folder / "history.csv")
-        frame = history.groupby("stage")[columns].mean().reset_index()
-        frames.append(collect.named(run, frame))
-    return pd.concat(frames, ignore_index=True)
+def stability(results):
+    """Return how the adversarial game went, per run and stage: unweighted losses, so that a ramped
+    weight looks no calmer. Small holes are calm by themselves: compare last stages."""
+    there = [name for name in GAME if name in results.history]
+    found = results.history.groupby([*frames.RUN, "stage"], sort=False)[there].mean()
+    return found.reset_index()
 
 
 def markdown(frame):
-    """A frame without its index as the lines of a Markdown table."""
-    rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
+    """Return a frame without its index as the lines of a Markdown table."""
+    rows = [list(frame), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
     return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
 
 
-def write(study):
-    """Write reports/<profile>/tables (FILES) -> results.csv as a frame, which is written last.
+FILES = {  # name without .csv: function
+    "table": long,
+    "runs": standing.of_runs,
+    "outcomes": stats.outcomes,
+    "hypotheses": stats.judge,
+    "bootstrap": bootstrap,
+    "stage_matrix": lambda results: stage_matrix(results).reset_index(),
+    "generalisation": lambda results: generalisation(results).reset_index(),
+    "exposure": exposure,
+    "stability": stability,
+}
 
-    results.csv: every value, tidy; baselines.csv likewise. table.csv, .md, .tex: paper-style. study.json: configuration and
-    provenance, for `compare`. The others bear the names of the functions above.
-    """
-    folder, found, fillings = study.report / "tables", collect.results(study), collect.plain(study)
-    files.write_csv(folder / "baselines.csv", fillings)
-    files.write_csv(folder / "table.csv", _long(study, found, fillings))
-    note = " ".join([notes.footnote(study), *notes.caveats(study)])
+
+def write(results, folder):
+    """Write FILES as CSV, and the paper-style tables as table.md and table.tex."""
+    folder = Path(folder)
+    for name, function in FILES.items():
+        files.write_csv(folder / f"{name}.csv", function(results))
+    note = " ".join([notes.footnote(results), *notes.caveats(results)])
     lines, latex = [], []
-    for (dataset, architecture), text in formatted(study, found, fillings, bold=lambda t: f"**{t}**").items():
+    for cell, text in formatted(results, bold="**{}**".format).items():
         flat = text.set_axis(map(" ".join, text.columns), axis=1).reset_index()
-        lines += [f"### {dataset}, {architecture}", "", *markdown(flat), ""]
-    for (dataset, architecture), text in formatted(study, found, fillings, bold=lambda t: rf"\textbf{{{t}}}").items():
-        text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: str(t).replace("_", r"\_"))
-        caption = f"{dataset}, {architecture}".replace("_", r"\_")
-        latex.append(text.to_latex(column_format="l" + "r" * text.shape[1], caption=caption, multicolumn_format="c"))
-    with files.replacing(folder / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + f"\n{note}\n", encoding="utf-8")
-    with files.replacing(folder / "table.tex") as temporary:
-        temporary.write_text("\n".join(latex) + f"% {note}\n", encoding="utf-8")
-    runs = standing.of_runs(study)
-    files.write_csv(folder / "runs.csv", runs)
-    files.write_csv(folder / "outcomes.csv", stats.outcomes(runs, collect.trained(study, found)))
-    files.write_csv(folder / "averaging.csv", averaging(study, found))
-    files.write_csv(folder / "generalisation_fid.csv", generalisation_fid(study, found))
-    files.write_csv(folder / "hypotheses.csv", hypotheses(study, found, runs))
-    files.write_csv(folder / "bootstrap.csv", collect.bootstrap(study))
-    files.write_csv(folder / "stage_matrix.csv", stage_matrix(study, found, fillings).reset_index())
-    files.write_csv(folder / "generalisation.csv", generalisation(study, found, fillings).reset_index())
-    files.write_csv(folder / "exposure.csv", exposure(study))
-    files.write_csv(folder / "stability.csv", stability(study))
-    files.write_json(folder / "study.json", _description(study))
-    files.write_csv(folder / "results.csv", found)
-    return found
-
-
-def _long(study, table, fillings):
-    """table.csv: what the paper-style tables show, controls and baselines included, a value a row."""
-    means, deviations = paper_style(study, table, controls=True)
-    below = {(d, a): beside(study, d, a, fillings) for d, a in means.index.droplevel("setup").unique()}
-    means = pd.concat(_aligned(means, pd.concat(below, names=means.index.names)))
-    parts = [part.stack([0, 1], future_stack=True).rename(name) for name, part in (("mean", means), ("deviation", deviations))]
-    long = pd.concat(parts, axis=1).rename_axis([*means.index.names, "group", "measure"]).reset_index()
-    return long.dropna(subset="mean")
-
-
-def _description(study):
-    manifests = {d: files.read_json(study.data_folder(d) / "manifest.json") for d in study.config.datasets}
-    return {
-        "profile": study.profile,
-        "config": configuration.to_dict(study.config),
-        "hypotheses": stats.digest(),
-        "data": {d: {name: f["sha256"] for name, f in m["files"].items()} for d, m in manifests.items()},
-        "runs": {name: {key: result[key] for key in ("device", "precision", "provenance")}
-                 for name, result in collect.of_runs(study).items()},
-    }  # fmt: skip
+        lines += [f"### {', '.join(cell)}", "", *markdown(flat), ""]
+    for cell, text in formatted(results, bold=r"\textbf{{{}}}".format).items():
+        text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: t.replace("_", r"\_"))
+        look = {"column_format": "l" + "r" * text.shape[1], "multicolumn_format": "c"}
+        latex.append(text.to_latex(caption=", ".join(cell).replace("_", r"\_"), **look))
+    for name, content in (("md", [*lines, note]), ("tex", [*latex, f"% {note}"])):
+        with files.replacing(folder / f"table.{name}") as temporary:
+            temporary.write_text("\n".join(content) + "\n", encoding="utf-8")

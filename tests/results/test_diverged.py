@@ -1,105 +1,60 @@
-"""A study of which runs diverged, or all, ends in its tables, notebooks and page like any other."""
+"""A study of which runs diverged, or all, ends in its tables, figures and page like any other."""
 
 import re
 
-import nbformat
 import pandas as pd
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
-from inpaint_lib.results import collect, figures, report, standing, stats, tables
-from inpaint_lib.study import files
-from inpaint_lib.training import loop
+from inpaint_lib.results import figures, frames, published, report, standing, stats, summary, tables
+from tests.results import synthetic
 
-
-@pytest.fixture
-def diverged(micro, monkeypatch):
-    """diverged(lost, **overrides) -> a study, trained and evaluated, whose runs with `lost` in their names diverged: at the
-    first log point, or, `evaluated`, with a row of the first stage in their tables."""
-
-    def make(lost, evaluated=False, **overrides):
-        study, fit = micro(**overrides), loop._fit
-
-        def train(job, *rest):
-            with monkeypatch.context() as patch:
-                if lost in job.run.name:
-                    patch.setattr(loop, "_check_weights" if evaluated else "_read", _diverge)
-                return fit(job, *rest)
-
-        monkeypatch.setattr(loop, "_fit", train)
-        collect.complete(study, lambda *_: None)
-        monkeypatch.setattr(loop, "_fit", None)  # an outcome is not drawn again
-        return study
-
-    return make
+NAMES = [f"faces/custom/{setup}/seed{k}" for setup in synthetic.PAPERS for k in (0, 1)]
+CELL = {"datasets": ["faces"], "seeds": [0, 1]}
 
 
-def _diverge(*given):
-    state = next(value for value in given if isinstance(value, loop.State))
-    if len(given) > 1 or state.evaluations:
-        raise loop.Diverged(f"weight to_rgb.bias of the generator is not finite at step {state.step}")
+def reported(results, folder):
+    """Tables, figures and page of Results -> the page's text."""
+    tables.write(results, folder / "tables")
+    report.save_figures(folder / "figures", figures.draw_all(results), pdf=False)
+    return report.build(results, folder).read_text()
 
 
-def executed(name, study):
-    """What the code of a notebook prints and shows for a study."""
-    shell, said = InteractiveShell(), []
-    shell.user_ns["print"] = lambda *values, sep=" ", **_: said.append(sep.join(map(str, values)))
-    for cell in nbformat.read(files.ROOT / "notebooks" / name, as_version=4).cells:
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
-            done = shell.run_cell(cell.source.replace("grid.open_study(profile, overrides)", "THE_STUDY"), silent=True)
-            done.raise_error()
-        shell.user_ns["THE_STUDY"] = study
-    return "\n".join(said)
-
-
-def written(study, name):
-    return pd.read_csv(study.report / "tables" / name)
-
-
-@pytest.mark.parametrize("evaluated", [False, True])
-def test_a_study_whose_runs_all_diverged_is_reported_whole(diverged, evaluated):
-    study = diverged("", evaluated, architectures=["custom", "context_encoder"], lpips_weights="none")
-    said = executed("20_metrics.ipynb", study) + executed("30_figures.ipynb", study)
-    found = {path.stem for path in (study.report / "figures").glob("*.png")}
-    assert found == {"schedules", "masks_scenes"}  # no picture of nothing
-    assert {path.name for path in (study.report / "tables").iterdir()} == set(tables.FILES)
-    assert written(study, "results.csv").empty and set(written(study, "stage_matrix.csv").setup) == {tables.NO_TRAINING}
-    verdicts = written(study, "hypotheses.csv")
-    assert len(verdicts) and set(verdicts.verdict) == {f"{stats.NO_PAIR}: 2 of 2 runs diverged"}
-    assert set(verdicts.n_seeds) == {0} and verdicts[["effect", "ci_low", "p_value"]].isna().to_numpy().all()
-    page = report.build(study).read_text()
-    where = "scenes/context_encoder/progressive/seed0 (weight to_rgb.bias of the generator is not finite at step "
-    for text in (page, said):
-        assert "Of 4 runs 0 have learnt" in text and where in text and "There are no others" in text
-    assert [name for kind in figures.FROM_TABLES for name in kind(study)] == ["schedules"]
+def test_a_study_whose_runs_all_diverged_is_reported(tmp_path):
+    results = synthetic.study(**CELL, architectures=["custom"], diverged=NAMES)
+    page = reported(results, tmp_path)
+    found = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert not [name for name in found if name.startswith(("answer", "grid", "stages", "curves"))]
+    verdicts = pd.read_csv(tmp_path / "tables/hypotheses.csv")
+    assert len(verdicts) and set(verdicts.n_seeds) == {0}
+    assert set(verdicts.verdict) == {f"{stats.NO_PAIR}: 4 of 4 runs diverged"}
+    matrix = pd.read_csv(tmp_path / "tables/stage_matrix.csv")
+    assert set(matrix.setup) == {tables.NO_TRAINING}
+    for text in (page, summary.page(results)):
+        assert "Of 8 runs 0 beat" in text and "No run finished" in text
+        assert "faces/custom/fixed/seed0 (loss is not finite)" in text
     assert not re.search(r"<tbody>\s*</tbody>", page)  # headings of nothing
     assert not re.search(r"\b(nan|None|NaN|Traceback)\b", page)
 
 
-def test_an_architecture_whose_runs_all_diverged_stands_beside_one_that_did_not(diverged):
-    study = diverged("context_encoder", architectures=["custom", "context_encoder"], lpips_weights="none")
-    executed("20_metrics.ipynb", study)
-    executed("30_figures.ipynb", study)
-    found = {path.stem for path in (study.report / "figures").glob("*.png")}
-    assert "grid_scenes_custom" in found and not [name for name in found if "context_encoder" in name]
-    verdicts = written(study, "hypotheses.csv").set_index("architecture").verdict
-    assert set(verdicts["context_encoder"]) == {f"{stats.NO_PAIR}: 2 of 2 runs diverged"}
+def test_an_architecture_whose_runs_all_diverged_stands_beside_one_that_did_not(tmp_path):
+    lost = [name.replace("custom", "free_form") for name in NAMES]
+    results = synthetic.study(**CELL, architectures=["custom", "free_form"], diverged=lost)
+    page = reported(results, tmp_path)
+    found = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert "grid_faces_custom" in found and "grid_faces_free_form" not in found
+    verdicts = stats.judge(results).set_index("architecture").verdict
+    assert verdicts["free_form"].str.startswith(stats.NO_PAIR).all()
     assert not verdicts["custom"].str.contains("diverged").any()
-    page = report.build(study).read_text()
-    assert "2: scenes/context_encoder/fixed/seed0 (" in page and "Tables show the others." in page
+    assert "8: faces/free_form/fixed/seed0 (" in page and "Tables show the others." in page
 
 
-def test_a_study_whose_run_diverged_compares_what_is_left(diverged):
-    """The run is named on the first screen and in the tables; it is not trained again."""
-    study = diverged("fixed", fid_stages="last")
-    found = tables.write(study)
-    assert set(found.setup) == {"progressive"}
-    runs = written(study, "runs.csv").set_index("setup")
-    assert runs.outcome["fixed"] == "diverged" and "is not finite" in runs.why["fixed"] and not runs.learnt["fixed"]
-    said = " ".join(standing.summary(runs.reset_index()))
-    assert "was not tried again: 1: scenes/custom/fixed/seed0 (weight to_rgb.bias" in said
-    outcomes = written(study, "outcomes.csv").set_index("setup")
-    assert list(outcomes.diverged) == [1, 0] and outcomes.pairs_better["progressive"] == 1
-    report.save_figures(study, {})
-    text = report.build(study).read_text()
-    assert "1: scenes/custom/fixed/seed0" in text and "counts as the worse" in text
+@pytest.mark.parametrize("lost", [NAMES[:1], NAMES])
+def test_runs_that_diverged_are_published_and_verified(lost, tmp_path):
+    results = synthetic.study(**CELL, architectures=["custom"], diverged=lost)
+    published.publish(results, f"{tmp_path}/mine")
+    assert published.verify(f"{tmp_path}/mine") == []
+    runs = standing.of_runs(frames.load(tmp_path / "mine"))
+    assert runs.diverged.sum() == len(lost)
+    outcomes = pd.read_csv(tmp_path / "mine/tables/outcomes.csv").set_index("setup")
+    assert outcomes.diverged["fixed"] == sum("fixed" in name for name in lost)
+    assert "Diverged" in (tmp_path / "mine/README.md").read_text()

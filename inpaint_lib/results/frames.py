@@ -1,0 +1,268 @@
+"""The results of a study as tidy frames: the waist between run folders (left of it, collect.py) and
+tables, figures, reports (right of it).
+
+A saved study is a folder:
+
+    study.json            what was asked for, the data, the protocol
+    values/ history/ per_image/
+                          a shard per training seed: seed0.csv.gz, seed1.csv.gz, ...
+    fills/                a shard per seed and one of the truth: seed0.npz, truth.npz
+    baselines.csv, baseline_images.csv.gz
+                          what was measured without training
+    runs.csv              a row per run; written last, and only runs listed here count
+
+So adding a seed adds files and rewrites no shard, and an interrupted `save` leaves the study as it
+was. Runs that diverged have a row in `runs` and no values. `collect` keeps the fills of one seed.
+"""
+
+import gzip
+import io
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..data.sources import DATASETS
+from ..models import ARCHITECTURES
+from ..setups import SETUPS, Schedule
+from ..study import config as configuration
+from ..study import extensions, files, provenance
+
+RUN = ["dataset", "architecture", "setup", "seed"]
+CELL = RUN[:2]
+MEASURED = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
+LOGGED = ["step", "stage", "mask_width", "adversarial_weight", "d_accuracy"]  # and more
+COLUMNS = {
+    "runs": [*RUN, "outcome", "why", "step", "images", "seconds", "step_seconds", "device"]
+    + ["device_kind", "precision", "protocol", "torch", "commit", "system", "host_memory"]
+    + ["device_memory", "parameters_g", "parameters_d", "inception", "alexnet", "warnings"],
+    "values": [*RUN, *MEASURED],
+    "history": [*RUN, *LOGGED],
+    "per_image": [*RUN, "mask_width", "image", "l1", "l2"],
+    "baselines": ["dataset", "baseline", *MEASURED[1:]],
+    "baseline_images": ["dataset", "baseline", "mask_family", "mask_width", "image", "l1", "l2"],
+}
+WHOLE = ["seed", "stage", "mask_width", "image", "n_images", "step", "images", "protocol"]
+TEXT = ["dataset", "architecture", "setup", "mask_family", "region", "metric", "baseline"]
+TEXT += ["outcome", "why", "device", "device_kind", "precision", "torch", "commit", "system"]
+TEXT += ["inception", "alexnet", "warnings"]
+SHARDED = ("values", "history", "per_image")
+SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections that must agree
+GRID = dict(zip(("datasets", "architectures", "setups", "seeds"), RUN, strict=True))
+REGISTRIES = {"dataset": DATASETS, "architecture": ARCHITECTURES, "setup": SETUPS}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is known of a study; all right of it are functions of this.
+
+    about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
+    (digest), left_out {run: why}; data {dataset: about, stands_in_for, images, identity, masks
+    {family_width: hole fraction}, test_groups or None}; recorded {dataset: indices of the test
+    images in `fills`}. per_image: hole, last stage, training family. fills: "<dataset>/truth"
+    (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
+    "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
+
+    about: dict
+    runs: pd.DataFrame
+    values: pd.DataFrame
+    history: pd.DataFrame
+    per_image: pd.DataFrame
+    baselines: pd.DataFrame
+    baseline_images: pd.DataFrame
+    fills: dict
+
+    @cached_property
+    def config(self):
+        """The validated configuration. Raises ConfigError."""
+        stored = self.about["config"]
+        extensions.load([path for path in stored["extensions"] if Path(path).is_file()])
+        return configuration.checked(configuration.Config, stored, self.about["name"])
+
+    @property
+    def widths(self):
+        """The hole widths, one per stage."""
+        return self.about["config"]["curriculum"]["mask_widths"]
+
+    @property
+    def schedule(self):
+        """The budget that all setups share."""
+        curriculum = self.about["config"]["curriculum"]
+        steps = curriculum["total_images"] // curriculum["batch_size"]
+        return Schedule(steps, tuple(self.widths))
+
+    def family(self, architecture):
+        """Return the mask family an architecture is trained with."""
+        return self.about["config"]["models"][architecture]["mask_family"]
+
+    def groups(self, dataset):
+        """Return a number per test image; images of one photograph share it."""
+        stored = self.about["data"][dataset]
+        return stored["test_groups"] or list(range(stored["images"]["test"]))
+
+
+# --- making one
+
+
+def ordered(names, kind="setup"):
+    """Return names, each once, in the order of their registry; unknown ones last, as they come."""
+    known = list(REGISTRIES[kind])
+    names = dict.fromkeys(names)
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
+
+
+def names_of(runs):
+    """Return the names of the runs of a frame, in its order."""
+    return [f"{r.dataset}/{r.architecture}/{r.setup}/seed{r.seed}" for r in runs.itertuples()]
+
+
+def joined(name, found):
+    """Return frames one below the other, with the columns and types of the frame `name`."""
+    frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    columns = list(COLUMNS[name])
+    if name == "history":
+        columns += [column for column in frame if column not in columns]
+    frame = frame.reindex(columns=columns)
+    texts = [column for column in columns if column in TEXT]
+    frame = frame.assign(**{column: frame[column].astype(object).fillna("") for column in texts})
+    kinds = dict.fromkeys(WHOLE, "int64") | dict.fromkeys(TEXT, object)
+    return frame.astype({column: kinds.get(column, "float64") for column in columns})
+
+
+def narrowed(results):
+    """Return Results without what belongs to no listed run, in the order of the registries."""
+    about, runs = results.about, results.runs
+    grid = {key: ordered(runs[kind], kind) for key, kind in GRID.items() if kind in REGISTRIES}
+    grid["seeds"] = sorted(set(runs.seed.tolist()))
+    runs = runs.sort_values(RUN, key=lambda part: part.map(grid[f"{part.name}s"].index))
+    names, datasets = set(names_of(runs)), grid["datasets"]
+    frames = {"runs": runs.reset_index(drop=True)}
+    frames |= {name: runs[RUN].merge(getattr(results, name), on=RUN) for name in SHARDED}
+    for name in ("baselines", "baseline_images"):
+        frame = getattr(results, name)
+        frames[name] = joined(name, [frame[frame.dataset == dataset] for dataset in datasets])
+    fills = {
+        key: pixels
+        for key, pixels in results.fills.items()
+        if _dataset_of(key) in datasets or "/".join(key.split("/")[:4]) in names
+    }
+    config = about["config"] | {"grid": grid | {"without": []}}
+    left_out = {name: why for name, why in about["left_out"].items() if name not in names}
+    about = about | {"config": config, "left_out": left_out}
+    about |= {key: {name: about[key][name] for name in datasets} for key in ("data", "recorded")}
+    return replace(results, about=about, fills=fills, **frames)
+
+
+def _dataset_of(key):
+    """Return the data set of a key of `fills` that belongs to no run, else None."""
+    dataset, kind, *_ = key.split("/")
+    return dataset if kind in ("truth", "mask") else None
+
+
+# --- in a folder
+
+
+def save(results, folder):
+    """Write a study; what is unchanged is not touched. Interrupted anywhere, the folder holds the
+    study it held before."""
+    folder, written = Path(folder), set()
+    for name in SHARDED:
+        for seed, part in getattr(results, name).groupby("seed"):
+            written.add(_write(folder / name / f"seed{seed}.csv.gz", files.as_csv(part)))
+    shards = {}
+    for key, pixels in sorted(results.fills.items()):
+        name = "truth" if _dataset_of(key) else key.split("/")[3]
+        shards.setdefault(name, {})[key] = pixels
+    for name, arrays in shards.items():
+        np.savez_compressed(content := io.BytesIO(), **arrays)
+        written.add(_write(folder / "fills" / f"{name}.npz", content.getvalue()))
+    _write(folder / "baselines.csv", files.as_csv(results.baselines))
+    _write(folder / "baseline_images.csv.gz", files.as_csv(results.baseline_images))
+    _write(folder / "study.json", (json.dumps(results.about, indent=1) + "\n").encode())
+    _write(folder / "runs.csv", files.as_csv(results.runs))
+    for name in (*SHARDED, "fills"):
+        for path in set((folder / name).glob("*seed*")) - written:
+            path.unlink()
+
+
+def _write(path, content):
+    """Write bytes, gzipped if the name ends so, unless the file holds them already -> path."""
+    if not path.is_file() or _bytes(path) != content:
+        with files.replacing(path) as temporary:
+            zipped = path.suffix == ".gz"
+            temporary.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
+    return path
+
+
+def _bytes(path):
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+def load(folder):
+    """Return the Results that `save` wrote. Raises ValueError where a folder holds none, or a
+    damaged one."""
+    folder = Path(folder)
+    about = files.read_json(folder / "study.json")
+    if about is None or not (folder / "runs.csv").is_file():
+        raise ValueError(f"{folder}: no saved results (study.json or runs.csv is missing)")
+    runs = joined("runs", [_read(folder / "runs.csv")])
+    shards = [f"seed{seed}.csv.gz" for seed in sorted(set(runs.seed))]
+    paths = {name: [folder / name / shard for shard in shards] for name in SHARDED}
+    paths["baselines"] = [folder / "baselines.csv"]
+    paths["baseline_images"] = [folder / "baseline_images.csv.gz"]
+    frames = {n: joined(n, [_read(p) for p in of if p.is_file()]) for n, of in paths.items()}
+    fills = {}
+    for path in sorted((folder / "fills").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as stored:
+            fills |= dict(stored.items())
+    found = narrowed(Results(about, runs, **frames, fills=fills))
+    measured = set(names_of(found.values[RUN].drop_duplicates()))
+    finished = names_of(runs[runs.outcome == "finished"])
+    if lacking := [name for name in finished if name not in measured]:
+        raise ValueError(f"{folder}: runs.csv lists {lacking[0]}, but values/ has nothing of it")
+    return found
+
+
+def _read(path):
+    kinds = dict.fromkeys(TEXT, object)  # a commit may look like a number
+    content = io.BytesIO(_bytes(path))
+    return pd.read_csv(content, dtype=kinds, keep_default_na=False, na_values=[""])
+
+
+# --- two studies in one
+
+
+def merge(one, other):
+    """Return the runs of both; of a run in both, that of `one`. Raises ValueError naming what
+    differs."""
+    if found := differences(one.about, other.about):
+        listed = "; ".join(f"{key}: {a} and {b}" for key, a, b in found[:6])
+        raise ValueError(f"{other.about['name']} does not fit {one.about['name']}: {listed}")
+    new = other.runs[[name not in set(names_of(one.runs)) for name in names_of(other.runs)]]
+    added = {"runs": new}
+    added |= {name: new[RUN].merge(getattr(other, name), on=RUN) for name in SHARDED}
+    for name in ("baselines", "baseline_images"):
+        frame = getattr(other, name)
+        added[name] = frame[~frame.dataset.isin(list(one.about["data"]))]
+    frames = {name: joined(name, [getattr(one, name), part]) for name, part in added.items()}
+    models = other.about["config"]["models"] | one.about["config"]["models"]
+    about = one.about | {"config": one.about["config"] | {"models": models}}
+    about |= {key: other.about[key] | one.about[key] for key in ("data", "recorded", "left_out")}
+    return narrowed(replace(one, about=about, fills=other.fills | one.fills, **frames))
+
+
+def differences(one, other):
+    """Return (key, one, other) of what keeps two studies apart, in what both have."""
+    parts = []
+    for about in (one, other):
+        config, of_data = about["config"], {d: v["identity"] for d, v in about["data"].items()}
+        part = {"protocol": about["protocol"], **{key: config[key] for key in SCIENCE}}
+        parts.append(part | {"data set": of_data})
+    for key in ("models", "data set"):
+        shared = parts[0][key].keys() & parts[1][key].keys()
+        for part in parts:
+            part[key] = {name: part[key][name] for name in shared}
+    return provenance.differences(*parts)
