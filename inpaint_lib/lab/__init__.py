@@ -1,1 +1,1 @@
-"""What moves in JupyterLab: the live view of a training, and the explorer of notebook 40."""
+"""The live picture of a training, and the explorer of notebook 40."""

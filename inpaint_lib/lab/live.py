@@ -1,80 +1,115 @@
-"""What moves in a notebook: a picture of the training that redraws itself, and a slider that redraws a figure."""
+"""Draw what a training sees, a picture of it that redraws itself, and a slider that redraws.
+
+Every training imports this module, so matplotlib and ipywidgets are imported where they are needed.
+"""
 
 import io
 import os
 import time
 
-import ipywidgets
 import numpy as np
 import pandas as pd
-from IPython.display import display
+import torch
 
-from .. import losses
-from ..results import pictures, plots
+from .. import losses, masks, metrics
+from ..data import feed, packs
+
+SAMPLES = 10  # test images shown
 
 
 def png(fig, dpi="figure"):
-    """A figure as PNG bytes."""
+    """Return a figure as PNG bytes."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
 def slider(draw, value, low, high, description):
-    """A slider that redraws `draw(value) -> figure`, for JupyterLab. It works without an Output widget, whose messages to the
-    kernel can stall a headless execution."""
+    """Return a widget that redraws `draw(value) -> figure`; see panels for why without Output."""
+    import ipywidgets
 
     image = ipywidgets.Image(value=png(draw(value)), format="png")
-    control = ipywidgets.IntSlider(value, low, high, description=description, continuous_update=False)
+    control = ipywidgets.IntSlider(
+        value, low, high, description=description, continuous_update=False
+    )
     control.observe(lambda change: setattr(image, "value", png(draw(change["new"]))), "value")
     return ipywidgets.VBox([control, image])
 
 
 class Live:
-    """A picture of the training that redraws itself in a notebook: pass it to `loop.fit(run, watch=Live())`.
+    """Show a training while it runs: `loop.fit(run, watch=Live())`.
 
-    Progress with images/s and time left, losses, and what G makes of the first test images with full-size holes. Drawing takes
-    at most a twentieth of the time. Where nobody looks on ($INPAINT_UNSEEN, of run_notebook) only the last picture counts, or,
-    if the run does not come to its end, the last there is: the first is drawn after a minute.
+    Drawing takes a twentieth of the time. If $INPAINT_UNSEEN is set, it begins after a minute.
     """
 
-    SAMPLES = 10
-
     def __init__(self):
-        self.handle, self.next_drawing = None, time.monotonic() + 60 * bool(os.environ.get("INPAINT_UNSEEN"))
+        wait = 60 if os.environ.get("INPAINT_UNSEEN") else 0
+        self.handle, self.next_drawing = None, time.monotonic() + wait
 
     def __call__(self, run, state, bar):
-        finished = state.step >= run.config.steps
-        begun = time.monotonic()
-        if begun < self.next_drawing and not finished:
+        """Draw, unless it is too early for another picture. `bar` is the progress as text."""
+        from IPython.display import display
+
+        trained, begun = state.step >= run.config.curriculum.steps, time.monotonic()
+        if begun < self.next_drawing and not trained:
             return
-        fig = self.draw(run, state, f"{run.name}: trained" if finished else str(bar))
-        if self.handle is None:
-            self.handle = display(fig, display_id=True)
-        else:
+        fig = draw(run, state, f"{run.name}: trained" if trained else str(bar))
+        if self.handle:
             self.handle.update(fig)
+        else:
+            self.handle = display(fig, display_id=True)
         now = time.monotonic()
         self.next_drawing = now + max(1.0, 20 * (now - begun))
 
-    def draw(self, run, state, text):
-        history, terms = pd.DataFrame(state.history), losses.OBJECTIVES[run.architecture].terms
-        fig, axes = plots.figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
-        for axis, term in zip(axes[0], (terms[-1], "adversarial_g", "adversarial_d"), strict=True):
-            plots.shade_stages(axis, history)
-            axis.plot(history.step, history[term], ".-", color=plots.SETUP_COLOURS[run.setup], lw=1.2, ms=3)
-            axis.set(title=plots.TERM_LABELS[term], xlim=(0, run.config.steps))
-        for axis in axes[1]:
-            axis.remove()
-        below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
-        real, hole, filled = pictures.filled_by(state.G, run, slice(self.SAMPLES))
-        rows = [pictures.show_hole(real, hole), filled, real]
-        canvas, gap = pictures.tiled([np.stack(image) for image in zip(*rows, strict=True)], len(rows))
-        below.imshow(canvas, interpolation="nearest")
-        below.set_xticks([])
-        size = real.shape[1]
-        below.set_yticks([k * (size + gap) + size / 2 for k in range(3)], ["input", "now", "truth"])
-        below.tick_params(length=0)
-        below.spines[:].set_visible(False)
-        below.grid(False)
-        fig.suptitle(text, fontsize=8, family="monospace")
-        return fig
+
+def draw(run, state, title):
+    """Return a figure of a training: losses, and test images as its G fills them now."""
+    from ..results import pictures, plots
+
+    history = pd.DataFrame(state.history)
+    shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
+    fig, axes = plots.figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
+    for axis, term in zip(axes[0], shown, strict=True):
+        plots.shade_stages(axis, history)
+        axis.plot(history.step, history[term], color=plots.style(run.setup)["color"])
+        axis.set(title=plots.TERM_LABELS.get(term, term), xlim=(0, run.config.curriculum.steps))
+    for axis in axes[1]:
+        axis.remove()
+    below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
+    pack, width = packs.existing(run.study, run.dataset), run.config.curriculum.mask_widths[-1]
+    real = np.array(pack.test[:SAMPLES])
+    hole = pack.test_masks(run.model.mask_family, width, slice(SAMPLES))
+    device = next(state.G.parameters()).device
+    [batch] = metrics.inpaint(state.G, real, hole, device, SAMPLES)
+    now = metrics.to_uint8(losses.composite(*batch))
+    rows = {"input": pictures.show_hole(real, hole), "now": now, "truth": real}
+    picture, gap = pictures.tiled(list(np.stack(list(rows.values()), axis=1)), len(rows))
+    below.imshow(picture, interpolation="nearest")
+    middles = (np.arange(len(rows)) + 0.5) * (real.shape[1] + gap)
+    below.set_yticks(middles, list(rows))
+    below.set_xticks([])
+    below.grid(False)
+    fig.suptitle(title, fontsize=8, family="monospace")
+    return fig
+
+
+def families(images, width):
+    """Draw the mask families at one nominal width, painted on images."""
+    from ..results import pictures
+
+    size = images.shape[1]
+    frozen = {name: masks.frozen(name, len(images), width, size, seed=0) for name in masks.FAMILIES}
+    shown = {name: pictures.show_hole(images, mask) for name, mask in frozen.items()}
+    return pictures.grid(shown, f"{width} px of {size}")
+
+
+def training_batch(run, pack, step):
+    """Return the images of one training step with their holes painted: (B,H,W,3) uint8."""
+    from ..results import pictures
+    from ..training import loop
+
+    config, cpu = run.config, torch.device("cpu")
+    steps, size = range(step, step + 1), config.curriculum.batch_size
+    images = next(feed.batches(feed.mapped(pack), run.seed, steps, size, cpu, "resident"))
+    holes = loop.holes(run, step, run.phase(step).mask_width)
+    return pictures.show_hole(images.numpy(), holes[:, 0])

@@ -1,1 +1,1 @@
-"""Holes in one's own photographs, filled by a trained network: any size, any place, every other pixel kept."""
+"""Fill holes in one's own photographs with a trained network."""

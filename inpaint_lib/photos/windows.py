@@ -1,66 +1,62 @@
-"""The square windows through which a network of fixed size sees the holes of a photograph of any size.
+"""The square windows through which a network of fixed size sees the holes of a photograph.
 
-Holes are (H, W) bool; a box is (top, left, bottom, right), a window (top, left, side), both in pixels of the photograph.
+Holes are (H, W) bool; a box is (top, left, bottom, right), a window (top, left, side), in pixels.
 """
 
 import cv2
 import numpy as np
 
 
-def _wanted(longer, size):
-    """The window's side that a hole of this longer side asks for: training saw holes up to half of the image."""
-    return np.maximum(size, 2 * longer)
-
-
 def square(box, shape, size):
-    """(top, left, side) of the window around a hole, moved to lie inside the photo where it fits, else reaching out evenly."""
+    """Return the window around a hole, inside the photo where it fits, else reaching out evenly."""
     y, x, y2, x2 = box
     longer = max(y2 - y, x2 - x)
-    side = int(_wanted(longer, size))
+    side = max(size, 2 * longer)  # training had holes up to half of the image
     if side > min(shape):  # then all that a square can take
         side = max(size, min(shape), longer)
-    starts = [(a + b - side) // 2 for a, b in ((y, y2), (x, x2))]
-    return *((min(max(s, 0), n - side) if side <= n else (n - side) // 2) for s, n in zip(starts, shape, strict=True)), side
+    start = []
+    for low, high, n in ((y, y2, shape[0]), (x, x2, shape[1])):
+        centred = (low + high - side) // 2
+        start.append(min(max(centred, 0), n - side) if side <= n else (n - side) // 2)
+    return *start, side
 
 
 def central_square(box, shape, size):
-    """The window of a network that fills central halves alone. Raises ValueError for a hole that reaches outside."""
+    """Return the window of a network that fills central halves only. Raises ValueError."""
     side = max(min(shape), size)
     top, left = ((n - side) // 2 for n in shape)
     y, x = (max(start + -(-side // 4), 0) for start in (top, left))
     y2, x2 = (min(start + 3 * side // 4, n) for start, n in zip((top, left), shape, strict=True))
     if box[0] < y or box[1] < x or box[2] > y2 or box[3] > x2:
-        found = f"{box[1]},{box[0]},{box[3] - box[1]},{box[2] - box[0]}"
-        raise ValueError(
-            f"hole {found}: context_encoder predicts the central half of the photo's central square alone; "
-            f"stay inside --box {x},{y},{x2 - x},{y2 - y}, or use weights of custom or free_form"
-        )
+        allowed = f"stay inside --box {x},{y},{x2 - x},{y2 - y}, or use another architecture"
+        raise ValueError(f"hole: is outside the central half of the central square; {allowed}")
     return top, left, side
 
 
 def number(hole, size):
-    """Number the holes 1, 2, ... -> ((H, W) array, 0 elsewhere; their boxes (n, 4): top, left, bottom, right).
+    """Number the holes 1, 2, ...: return the (H, W) array, 0 elsewhere, and their boxes.
 
-    Connected parts, those that ask for the largest windows first; parts near each other are one hole where together they ask
-    for no larger window than each alone: so they share it, and none is seen coarser for another's sake.
+    Connected parts near each other are one hole where together they need no larger window than each
+    alone: they share it, and none is seen coarser for another's sake.
     """
     _, labels, found, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
     left, top, breadth, height = found[1:, :4].T  # 0: what is known
     parts = np.stack([top, left, top + height, left + breadth], 1)
-    reach = _wanted(np.maximum(height, breadth), size) // 2  # no longer may a hole be that this window is for
+    reach = np.maximum(size // 2, np.maximum(height, breadth))  # the largest hole for that window
     of_label, boxes = np.zeros(len(found), np.int32), []
     for span in np.unique(reach)[::-1]:
         alike = np.flatnonzero(reach == span)
         for rows in _cover(parts[alike, 0], parts[alike, 2], span):
             for columns in _cover(parts[alike[rows], 1], parts[alike[rows], 3], span):
                 together = alike[rows[columns]]
-                boxes.append([*parts[together, :2].min(0).tolist(), *parts[together, 2:].max(0).tolist()])
+                ends = parts[together, :2].min(0), parts[together, 2:].max(0)
+                boxes.append(np.concatenate(ends).tolist())
                 of_label[together + 1] = len(boxes)
     return of_label[labels], boxes
 
 
 def _cover(low, high, span):
-    """Group intervals, from the lowest on, so that those of a group lie within `span`: yields arrays of indices."""
+    """Yield the indices of intervals that lie together within `span`, from the lowest on."""
     left = np.argsort(low, kind="stable")
     while len(left):
         end = np.searchsorted(low[left], low[left[0]] + span)  # what begins later is not looked at
@@ -70,20 +66,23 @@ def _cover(low, high, span):
 
 
 def as_one(hole, _):
-    """All of it as one hole, as `number` gives it."""
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    return hole.astype(np.int32), [[int(v) for v in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)]]
+    """Return all of it as one hole, as `number` does."""
+    x, y, width, height = cv2.boundingRect(hole.astype(np.uint8))
+    return hole.astype(np.int32), [[y, x, y + height, x + width]]
 
 
 def cut(image, hole, square):
-    """The window's pixels and hole. Outside of the photo its edge pixels go on, unknown where these are hole."""
+    """Return the window's pixels and hole; outside of the photo its edge pixels are repeated."""
     top, left, side = square
-    where = np.ix_(*((start + np.arange(side)).clip(0, n - 1) for start, n in zip((top, left), hole.shape, strict=True)))
-    return image[where], hole[where]
+    rows = (top + np.arange(side)).clip(0, hole.shape[0] - 1)
+    columns = (left + np.arange(side)).clip(0, hole.shape[1] - 1)
+    return image[np.ix_(rows, columns)], hole[np.ix_(rows, columns)]
 
 
 def shrunk(image, hole, size):
-    """A square (n, n, 3) uint8 and its hole at (size, size), by area: each pixel is the mean of those it covers, and hole if it
-    touches one, so that nothing of a hole goes into known pixels."""
-    small, touched = (cv2.resize(a, (size, size), interpolation=cv2.INTER_AREA) for a in (image, hole.astype(np.float32)))
+    """Return a square (n, n, 3) uint8 and its hole at (size, size): each pixel is the mean of those
+    it covers, and hole if it touches one, so that nothing of a hole goes into known pixels.
+    """
+    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    touched = cv2.resize(hole.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return small, (touched > 0).astype(np.uint8)
