@@ -6,7 +6,8 @@ import subprocess
 
 import hypothesis
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process of the tests: they run side by side
+# of every process of the tests: they run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -15,36 +16,48 @@ import torch
 from inpaint_lib.study import grid
 
 MICRO = {
-    "train_images": 24,
-    "test_images": 8,
-    "total_images": 64,
-    "batch_size": 4,
-    "mask_widths": [8, 16],
-    "log_every": 3,
-    "datasets": ["scenes"],
-    "architectures": ["custom"],
-    "setups": ["fixed", "progressive"],
-    "perceptual_width": 4,
-    "device": "cpu",  # equal bytes on any machine
+    "data.train_images": 24,
+    "data.test_images": 8,
+    "curriculum.total_images": 64,
+    "curriculum.batch_size": 4,
+    "curriculum.mask_widths": [8, 16],
+    "training.log_every": 3,
+    "training.perceptual_width": 4,
+    "grid.datasets": ["scenes"],
+    "grid.architectures": ["custom"],
+    "grid.setups": ["fixed", "progressive"],
+    "machine.device": "cpu",  # equal bytes on any machine
 }  # 16 steps, two stages of 8
 
-# pytest --hypothesis-profile=thorough looks far longer for what breaks; a test's own @settings hold under both
+# --hypothesis-profile=thorough looks far longer for what breaks
 hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile("quick")
 
 
-SLOW = ("test_workflow", "test_notebooks", "test_published", "test_step", "test_train", "test_surroundings", "test_browser")
+# the slowest first: side by side, all then end together
+SLOWEST = "workflow notebooks published step train surroundings browser".split()
 
 
-def pytest_collection_modifyitems(items):
-    """The slowest files first: side by side, all then end together."""
-    rank = {f"{name}.py": k for k, name in enumerate(SLOW)}
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=3, help="how often the tests of `drill` kill")
+
+
+@pytest.fixture
+def kills(request):
+    return request.config.getoption("--kills")
+
+
+def pytest_collection_modifyitems(config, items):
+    rank = {f"test_{name}.py": k for k, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    if "drill" not in config.option.markexpr:  # minutes, on demand
+        for item in [item for item in items if item.get_closest_marker("drill")]:
+            item.add_marker(pytest.mark.skip(reason="a drill: pytest -m drill --kills N"))
 
 
 def pytest_configure():
-    """Interrupts arrive, as at a terminal: a shell's background jobs, and what they start, ignore them."""
+    """Let interrupts arrive, which a shell's background jobs ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -67,8 +80,8 @@ def output(tmp_path, monkeypatch):
 
 @pytest.fixture
 def micro(output):
-    """micro(**overrides) -> Study."""
-    return lambda **overrides: grid.open_study("smoke", MICRO | overrides)
+    """micro({"dotted.key": value}) -> Study."""
+    return lambda overrides=None: grid.open_study("smoke", MICRO | (overrides or {}))
 
 
 @pytest.fixture
@@ -79,21 +92,27 @@ def run_of():
 
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
-    """disk(size) mounts a RAM disk of that many bytes, or gives it another size or mode, as the place of all output."""
+    """disk(size) mounts a RAM disk as the place of all output, or gives it another size or mode."""
     place = tmp_path / "disk"
     place.mkdir()
     monkeypatch.setenv("INPAINT_OUTPUT", str(place))
 
     def mount(size, mode="rw"):
         options = f"size={size},{mode}" + (",remount" if os.path.ismount(place) else "")
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)],
+            capture_output=True,
+            check=False,
+        )
         if done.returncode:
             pytest.skip("a RAM disk cannot be mounted here (not root?)")
         return place
 
     yield mount
     while os.path.ismount(place):
-        subprocess.run(["umount", "--lazy", str(place)], check=True)  # a mapped pack may still hold it
+        subprocess.run(
+            ["umount", "--lazy", str(place)], check=True
+        )  # a mapped pack may still hold it
 
 
 def repository():
@@ -104,14 +123,16 @@ def smooth(height, width, seed=0):
     """A smooth colour image, (height, width, 3) uint8, different for every seed."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(height, width)
-    waves = [np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6)) for _ in range(3)]
+    waves = [
+        np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6)) for _ in range(3)
+    ]
     return ((np.stack(waves, -1) + 1) * 127).astype(np.uint8)
 
 
 def lanczos(pixels, size):
-    """The central square of (H, W, 3) at `size`, with the antialiased Lanczos-3 filter as two matrix products.
+    """The central square of (H, W, 3) at `size`: an antialiased Lanczos-3 filter as two products.
 
-    Pixels are clipped between the two, so their order matters: both results, across first and down first, as a list.
+    Pixels are clipped between the two, so their order matters: both results, as a list.
     """
     across, down = (_weights(n, min(pixels.shape[:2]), size) for n in pixels.shape[1::-1])
     steps = [
@@ -127,7 +148,7 @@ def distance(pixels, expected):
 
 
 def _weights(n, side, size):
-    """How much of each of n pixels goes into each of `size` that cover the central `side` pixels: (size, n)."""
+    """The weight of each of n pixels in each of `size` over the central `side`: (size, n)."""
     scale = max(side / size, 1)
     centres = (n - side) // 2 + (np.arange(size) + 0.5) * side / size
     distance = (np.arange(n)[None] + 0.5 - centres[:, None]) / scale

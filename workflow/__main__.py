@@ -1,4 +1,4 @@
-"""Run a whole study: ./run_all.sh [PROFILE] [options]. Checks first, then Snakemake on the graph of notebooks, then tables."""
+"""Run a study: ./run_all.sh [PROFILE] [options]. First checks, then Snakemake on its notebooks."""
 
 import fcntl
 import os
@@ -9,32 +9,34 @@ from inpaint_lib.study.command import ended, fail, say
 
 from .arguments import arguments, overrides_of
 
+INCOMPLETE = "not all was done; what is finished is kept, the same command goes on from here"
+
 
 def main(argv):
+    """Do what the command line asks and return the exit code."""
     try:
         args = arguments(argv)
         overrides = overrides_of(args)
-        from . import checks, estimate, gpus, graph, slurm  # the library comes with them: seconds that --help does without
+        from . import checks, estimate, gpus, graph  # the library: seconds that --help saves
 
-        study = checks.opened(args, overrides)
+        study = checks.open_study(args, overrides)
         if args.estimate:
-            frame, whole = estimate.estimate(study)
-            say(*estimate.as_text(study, frame, whole).splitlines())
-            estimate.keep(study, whole)
+            say(*estimate.estimate(study))
             return 0
-        if not args.again and (left := checks.published_elsewhere(study)):
-            say(f"{len(left)} runs are published and not trained again (they are, with --again)")
-            overrides["without"] = sorted({*study.config.without, *left})
-            study = checks.opened(args, overrides)
-            if not study.runs():
-                say("nothing is left to be done; see reports/published, ./run_all.sh verify NAME")
-                return 0
+        if args.skip_published:
+            left_out = checks.published_runs(study)
+            say(f"{len(left_out)} runs are published and left out")
+            overrides["grid.without"] = sorted({*study.config.grid.without, *left_out})
+            study = checks.open_study(args, overrides)
+        if args.only:
+            return rebuild(study, args.only)
         changed = checks.ready(study, args)
-        asked, words = slurm.requests(study) if args.cluster else (None, "")
-        slots = [] if args.cluster else gpus.found(study.config.device) * (args.runs_per_gpu or 1)
+        slots = gpus.found(study.config.machine.device) * (args.runs_per_gpu or 1)
+        slots = [] if args.cluster else slots
         if slots:
             gpus.folder()
-        settings = None if args.only else graph.graph(study, overrides) | {"slurm": asked, "gpus": ",".join(slots)}
+        settings = graph.graph(study, overrides)
+        settings |= {"gpus": ",".join(slots), "cluster": bool(args.cluster)}
         study.folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         return fail(2, error)
@@ -43,17 +45,15 @@ def main(argv):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return fail(2, f"another run_all.sh works on profile {study.profile}; wait for it or stop it")
-            if args.only:
-                return rebuild(study, args.only)
-            return carry_out(study, args, settings, changed, overrides.get("jobs"), slots, words)
+                what = f"another run_all.sh works on profile {study.profile}"
+                return fail(2, f"{what}; wait for it or stop it")
+            return carry_out(study, args, settings, changed, slots)
     except OSError as error:
         return fail(1, error)
 
 
-def carry_out(study, args, settings, changed, jobs, slots, words):
-    """Make what is missing or stale -> exit code. `changed`: folders of runs to be deleted first; `jobs`: how many at a time,
-    if that was asked for; `slots`: GPUs to lease; `words`: what there is to say of the cluster's jobs."""
+def carry_out(study, args, settings, changed, slots):
+    """Make what is missing or stale. `changed`: folders to delete first; `slots`: GPUs to lease."""
     from inpaint_lib.training import artifacts
 
     from . import slurm, snakemake
@@ -62,30 +62,33 @@ def carry_out(study, args, settings, changed, jobs, slots, words):
     for folder in {} if args.dry_run else changed:
         say(f"deleting {folder.relative_to(study.folder)}: made with other settings")
         artifacts.discard(folder)
-    jobs = jobs or (None if args.cluster else len(slots) or study.config.jobs)
+    jobs, how = args.jobs, "as jobs of Slurm"
     if not args.cluster:
-        words = f"{min(jobs, len(slots) or jobs)} at a time"
-        words += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
+        jobs = jobs or len(slots) or study.config.machine.jobs
+        how = f"{min(jobs, len(slots) or jobs)} at a time"
+        how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
     elif not args.dry_run and (left := slurm.cancel(slurm.name(study))):
-        words = f"{left} jobs that an earlier run left are cancelled; {words}"
-    say(f"profile {study.profile}: {len(study.runs())} training runs, {words}")
+        how += f"; {left} jobs that an earlier command left are cancelled"
+    say(f"profile {study.profile}: {len(study.runs())} training runs, {how}")
     code = snakemake.run(study, settings, args, jobs)
     if code not in (0, 130) and args.cluster:
         print(*slurm.failures(study.folder, started), sep="\n", file=sys.stderr)
     if code == 130 or (code == 0 and args.dry_run):
         return code
-    if code:
-        return fail(1, "not all was done; what is finished is kept, the same command goes on from here")
-    return show(study, begun)
+    return fail(1, INCOMPLETE) if code else show(study, begun)
 
 
 def rebuild(study, what):
-    """Tables, or tables and report, from the finished runs on disk -> exit code."""
-    from inpaint_lib.results import report, tables
+    """Rebuild the tables, or tables and report, from the finished runs."""
+    from inpaint_lib.results import collect, frames, tables
+
+    from . import report
 
     begun = time.monotonic()
     try:
-        tables.write(study)
+        results = collect.collect(study)
+        frames.save(results, study.report / "results")
+        tables.write(results, study.report / "tables")
         if what == "report":
             report.build(study)
     except (FileNotFoundError, ValueError) as error:
@@ -94,7 +97,7 @@ def rebuild(study, what):
 
 
 def show(study, begun):
-    """Print the table and where the report is -> exit code."""
+    """Print the table and where the report is."""
     page = study.report / "index.html"
     if not page.is_file():
         return fail(1, f"{page} was not made, though nothing failed")

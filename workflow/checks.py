@@ -1,91 +1,96 @@
-"""What must hold before anything is made. Whatever does not is told in one line, and nothing on disk has changed."""
+"""What must hold before anything is made; otherwise one line says why, and nothing has changed."""
 
 import os
 import sys
 from pathlib import Path
 
-from inpaint_lib import losses
-from inpaint_lib.data import packs, sources
-from inpaint_lib.evaluation import evaluate, pretrained
-from inpaint_lib.results import collect, published, stats, tables
+from inpaint_lib import PROTOCOL, losses, models
+from inpaint_lib.data import sources
+from inpaint_lib.evaluation import measures, pretrained
+from inpaint_lib.results import published, stats
+from inpaint_lib.study import config as configuration
 from inpaint_lib.study import files, grid
-from inpaint_lib.training import artifacts, jobs
+from inpaint_lib.training import artifacts, identity
 
 from . import slurm
 from .arguments import ROOT
 
 
-def opened(args, overrides):
-    """The study that is asked for. Raises ValueError."""
-    if args.profile.endswith((".yaml", ".yml")):
-        raise ValueError(f"{args.profile}: name a profile of config/, not a file")
+def open_study(args, overrides):
+    """Return the study that is asked for. Raises ValueError."""
     study = grid.open_study(args.profile, overrides)
-    stats.registered(measures=evaluate.MEASURES)
+    for dataset in study.config.grid.datasets:
+        sources.find(dataset)
+    stats.registered(measures=measures.MEASURES)
     if args.runs_per_gpu is not None and (args.cluster or args.runs_per_gpu < 1):
         why = "Slurm assigns the GPUs" if args.cluster else "give a whole number, 1 or more"
         raise ValueError(f"--runs-per-gpu {args.runs_per_gpu}: {why}")
     if args.cluster:
-        slurm.check(args.cluster, study.config)
+        slurm.check(study.config)
     return study
 
 
-def published_elsewhere(study):
-    """Names of the runs that are published and of which nothing lies here."""
-    done = set(published.done(study))
-    return [run.name for run in study.runs() if run.name in done and not grid.holds_work(run.folder)]
+def published_runs(study):
+    """Return the names of runs that are published with these settings and have no work here."""
+    done = published.names(configuration.to_dict(study.config), PROTOCOL)
+    return [r.name for r in study.runs() if r.name in done and not artifacts.holds_work(r.folder)]
 
 
 def ready(study, args):
-    """Check places, data and weights, fetching what is to be fetched -> {folder: why} of the runs to be made anew. Raises
-    ValueError or OSError."""
-    if reason := next(filter(None, map(files.obstacle, places(study, args.only))), None):
+    """Check places, data, weights; return {folder: why} of runs to replace. Raises ValueError."""
+    if reason := next(filter(None, map(files.obstacle, places(study))), None):
         raise ValueError(reason)
     if args.download and not args.dry_run:
-        fetch(study.config)
-    if args.only:
-        collect.check(study)
-        return {}
+        download(study.config)
     if not args.dry_run:
         check_inputs(study.config)
-    changed = jobs.changed(study)
+    changed = identity.changed(study)
     if changed and not args.force_new:
-        raise ValueError(f"{next(iter(changed.values()))}{f'; {len(changed)} runs are concerned' * (len(changed) > 1)}")
+        more = f"; {len(changed)} runs are concerned" if len(changed) > 1 else ""
+        raise ValueError(f"{next(iter(changed.values()))}{more}")
     return changed
 
 
-def places(study, only):
-    """Every file that will be written, those of the reports last; `only` those."""
-    report = ["index.html", "notebooks/metrics.html", "figures/captions.json", *(f"tables/{name}" for name in tables.FILES)]
-    pack = ["manifest.json", "train.npy", "test.npy", "masks.npz", "skipped.csv", "summary.json", "notebook.ipynb"]
-    trained = [*artifacts.names(study.config), "result.json", "evaluation.csv", "evaluation.json", "notebook.ipynb"]
-    output = Path(os.environ.get("INPAINT_OUTPUT") or ROOT).absolute()  # as given: it may be a link to nowhere
+def places(study):
+    """Return files that will be written, at least one of every folder."""
+    output = Path(
+        os.environ.get("INPAINT_OUTPUT") or ROOT
+    ).absolute()  # it may be a link to nowhere
+    trained = "run.json checkpoint.pt result.json done.json notebook.ipynb history.csv"
+    trained += " stages/1.safetensors model/model.safetensors evaluation/stage1.json"
+    packed = "manifest.json train.npy test.npy summary.json notebook.ipynb"
+    reported = "results/study.json tables/done.json figures/captions.json notebooks/metrics.html"
+    runs, data = study.runs(), map(study.data_folder, study.config.grid.datasets)
     return [
         output / "runs" / study.profile / "study.json",
         *(study.folder / name for name in (".study.lock", "metrics.ipynb", "figures.ipynb")),
-        *([study.data_folder(d) / name for d in study.config.datasets for name in pack] if not only else ()),
-        *([run.folder / name for run in study.runs() for name in trained] if not only else ()),
-        *(study.report / name for name in report),
+        *(folder / name for folder in data for name in packed.split()),
+        *(run.folder / name for run in runs for name in trained.split()),
+        *(study.report / name for name in [*reported.split(), "index.html"]),
     ]
 
 
-def fetch(config):
+def download(config):
     """Download the data sets that data_root lacks. Raises ValueError."""
-    if not config.data_root:
+    if not config.machine.data_root:
         raise ValueError("--download: say where to with --data-root DIR")
-    for name in config.datasets:
+    for name in config.grid.datasets:
         try:
-            sources.DATASETS[name].fingerprint(config)
+            sources.find(name).fingerprint(config)
         except sources.SourceError:
-            sources.download(name, config.data_root)
+            sources.download(name, config.machine.data_root)
 
 
 def check_inputs(config):
-    """Data and weights, before any is asked of the network. Raises ValueError."""
-    for dataset in config.datasets:
-        packs.settings_of(config, dataset)
-        sources.DATASETS[dataset].plan(config)
-    if any("perceptual" in losses.OBJECTIVES[name].terms for name in config.architectures):
-        losses.Perceptual(config.perceptual_weights, config.perceptual_width)
+    """Check that data and weights are there. Raises ValueError."""
+    for dataset in config.grid.datasets:
+        sources.find(dataset).fingerprint(config)
+        sources.find(dataset).plan(config)
+    used = [models.ARCHITECTURES[name].objective.terms for name in config.grid.architectures]
+    if any("perceptual" in terms for terms in used):
+        losses.Perceptual(config.training.perceptual_weights, config.training.perceptual_width)
     for name, weights in pretrained.WEIGHTS.items():
-        if trouble := pretrained.fetch(name, getattr(config, weights.key)):
-            print(trouble, file=sys.stderr, flush=True)
+        if missing := pretrained.fetch(
+            name, getattr(config.evaluation, weights.key.split(".")[-1])
+        ):
+            print(missing, file=sys.stderr, flush=True)

@@ -10,19 +10,19 @@ from pathlib import Path
 
 
 def found(device):
-    """The GPUs that runs with the configuration's `device` may use, named as CUDA_VISIBLE_DEVICES names them: numbers, UUIDs,
-    MIG instances. None for the CPU, and none for one that the user chose, as cuda:1."""
+    """Return the GPUs that runs share, named as CUDA names them; none if one is chosen."""
     if device not in ("auto", "cuda"):
         return []
     import torch  # here: what only starts notebooks does without
 
-    n = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [name.strip() for name in visible.split(",")][:n] if visible is not None else [str(k) for k in range(n)]
+    n, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [str(k) for k in range(n)]
+    return [name.strip() for name in visible.split(",")][:n]
 
 
 def folder():
-    """Where the locks lie: this user's, the same for all studies. Raises PermissionError if it is another user's."""
+    """Return where this user's locks lie. Raises PermissionError if it is another user's folder."""
     path = Path(tempfile.gettempdir()) / f"inpaint-gpus-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     if path.is_symlink() or path.stat().st_uid != os.getuid():
@@ -32,10 +32,10 @@ def folder():
 
 @contextlib.contextmanager
 def leased(names):
-    """Hold one of the GPUs of `names`, separated by commas, and yield its name, waiting until one is free; without names, None.
+    """Wait for one of the GPUs of `names` ("0,1"), hold it and yield its name; without names, None.
 
-    A name may stand there N times: it is then leased to N processes at a time. What is held is a file's lock: all studies of a
-    user on this machine see it, and the system frees it when its holder dies.
+    A name that stands there N times is leased to N processes at a time. What is held is the lock of
+    a file: all studies of a user on this machine see it, and it is free when its holder dies.
     """
     if not names:
         yield None

@@ -1,87 +1,78 @@
-"""The study as Snakemake needs it: plain values for the Snakefile, and a digest of whatever makes a step stale."""
+"""The study as Snakemake needs it: plain values for the Snakefile, and what makes a step stale."""
 
 import ast
 import json
+import os
 import sys
 
-from inpaint_lib.data import packs
-from inpaint_lib.evaluation import evaluate, pretrained
-from inpaint_lib.results import tables
-from inpaint_lib.study import config, provenance
-from inpaint_lib.training import jobs
+from inpaint_lib.data import sources
+from inpaint_lib.study import config, files
 
-from . import snakemake
 from .arguments import ROOT
 
-TRAINING_NOTEBOOKS = {p.stem.split("_train_")[1]: p.stem for p in sorted((ROOT / "notebooks").glob("1*_train_*.ipynb"))}
+# in a study's folder, a link to its report: braces in a path would be Snakemake's wildcards
+REPORT = ".report"
+SECTIONS = ("data", "curriculum", "training", "evaluation")  # of what decides a run's numbers
 
 
-def check_notebook(name):
-    """Raise ValueError, naming the notebook and the cure, if it could not be executed with parameters."""
-    cure = f"mend it, or get it back: git checkout -- {name}"
-    path = ROOT / name
-    if not path.is_file():
-        raise ValueError(f"{name} is missing; give it its name again, or get it back: git checkout -- {name}")
+def code_of(notebook):
+    """Return the SHA-256 of a notebook's code cells; prose and outputs don't count.
+
+    Raises ValueError, naming the notebook and the fix, if it could not be executed with parameters.
+    """
+    name = f"notebooks/{notebook}.ipynb"
+    fix = f"git checkout -- {name} restores it"
     try:
-        cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-        tagged = any("parameters" in c["metadata"].get("tags", []) for c in cells)
-        sources = ["".join(c["source"]) for c in cells]
+        cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
+        cells = [cell for cell in cells if cell["cell_type"] == "code"]
+        code = ["".join(cell["source"]) for cell in cells]
+        tagged = any("parameters" in cell["metadata"].get("tags", []) for cell in cells)
+    except FileNotFoundError:
+        raise ValueError(f"{name} is missing; {fix}") from None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"{name} is not a notebook; {cure}") from None
+        raise ValueError(f"{name} is not a notebook; {fix}") from None
     if not tagged:
-        raise ValueError(f"{name} has no cell tagged 'parameters'; {cure}")
-    for number, source in enumerate(sources, 1):
+        raise ValueError(f"{name} has no cell tagged 'parameters'; {fix}")
+    for number, source in enumerate(code, 1):
+        if any(line.lstrip().startswith(("%", "!")) for line in source.splitlines()):
+            continue  # IPython's own syntax
         try:
-            if not any(line.lstrip().startswith(("%", "!")) for line in source.splitlines()):  # IPython's own
-                compile(source, name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            compile(source, name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         except SyntaxError as error:
-            raise ValueError(f"{name}, code cell {number}, line {error.lineno}: {error.msg}; {cure}") from None
+            where = f"code cell {number}, line {error.lineno}"
+            raise ValueError(f"{name}, {where}: {error.msg}; {fix}") from None
+    return files.text_sha256(json.dumps(code))
+
+
+def library_changed():
+    """Return when the library was last changed: tables, figures and report follow it."""
+    paths = [*(ROOT / "inpaint_lib").rglob("*.py"), *(ROOT / "inpaint_lib").rglob("*.j2")]
+    return max(path.stat().st_mtime_ns for path in [*paths, ROOT / "config" / "hypotheses.yaml"])
 
 
 def graph(study, overrides):
-    """Everything the Snakefile needs to know: plain values, no import of the library there."""
-    def digest(notebook, *sources):
-        check_notebook(f"notebooks/{notebook}.ipynb")
-        return provenance.code_digest(f"notebooks/{notebook}.ipynb", *sources)
-
-    everything = ("inpaint_lib/**/*.py", "config/hypotheses.yaml")
+    """Return everything the Snakefile needs to know, as plain values."""
     settings = config.to_dict(study.config)
-    identity = {k: v for k, v in settings.items() if k not in (*config.MACHINE, *config.GRID, "models")}
-    identity["weights"] = {name: pretrained.identity(name, settings[w.key]) for name, w in pretrained.WEIGHTS.items()}
+    science = {name: settings[name] for name in SECTIONS}
+    packed = [settings["data"], settings["curriculum"]["mask_widths"]]
+    datasets = settings["grid"]["datasets"]
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    notebooks = ("00_data_prep", "10_train", "20_metrics", "30_figures")
+    ungridded = {k: v for k, v in overrides.items() if k.split(".")[0] != "grid"}
     return {
         "python": sys.executable,
-        "root": str(ROOT),
-        "report": snakemake.REPORT,
-        "tables": list(tables.FILES),
-        "datasets": list(study.config.datasets),
-        "runs": [str(run.folder.relative_to(study.folder)) for run in study.runs()],
-        "notebooks": TRAINING_NOTEBOOKS,
+        "pythonpath": os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, path)])),
+        "report": REPORT,
+        "datasets": datasets,
+        "runs": [run.name for run in study.runs()],
+        "threads": study.config.machine.threads,
         "parameters": {  # a run does not depend on what else is in the grid
-            "run": {"profile": study.profile, "overrides": {k: v for k, v in overrides.items() if k not in config.GRID}},
-            "grid": {"profile": study.profile, "overrides": overrides},
+            "run": {"profile": study.source, "overrides": ungridded},
+            "grid": {"profile": study.source, "overrides": overrides},
         },
-        "settings": {
-            "prepare": {
-                d: packs.settings_of(study.config, d) | {"notebook": digest("00_data_prep", "inpaint_lib/results/pictures.py")}
-                for d in study.config.datasets
-            },
-            "train": {
-                a: identity
-                | {
-                    "model": settings["models"][a],
-                    "code": digest(
-                        TRAINING_NOTEBOOKS.get(a, f"1?_train_{a}"),
-                        *jobs.SOURCES,
-                        *evaluate.CODE,
-                        f"inpaint_lib/models/{a}.py",
-                        *(f"inpaint_lib/results/{name}.py" for name in ("collect", "pictures", "plots", "stats", "tables")),
-                        "inpaint_lib/lab/live.py",
-                    ),
-                }
-                for a in study.config.architectures
-            },  # fmt: skip
-            "tables": identity | {"models": settings["models"], "code": digest("20_metrics", *everything)},
-            "figures": digest("30_figures", *everything),
-            "report": provenance.code_digest(*everything, "inpaint_lib/**/*.j2"),
-        },
+        "code": {name: code_of(name) for name in notebooks},
+        "library": library_changed(),
+        "data": {d: [sources.find(d).fingerprint(study.config), *packed] for d in datasets},
+        "train": {a: science | {"model": settings["models"][a]} for a in settings["models"]},
+        "study": science | {"models": settings["models"]},
     }

@@ -1,36 +1,62 @@
-"""./run_all.sh lab [options of JupyterLab]: the notebooks in JupyterLab.
+"""./run_all.sh lab [options of JupyterLab]: JupyterLab on copies of the notebooks.
 
-What is the user's own (settings, extensions) stays, but not what would change a kernel: it starts without his IPython profile.
-Without a home that can be written to JupyterLab keeps its settings in a folder of this start alone.
+The copies lie in lab/, which git ignores, so working in them changes no file of the repository. The
+user's own settings of JupyterLab stay, but kernels start without an IPython profile.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+from inpaint_lib.study import files
+from inpaint_lib.study.command import ended, fail, say
 
-def main(argv):
-    from jupyterlab.labapp import main as lab  # after the environment is set: Jupyter reads it when it is imported
+from .arguments import ROOT
 
-    return lab(["--ip=127.0.0.1", *argv, "notebooks"])
+
+def copy_notebooks(folder):
+    """Copy the notebooks that `folder` lacks; return the names of copies that differ."""
+    differ = []
+    for original in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        copy = folder / original.name
+        if not copy.exists():
+            with files.replacing(copy) as temporary:
+                shutil.copyfile(original, temporary)
+        elif copy.read_bytes() != original.read_bytes():
+            differ.append(copy.name)
+    return differ
 
 
 def surroundings(folder):
-    """Environment variables for a start that may use a folder."""
+    """Return the environment variables of a start; `folder` replaces a home that can't be used."""
     own = {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
-    return own if _writable(Path.home()) else own | {"HOME": str(folder)}
-
-
-def _writable(home):
     try:
-        with tempfile.TemporaryFile(dir=home):
-            return True
-    except OSError:
-        return False
+        with tempfile.TemporaryFile(dir=Path.home()):
+            return own
+    except (OSError, RuntimeError):  # RuntimeError: there is none
+        return own | {"HOME": str(folder)}
+
+
+def main(argv):
+    output = Path(os.environ.get("INPAINT_OUTPUT") or ROOT).resolve()
+    try:
+        differ = copy_notebooks(output / "lab")
+    except OSError as error:
+        return fail(2, error)
+    if differ:
+        kept = (
+            f"{output / 'lab'}: kept your copies that differ from notebooks/: {', '.join(differ)}"
+        )
+        say(f"{kept}; delete a copy to get the repository's")
+    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        os.environ |= surroundings(Path(folder))
+        from jupyterlab.labapp import main as lab  # Jupyter reads the environment at its import
+
+        address = [] if any("ip=" in a for a in argv) else ["--ip=127.0.0.1"]
+        return lab([*address, *argv, str(output / "lab")])
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        os.environ |= surroundings(Path(folder))
-        sys.exit(main(sys.argv[1:]))
+    ended(main, sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What the workflow's processes share: nothing outlives run_all.sh, and a request to stop is passed on."""
+"""What processes share: nothing outlives run_all.sh, and a request to stop is passed on."""
 
 import contextlib
 import ctypes
@@ -11,25 +11,29 @@ import psutil
 
 
 def die_with_parent(signum=signal.SIGTERM):
-    """Ask Linux to send a signal to this process when its parent dies, however it dies. Elsewhere: nothing."""
+    """Have Linux send this process a signal when its parent dies. Elsewhere: nothing."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
 
 
 def interrupt_on_terminate():
-    """Make SIGTERM end this process the way Ctrl-C does, so that `finally` blocks run."""
+    """Make SIGTERM and a closed terminal end this process as Ctrl-C does: `finally` blocks run.
+
+    A SIGHUP that is ignored (nohup) stays ignored; SIGINT, which background jobs ignore, does not.
+    """
 
     def interrupt(signum, frame):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)  # the terminal was closed
-    signal.signal(signal.SIGINT, interrupt)  # a background process inherits SIGINT ignored
+    signal.signal(signal.SIGINT, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def stop_with(pid):
-    """End this process, as SIGTERM would, when process `pid` is gone: Snakemake in between would wait for its jobs."""
+    """End this process, as SIGTERM would, when process `pid` is gone, even if Snakemake waits."""
 
     def watch():
         with contextlib.suppress(psutil.NoSuchProcess):

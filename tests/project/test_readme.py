@@ -1,4 +1,6 @@
-"""What README and docs/ promise: every command is taken, every link leads somewhere, every sentence of the paper is there."""
+"""What README and docs/ promise: every command is taken, every link leads somewhere, every
+sentence of the paper is there.
+"""
 
 import os
 import re
@@ -15,13 +17,17 @@ from tests.conftest import repository
 
 ROOT = Path(repository())
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = {"compare", "inpaint", "bench", "reliability", "publish", "verify"}  # commands with a --help of their own
+OTHERS = {"inpaint", "bench", "publish", "verify", "show", "status"}  # with a --help of their own
 
 
 def commands():
     """Every ./run_all.sh ... in the pages, as words."""
     for page in PAGES:
-        for line in re.findall(r"^(?: {4}|\| `)(?:\S+=\S+ |srun \S+ )?\./run_all\.sh *([^`\n]*)", page.read_text(), re.M):
+        for line in re.findall(
+            r"^(?: {4}|\| `)(?:\S+=\S+ |srun \S+ )?\./run_all\.sh *([^`\n]*)",
+            page.read_text(),
+            re.M,
+        ):
             yield page.name, shlex.split(line, comments=True)
 
 
@@ -35,7 +41,9 @@ def help_of(*command):
     return done.stdout
 
 
-@pytest.mark.parametrize(("page", "words"), [pytest.param(*c, id=f"{c[0]}: {' '.join(c[1])}") for c in commands()])
+@pytest.mark.parametrize(
+    ("page", "words"), [pytest.param(*c, id=f"{c[0]}: {' '.join(c[1])}") for c in commands()]
+)
 def test_a_command_shown_exists_and_help_knows_its_options(page, words):
     command = [words[0]] if words and words[0] in OTHERS else []
     if words and words[0] in ("test", "lab"):  # what follows is pytest's or Jupyter's
@@ -48,7 +56,9 @@ def test_a_command_shown_exists_and_help_knows_its_options(page, words):
 
 
 def test_there_are_commands_to_test():
-    assert {"README.md", "clusters.md", "photos.md"} <= {page for page, _ in commands()} and len([*commands()]) > 15
+    assert {"README.md", "clusters.md", "photos.md"} <= {page for page, _ in commands()} and len(
+        [*commands()]
+    ) > 15
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -59,14 +69,17 @@ def test_every_link_leads_somewhere(page):
 
 def test_a_newcomer_reads_the_readme_to_its_end():
     page = (ROOT / "README.md").read_text()
-    generated = "".join(part.split("<!-- end -->")[0] for part in page.split("<!-- published ")[1:])
-    assert len(page.splitlines()) - len(generated.splitlines()) <= 125
+    assert len(page.splitlines()) <= 130
     assert all(len(page.read_text().splitlines()) <= 80 for page in PAGES[1:])
 
 
 def test_every_place_that_fidelity_names_is_there():
     """`losses.py`, `OBJECTIVES["custom"]`: the file, and in it the name."""
-    rows = [line.split("|")[2] for line in (ROOT / "docs/fidelity.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [
+        line.split("|")[2]
+        for line in (ROOT / "docs/fidelity.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
     found = 0
     for row in rows:
         text = None

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,9 +11,8 @@ import nbformat
 import pytest
 import torch
 
-from inpaint_lib.study import grid
 from tests.conftest import repository
-from workflow import gpus, graph
+from workflow import gpus
 
 HOLD = """
 import sys, time
@@ -34,31 +32,20 @@ def _locks(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hold():
-    """hold(names, seconds) -> a process that leases one of `names` and prints which, and from when to when."""
+    """hold(names, seconds) -> a process that leases one of `names` and prints which, and when."""
     started = []
 
     def start(names, seconds=60):
         command = [sys.executable, "-c", HOLD, names, str(seconds)]
-        started.append(subprocess.Popen(command, cwd=repository(), stdout=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(command, cwd=repository(), stdout=subprocess.PIPE, text=True)
+        )
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.communicate()
-
-
-@pytest.mark.parametrize("names", ["", "0"])
-def test_figures_wait_for_the_tables_where_these_measure_fillings_on_a_device(tmp_path, names):
-    """Without, the two share the work; but figures have no device."""
-    study = grid.open_study("smoke", {"architectures": ["custom"], "setups": ["fixed"], "datasets": ["faces"]})
-    (tmp_path / "study.json").write_text(json.dumps(graph.graph(study, {}) | {"slurm": None, "gpus": names}))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{repository()}/workflow/Snakefile", "--directory", tmp_path,
-               "--configfile", tmp_path / "study.json", "--dag"]  # fmt: skip
-    dag = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    number = {name: found for found, name in re.findall(r'(\d+)\[label = "(\w+)', dag)}
-    assert (f"{number['tables']} -> {number['figures']}" in dag) == bool(names)
-    assert f"{number['train']} -> {number['figures']}" in dag
 
 
 @pytest.mark.parametrize(
@@ -112,15 +99,19 @@ def test_another_users_folder_of_locks_is_refused(tmp_path):
         gpus.folder()
 
 
+@pytest.mark.slow
 def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
-    """Three notebooks at once through the runner, two GPUs: each kernel sees one, none sees what another has."""
+    """Three notebooks at once, two GPUs: each kernel sees one that no other has."""
     cell = (
-        "import os, time, pathlib\ngpu, begun = os.environ['CUDA_VISIBLE_DEVICES'], time.time()\ntime.sleep(1)\n"
+        "import os, time, pathlib\n"
+        "gpu, begun = os.environ['CUDA_VISIBLE_DEVICES'], time.time()\ntime.sleep(1)\n"
         "pathlib.Path(out).write_text(f'{gpu} {begun} {time.time()}')"
     )
     parameters = nbformat.v4.new_code_cell("out = ''", metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(cell)], metadata=kernel)
+    book = nbformat.v4.new_notebook(
+        cells=[parameters, nbformat.v4.new_code_cell(cell)], metadata=kernel
+    )
     nbformat.write(book, tmp_path / "sees.ipynb")
     environment = os.environ | {"INPAINT_GPUS": "4,GPU-a", "PYTHONPATH": repository()}
     script = "import pathlib, sys\nfrom workflow import run_notebook as r\n"
@@ -128,8 +119,16 @@ def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
 
     def start(k):
         out = str(tmp_path / f"{k}.txt")
-        arguments = [str(tmp_path), "sees", str(tmp_path / f"{k}/executed.ipynb"), out, json.dumps({"out": out})]
-        return subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment, stdout=subprocess.PIPE)
+        arguments = [
+            str(tmp_path),
+            "sees",
+            str(tmp_path / f"{k}/executed.ipynb"),
+            out,
+            json.dumps({"out": out}),
+        ]
+        return subprocess.Popen(
+            [sys.executable, "-c", script, *arguments], env=environment, stdout=subprocess.PIPE
+        )
 
     assert not any(p.wait(60) for p in [start(k) for k in range(3)])
     seen = sorted((tmp_path / f"{k}.txt").read_text().split() for k in range(3))
@@ -145,18 +144,22 @@ def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
         (["--runs-per-gpu", "2"], 4, "0,1,0,1", "4 at a time, on GPU 0, 1"),
         (["--jobs", "1"], 1, "0,1", "1 at a time"),
         (["--jobs", "8"], 8, "0,1", "2 at a time"),  # six wait for a GPU
-        (["--set", "device=cpu", "--set", "jobs=3"], 3, "", "3 at a time"),
+        (["--set", "machine.device=cpu", "--set", "machine.jobs=3"], 3, "", "3 at a time"),
     ],
 )
-def test_as_many_runs_at_a_time_as_gpus_can_take(output, monkeypatch, capsys, arguments, at_a_time, slots, words):
+def test_as_many_runs_at_a_time_as_gpus_can_take(
+    output, monkeypatch, capsys, arguments, at_a_time, slots, words
+):
     from workflow import __main__ as study
     from workflow import snakemake
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     asked = []
-    monkeypatch.setattr(snakemake, "run", lambda _, settings, args, jobs: asked.append((settings, jobs)) or 130)
+    monkeypatch.setattr(
+        snakemake, "run", lambda _, settings, args, jobs: asked.append((settings, jobs)) or 130
+    )
     assert study.main(["smoke", "--datasets", "scenes", *arguments]) == 130
     (settings, jobs), *_ = asked
-    assert (jobs, settings["gpus"], settings["slurm"]) == (at_a_time, slots, None)
+    assert (jobs, settings["gpus"], settings["cluster"]) == (at_a_time, slots, False)
     assert words in capsys.readouterr().out

@@ -1,10 +1,9 @@
-"""What a user has set, installed or lying about must not change what a study computes or shows, nor break it."""
+"""What a user has set or installed must not change what a study computes or shows, nor break it."""
 
 import functools
 import json
-import locale
 import os
-import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -17,45 +16,46 @@ from pathlib import Path
 import pytest
 
 from inpaint_lib.study import provenance
-from tests.conftest import MICRO, repository
+from tests.workflow.commands import ROOT, SETTINGS, current, is_refusal, run
 from workflow import lab, snakemake
 
-ROOT = Path(repository())
-SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in (MICRO | {"setups": ["fixed"]}).items()]
 TRAP = "raise SystemExit('a module of the current folder was executed')"
 
 
-def run(*arguments, cwd=ROOT, root=ROOT, **environment):
-    """run_all.sh in the current environment -> (exit code, stdout, stderr)."""
-    done = subprocess.run(["bash", root / "run_all.sh", *map(str, arguments)], cwd=cwd, env=current(**environment),
-                          capture_output=True, text=True, encoding="utf-8", check=False)  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-
-def current(**environment):
-    """The environment in which run_all.sh takes this Python's packages."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{environment.pop('PATH', os.environ['PATH'])}"
-    return os.environ | {"INPAINT_ENV": "current", "PATH": path, **environment}
-
-
 def hostile(folder):
-    """An environment in which everything is set that once changed or broke a study."""
-    kernel, profile, deep = folder / "jupyter/kernels/python3", folder / "profile", folder / ("x" * 90)
+    """Return an environment in which everything is set that once changed or broke a study."""
+    kernel, profile = folder / "jupyter/kernels/python3", folder / "profile"
+    deep = folder / ("x" * 90)
     for path in (kernel, profile, deep, folder / "startup/profile_default/startup"):
         path.mkdir(parents=True)
     argv = ["/usr/bin/false", "-f", "{connection_file}"]
-    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "other", "language": "python"}))
+    spec = {"argv": argv, "display_name": "other", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
     (profile / "config.yaml").write_text("dry-run: true\n")
     (folder / "matplotlibrc").write_text("axes.facecolor: red\nfigure.dpi: 20\n")
     (folder / "startup/profile_default/startup/00.py").write_text("raise SystemExit")
     (folder / "bashrc").write_text(f"echo >> {folder / 'bashes'}\n")
     return {
-        "MPLBACKEND": "Agg", "MATPLOTLIBRC": str(folder / "matplotlibrc"), "SNAKEMAKE_PROFILE": str(profile),
-        "JUPYTER_PATH": str(folder / "jupyter"), "IPYTHONDIR": str(folder / "startup"), "HOME": "/proc/nohome",
-        "TMPDIR": str(deep), "CDPATH": ".:/tmp", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error", "PYTHONSTARTUP": "/none",
-        "GIT_DIR": str(folder / "none.git"), "PIP_USER": "1", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
-        "BASH_ENV": str(folder / "bashrc"), "TQDM_DISABLE": "1", "BASH_FUNC_cd%%": "() { builtin cd \"$@\" && ls; }",
-    }  # fmt: skip
+        "MPLBACKEND": "Agg",
+        "MATPLOTLIBRC": str(folder / "matplotlibrc"),
+        "SNAKEMAKE_PROFILE": str(profile),
+        "JUPYTER_PATH": str(folder / "jupyter"),
+        "IPYTHONDIR": str(folder / "startup"),
+        "HOME": "/proc/nohome",
+        "TMPDIR": str(deep),
+        "CDPATH": ".:/tmp",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONWARNINGS": "error",
+        "PYTHONSTARTUP": "/none",
+        "GIT_DIR": str(folder / "none.git"),
+        "PIP_USER": "1",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "BASH_ENV": str(folder / "bashrc"),
+        "TQDM_DISABLE": "1",
+        "BASH_FUNC_cd%%": '() { builtin cd "$@" && ls; }',
+    }
 
 
 @functools.cache
@@ -63,7 +63,36 @@ def plain_help():
     return run("--help", cwd=ROOT.parent)
 
 
-@pytest.mark.parametrize("command", [["--help"], ["compare", "a", "b"], ["inpaint", "--help"], ["tyni"]], ids=" ".join)
+def fake_python(folder, text, name="python"):
+    """Write a program that stands for a Python which lacks nothing and otherwise does `text`."""
+    (folder / name).write_text(f'#!/bin/sh\ncase "$*" in *find_spec*) ;; *) {text} ;; esac\n')
+    (folder / name).chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def with_fake(folder, text, *arguments, **environment):
+    """Return what run_all.sh prints where `python` is a fake one."""
+    path = fake_python(folder, text)
+    environment = os.environ | {"INPAINT_ENV": "current", "PATH": path} | environment
+    command = [ROOT / "run_all.sh", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+def test_the_environment_of_every_process_holds_what_is_listed_and_nothing_else(tmp_path):
+    kept = {"HOME": "/here", "LC_TIME": "C", "https_proxy": "p", "CUDA_VISIBLE_DEVICES": "1"}
+    kept |= {"NVIDIA_X": "1", "SLURM_JOB_ID": "7", "INPAINT_OUTPUT": "o", "UV_DEFAULT_INDEX": "i"}
+    kept |= {"PIP_INDEX_URL": "u", "OMP_NUM_THREADS": "3", "TMPDIR": str(tmp_path), "CI": "1"}
+    others = {"PYTHONHOME": "/n", "PYTEST_ADDOPTS": "-x", "GIT_DIR": "g", "MPLBACKEND": "Agg"}
+    others |= {"SNAKEMAKE_PROFILE": "p", "IPYTHONDIR": "i", "UV_SYSTEM_PYTHON": "1", "ANY": "1"}
+    others |= {"TORCH_LOGS": "all", "MKL_DEBUG_CPU_TYPE": "5", "NPY_DISABLE_CPU_FEATURES": "AVX2"}
+    done = with_fake(tmp_path, "exec env", "tiny", **kept, **others, PYTHONPATH="/more")
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert {name: found.get(name) for name in kept} == kept
+    assert not others.keys() & found.keys()
+    assert found["PYTHONPATH"] == f"{ROOT}:/more" and found["PYTHONUTF8"] == "1"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["inpaint", "--help"], ["tyni"]], ids=" ".join)
 def test_modules_in_the_current_folder_are_not_executed(tmp_path, command):
     for name in ("numpy", "random", "torch", "json", "workflow", "inpaint_lib", "yaml", "argparse"):
         (tmp_path / f"{name}.py").write_text(TRAP)
@@ -73,76 +102,156 @@ def test_modules_in_the_current_folder_are_not_executed(tmp_path, command):
 
 @pytest.mark.parametrize(
     "environment",
-    [{"CDPATH": ".:/tmp"}, {"PYTHONSAFEPATH": "1"}, {"BASH_FUNC_cd%%": "() { echo elsewhere; }"}, {"PYTHONHOME": "/none"},
-     {"BASH_FUNC_python%%": "() { false; }"}, {"PYTHONWARNINGS": "error"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}],
+    [
+        {"CDPATH": ".:/tmp", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"},
+        {"BASH_FUNC_cd%%": "() { echo elsewhere; }", "BASH_FUNC_python%%": "() { false; }"},
+        {"PYTHONHOME": "/none", "LC_ALL": "C", "PYTHONUTF8": "0"},
+    ],
     ids=lambda e: "+".join(e),
-)  # fmt: skip
+)
 def test_help_is_the_same_whatever_is_exported(environment):
     assert run("--help", cwd=ROOT.parent, **environment) == plain_help()
 
 
-def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
-    (tmp_path / "a:b").mkdir()
-    shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
-    code, out, err = run("smoke", root=tmp_path / "a:b")
-    assert (code, out, len(err.splitlines())) == (2, "", 1) and "has a colon, which separates paths; move" in err
+def test_help_lists_profiles_options_and_commands():
+    code, out, _ = plain_help()
+    words = "medium, paper, small, smoke, tiny --datasets --architectures --setups --seeds --jobs"
+    words += " --set --only --dry-run --skip-published --estimate show status lab publish verify"
+    assert code == 0 and all(word in out for word in words.split())
 
 
-def test_a_link_to_the_command_finds_the_repository(tmp_path):
+def test_sh_instead_of_bash_and_a_link_to_the_command_work(tmp_path):
+    done = subprocess.run(
+        ["sh", ROOT / "run_all.sh", "--help"],
+        cwd=ROOT.parent,
+        env=current(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == plain_help()
     (tmp_path / "one").symlink_to(ROOT / "run_all.sh")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/run_all.sh").symlink_to("../one")
     assert run("--help", root=tmp_path / "folder") == plain_help()
 
 
+def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
+    found = run("smoke", root=tmp_path / "a:b")
+    assert is_refusal(*found) and "has a colon, which separates paths; move" in found[2]
+
+
+def python_of(folder, name, version):
+    """Write a program that stands for a Python of a version and says what it makes."""
+    text = (
+        "#!/bin/sh\n"
+        f'case "$*" in *ensurepip*) [ {version} -ge 11 ] && [ {version} -le 13 ] && '
+        f"echo 3.{version} ;;\n"
+        f'*venv*) echo "made with 3.{version}"; exit 1 ;; *) exit 1 ;; esac\n'
+    )
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+def clone(folder):
+    """Return a folder with what run_all.sh needs to install."""
+    (folder / "clone").mkdir()
+    for name in ("run_all.sh", "requirements.lock"):
+        shutil.copy(ROOT / name, folder / "clone")
+    (folder / "bin").mkdir()
+    return folder / "clone"
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "words"),
+    [
+        ({"python3": 15, "python3.13": 13}, "", "made with 3.13"),
+        ({"python3": 12, "python3.11": 11}, "", "made with 3.11"),
+        ({"python3": 12, "python3.11": 11}, "python3", "made with 3.12"),
+        ({"python3": 15}, "", "Python 3.11, 3.12 or 3.13 with venv is needed"),
+        ({"python3": 15, "python3.13": 13}, "python3", "INPAINT_PYTHON=python3: is not Python"),
+    ],
+)
+def test_a_python_that_is_supported_installs_and_others_are_refused(tmp_path, there, named, words):
+    root = clone(tmp_path)
+    for name in ("python3.11", "python3.12", "python3.13", "python3", "python"):
+        python_of(tmp_path / "bin", name, there.get(name, 10))
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "INPAINT_PYTHON": named}
+    command = ["bash", root / "run_all.sh", "smoke"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode and words in done.stdout + done.stderr
+    assert ("made" in words) == (root / ".venv.lock").exists() and "Traceback" not in done.stderr
+
+
+def test_an_environment_is_of_its_lock_and_its_python(tmp_path):
+    """INPAINT_VENV names its folder; one of another Python than INPAINT_PYTHON is not used."""
+    root = clone(tmp_path)
+    python_of(tmp_path / "bin", "python3.13", 13)
+    environment = {"PATH": "/usr/bin:/bin", "INPAINT_VENV": "other"}
+    (root / "other/bin").mkdir(parents=True)
+    lock = subprocess.run("cksum <requirements.lock", shell=True, cwd=root, capture_output=True)
+    (root / "other/.installed").write_text(f"{lock.stdout.decode().strip()} 3.12\n")
+    shutil.copy(tmp_path / "bin/python3.13", root / "other/bin/python")
+
+    def begun(**more):
+        done = subprocess.run(
+            ["bash", root / "run_all.sh"], env=environment | more, capture_output=True, text=True
+        )
+        return "installing the environment into other" in done.stdout
+
+    (tmp_path / "bin/python3.11").symlink_to(root / "other/bin/python")
+    named = {"INPAINT_PYTHON": str(tmp_path / "bin/python3.13")}
+    assert begun(**named)  # the stamp says 3.12, its Python 3.13
+    (root / "other/.installed").write_text(f"{lock.stdout.decode().strip()} 3.13\n")
+    assert not begun(**named) and not begun()
+    python_of(tmp_path / "bin", "python3.12", 12)
+    assert begun(INPAINT_PYTHON=str(tmp_path / "bin/python3.12"))
+    (root / "requirements.lock").write_text("another")
+    assert begun(**named)
+
+
 def test_files_of_tests_run_side_by_side(tmp_path):
-    (tmp_path / "python").write_text('#!/bin/sh\ncase "$*" in *find_spec*) ;; *) echo "$@" ;; esac\n')
-    (tmp_path / "python").chmod(0o755)
-    environment = os.environ | {"INPAINT_ENV": "current", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([ROOT / "run_all.sh", "test", "-x"], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "-m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder -x\n"
-    assert "OMP_NUM_THREADS" in os.environ
+    done = with_fake(tmp_path, 'echo "$@"', "test", "-x")
+    options = "-n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder -x"
+    assert done.stdout == f"-m pytest {options}\n" and "OMP_NUM_THREADS" in os.environ
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the published faces were drawn on x86-64")
-def test_processors_draw_the_same_faces(tmp_path):
-    """Of small's 8,000 faces these two had a pixel one level off where numpy found AVX-512: another data set to `publish`."""
-    draw = "from inpaint_lib.data.faces import draw; import zlib; print(zlib.crc32(draw([4440, 5946], 32).tobytes()))"
-    (tmp_path / "python").write_text(f'#!/bin/sh\ncase "$*" in *find_spec*) ;; *) exec {sys.executable} -c "{draw}" ;; esac\n')
-    (tmp_path / "python").chmod(0o755)
-    environment = os.environ | {"INPAINT_ENV": "current", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("NPY_DISABLE_CPU_FEATURES", None)
-    done = subprocess.run([ROOT / "run_all.sh", "tiny"], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "2291068157\n"
-
-
-def test_a_current_folder_that_was_deleted_is_told(tmp_path):
+def test_a_current_folder_that_was_deleted_is_reported(tmp_path):
     (tmp_path / "gone").mkdir()
     line = f"cd {tmp_path}/gone && rmdir ../gone && exec bash {ROOT}/run_all.sh smoke --dry-run"
-    done = subprocess.run(["bash", "-c", line], env=os.environ | {"INPAINT_ENV": "current"}, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-c", line], env=current(), capture_output=True, text=True, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith("shell-init")]
     assert done.returncode == 2 and not done.stdout
-    assert [said for said in done.stderr.splitlines() if not said.startswith("shell-init")] == [
-        "run_all.sh: the current folder was deleted; cd to another one"
-    ]
+    assert said == ["run_all.sh: the current folder was deleted; cd to another one"]
 
 
 def started(*arguments, stdout, **environment):
-    """workflow in this very Python -> (exit code, stderr)."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run([sys.executable, "-P", "-m", "workflow", *arguments], env=environment, stdout=stdout,
-                          stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    """Run the workflow in this very Python and return (exit code, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "workflow", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), **environment},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     return done.returncode, done.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_help_that_cannot_be_printed_is_told():
+def test_help_that_cannot_be_printed_is_reported():
     with open("/dev/full", "w") as full:
         code, err = started("--help", stdout=full)
-    assert code == 1 and len(err.splitlines()) == 1 and "cannot be printed (No space left on device)" in err
+    assert code == 1 and len(err.splitlines()) == 1 and "(No space left on device)" in err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["smoke", *SETTINGS, "--dry-run"]], ids=["help", "dry-run"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["smoke", *SETTINGS, "--dry-run"]], ids=["help", "dry-run"]
+)
 def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path, arguments):
     reads, writes = os.pipe()
     os.close(reads)
@@ -151,18 +260,21 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path, arguments):
 
 
 def test_scripts_keep_their_line_ends_whatever_git_is_told():
-    ends = subprocess.run(["git", "check-attr", "eol", "--", "run_all.sh", "workflow/local_slurm.sh", "config/tiny.yaml"],
-                          cwd=ROOT, capture_output=True, text=True, check=True).stdout  # fmt: skip
-    assert ends.count("eol: lf") == 3
+    names = ["run_all.sh", "tests/workflow/local_slurm.sh", "config/tiny.yaml"]
+    command = ["git", "check-attr", "eol", "--", *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.count("eol: lf") == 3
 
 
-@pytest.mark.parametrize("named", [{}, {"GIT_DIR": "{}/.git"}, {"GIT_DIR": "{}/.git", "GIT_WORK_TREE": "{}"}])
+@pytest.mark.parametrize(
+    "named", [{}, {"GIT_DIR": "{}/.git"}, {"GIT_DIR": "{}/.git", "GIT_WORK_TREE": "{}"}]
+)
 def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, named):
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "other"], check=True)
-    (tmp_path / "unpacked").mkdir()
-    monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")  # a copy without a repository of its own, inside another
+    (tmp_path / "unpacked").mkdir()  # a copy without a repository of its own, inside another
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")
     for name, value in named.items():
         monkeypatch.setenv(name, value.format(tmp_path))
     assert provenance.current()["commit"] == "unknown"
@@ -174,33 +286,29 @@ def test_without_git_provenance_is_unknown(monkeypatch, path):
     assert provenance.current()["commit"] == "unknown"
 
 
-def test_new_files_have_the_rights_that_the_umask_leaves(tmp_path):
-    code = ("import importlib, os, sys, numpy; from safetensors.numpy import save_file; from inpaint_lib.study import files\n"
-            "for path in sys.argv[1:]:\n"
-            "    os.umask(int(os.path.basename(path), 8)); importlib.reload(files)\n"  # it is asked for at import
-            "    with files.replacing(path) as temporary: save_file({'a': numpy.zeros(1)}, temporary)")  # fmt: skip
-    rights = {tmp_path / f"{umask:o}": mode for umask, mode in ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600))}
-    subprocess.run([sys.executable, "-c", code, *rights], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
-    assert {path: path.stat().st_mode & 0o777 for path in rights} == rights
-
-
-def test_files_are_read_as_utf8_whatever_the_locale(tmp_path):
-    """The interpreter's own default apart: PYTHONUTF8 is not set here."""
-    look = ("import locale; from inpaint_lib.study import config, files, provenance; from workflow import graph;"
-            "graph.check_notebook('notebooks/20_metrics.ipynb'); config.load('smoke');"
-            "print(provenance.code_digest('inpaint_lib/**/*.py', 'notebooks/*.ipynb'))")  # fmt: skip
+def test_files_are_read_as_utf8_whatever_the_locale():
+    """Without PYTHONUTF8, which run_all.sh sets."""
+    look = (
+        "from inpaint_lib.study import config; from workflow import graph;"
+        "config.load('smoke'); print(graph.code_of('10_train'))"
+    )
     found = set()
-    for language in ("C", "C.UTF-8", locale.setlocale(locale.LC_CTYPE)):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-        done = subprocess.run([sys.executable, "-P", "-c", look], env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    for language in ("C", "C.UTF-8"):
+        plain = {"LC_ALL": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", look],
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | plain,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found.add(done.stdout)
     assert len(found) == 1
 
 
 def test_a_failure_of_snakemake_itself_reaches_the_user(tmp_path):
     (tmp_path / "runs/smoke").mkdir(parents=True)
-    (tmp_path / "runs/smoke/.snakemake").write_text("a file where Snakemake wants a folder")
+    (tmp_path / "runs/smoke/.snakemake").write_text("a file where Snakemake needs a folder")
     code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
     assert code == 1 and "run_all.sh: Snakemake: " in err and ".snakemake" in err, err
     assert "index.html" not in out
@@ -211,29 +319,47 @@ def test_the_link_to_the_report_replaces_a_folder_that_a_copy_left_in_its_place(
     (tmp_path / "report" / "index.html").touch()
     shutil.copytree(tmp_path / "report", tmp_path / "link")
     for _ in range(2):
-        snakemake._link(tmp_path / "link", tmp_path / "report")
+        snakemake.link(tmp_path / "link", tmp_path / "report")
         assert (tmp_path / "link").is_symlink() and (tmp_path / "link/index.html").is_file()
+
+
+# --- JupyterLab
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="asks what happens to root")
 def test_lab_as_root_says_what_to_do():
-    code, out, err = run("lab")
-    assert (code, out, len(err.splitlines())) == (2, "", 1) and "--allow-root" in err
+    found = run("lab")
+    assert is_refusal(*found) and "--allow-root" in found[2]
 
 
+def test_lab_works_on_copies_and_keeps_those_that_differ(tmp_path):
+    names = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert lab.copy_notebooks(tmp_path) == []
+    assert {path.name for path in tmp_path.iterdir()} == names
+    (tmp_path / "10_train.ipynb").write_text("mine")
+    (tmp_path / "00_data_prep.ipynb").unlink()
+    assert lab.copy_notebooks(tmp_path) == ["10_train.ipynb"]
+    assert (tmp_path / "10_train.ipynb").read_text() == "mine"
+    original = ROOT / "notebooks/00_data_prep.ipynb"
+    assert (tmp_path / original.name).read_bytes() == original.read_bytes()
+
+
+@pytest.mark.slow
 def test_lab_starts_and_makes_a_kernel_in_hostile_surroundings(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--allow-root", "--no-browser", f"--port={port}", "--IdentityProvider.token=x"]
+    environment = current(**hostile(tmp_path), INPAINT_OUTPUT=str(tmp_path / "output"))
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(["bash", ROOT / "run_all.sh", "lab", *options], stdout=said, stderr=said,
-                                   env=current(**hostile(tmp_path)))  # fmt: skip
+        command = ["bash", ROOT / "run_all.sh", "lab", *options]
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+    address = f"http://127.0.0.1:{port}/api/kernels?token=x"
+    request = urllib.request.Request(address, b'{"name": "python3"}')
     try:
-        address = f"http://127.0.0.1:{port}/api/kernels?token=x"
         for _ in range(600):
             try:
-                with urllib.request.urlopen(urllib.request.Request(address, b'{"name": "python3"}')) as answer:
+                with urllib.request.urlopen(request) as answer:
                     assert answer.status == 201  # a kernel was made
                 break
             except urllib.error.URLError:
@@ -244,10 +370,11 @@ def test_lab_starts_and_makes_a_kernel_in_hostile_surroundings(tmp_path):
     finally:
         process.terminate()
         process.wait(30)
+    assert re.search(r"10_train\.ipynb", " ".join(map(str, (tmp_path / "output/lab").iterdir())))
 
 
 def test_a_kernel_of_lab_does_without_the_users_ipython_profile(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert lab.surroundings(tmp_path / "own").keys() == {"IPYTHONDIR", "JUPYTER_RUNTIME_DIR"}
-    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(Path("/proc/none")))
     assert lab.surroundings(tmp_path / "own")["HOME"] == str(tmp_path / "own")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Slurm on this machine alone, to try `run_all.sh PROFILE --cluster slurm` without a cluster:
+# A real Slurm on this machine alone, to try `run_all.sh PROFILE --cluster slurm` without a cluster (test_slurm.py does):
 #
 #     local_slurm.sh install            Debian's slurm-wlm and munge (as root)
 #     local_slurm.sh start DIR [NODES]  munged, slurmctld and NODES (default 1) slurmd on loopback; starts again what has died

@@ -1,0 +1,49 @@
+"""How the tests start run_all.sh, and the settings of their smallest study."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import MICRO, repository
+
+ROOT = Path(repository())
+SETTINGS = [f"--set={key}={json.dumps(value)}" for key, value in MICRO.items()]
+
+
+def current(**environment):
+    """Return the environment in which run_all.sh takes this Python's packages."""
+    path = environment.pop("PATH", os.environ["PATH"])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{path}"
+    return os.environ | {"INPAINT_ENV": "current", "PATH": path} | environment
+
+
+def start(*arguments, root=ROOT, cwd=ROOT, **environment):
+    """Start run_all.sh in the current environment."""
+    return subprocess.Popen(
+        ["bash", root / "run_all.sh", *map(str, arguments)],
+        cwd=cwd,
+        env=current(**environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def run(*arguments, **options):
+    """Run run_all.sh and return (exit code, stdout, stderr)."""
+    process = start(*arguments, **options)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def tables(output, profile="smoke"):
+    """Return {name: bytes} of a study's tables."""
+    return {p.name: p.read_bytes() for p in (output / "reports" / profile / "tables").iterdir()}
+
+
+def is_refusal(code, out, err):
+    """Return whether a command ended with exit code 2 and one line that says why."""
+    return code == 2 and not out and len(err.strip().splitlines()) == 1 and "Traceback" not in err
