@@ -10,7 +10,7 @@ from inpaint_lib.evaluation import measures, pretrained
 from inpaint_lib.results import published, stats
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import files, grid
-from inpaint_lib.training import artifacts, identity
+from inpaint_lib.training import identity
 
 from . import slurm
 from .arguments import ROOT
@@ -33,7 +33,7 @@ def open_study(args, overrides):
 def published_runs(study):
     """Return the names of runs that are published with these settings and have no work here."""
     done = published.names(configuration.to_dict(study.config), PROTOCOL)
-    return [r.name for r in study.runs() if r.name in done and not artifacts.holds_work(r.folder)]
+    return [r.name for r in study.runs() if r.name in done and not grid.holds_work(r.folder)]
 
 
 def ready(study, args):
@@ -53,9 +53,7 @@ def ready(study, args):
 
 def places(study):
     """Return files that will be written, at least one of every folder."""
-    output = Path(
-        os.environ.get("INPAINT_OUTPUT") or ROOT
-    ).absolute()  # it may be a link to nowhere
+    output = Path(os.environ.get("INPAINT_OUTPUT") or ROOT).absolute()  # perhaps a broken link
     trained = "run.json checkpoint.pt result.json done.json notebook.ipynb history.csv"
     trained += " stages/1.safetensors model/model.safetensors evaluation/stage1.json"
     packed = "manifest.json train.npy test.npy summary.json notebook.ipynb"

@@ -46,7 +46,7 @@ def code_of(notebook):
 
 def library_changed():
     """Return when the library was last changed: tables, figures and report follow it."""
-    paths = [*(ROOT / "inpaint_lib").rglob("*.py"), *(ROOT / "inpaint_lib").rglob("*.j2")]
+    paths = [p for p in (ROOT / "inpaint_lib").rglob("*.*") if p.suffix != ".pyc"]
     return max(path.stat().st_mtime_ns for path in [*paths, ROOT / "config" / "hypotheses.yaml"])
 
 

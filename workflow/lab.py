@@ -49,7 +49,7 @@ def main(argv):
         kept = (
             f"{output / 'lab'}: kept your copies that differ from notebooks/: {', '.join(differ)}"
         )
-        say(f"{kept}; delete a copy to get the repository's")
+        say(f"{kept}; rename a copy to get the repository's")
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         os.environ |= surroundings(Path(folder))
         from jupyterlab.labapp import main as lab  # Jupyter reads the environment at its import

@@ -1,11 +1,13 @@
-"""./run_all.sh publish PROFILE NAME [options]: add a study's finished runs to
-reports/published/NAME.
+"""./run_all.sh publish PROFILE NAME [options]: add finished runs to reports/published/NAME.
 
 The options that say which study it is are those of ./run_all.sh PROFILE. Two commands are for a
 study that is published:
 
-./run_all.sh publish --rebuild NAME    rebuild its tables, figures and README.md from its saved
-values ./run_all.sh publish --front NAME      write its block in README.md of the repository"""
+./run_all.sh publish --rebuild NAME
+    rebuilds its tables, figures and README.md from its saved values
+./run_all.sh publish --front NAME
+    writes its block in README.md of the repository
+"""
 
 import argparse
 import sys

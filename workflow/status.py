@@ -21,7 +21,7 @@ def state_of(run):
         return ("diverged", result["why"]) if diverged else ("finished", "")
     if is_locked(run.folder):
         return "running", progress(run)
-    if artifacts.holds_work(run.folder):
+    if grid.holds_work(run.folder):
         return "interrupted", progress(run)
     return "missing", ""
 
@@ -38,7 +38,7 @@ def is_locked(folder):
 
 def progress(run):
     """Return stage, step, age of the last checkpoint and the time left at this run's own speed."""
-    paths = [run.folder / name for name in artifacts.CHECKPOINTS]
+    paths = [run.folder / name for name in grid.CHECKPOINTS]
     saved = ((path, artifacts.load_checkpoint(path)) for path in paths if path.is_file())
     for path, checkpoint in saved:
         if not checkpoint:  # damaged

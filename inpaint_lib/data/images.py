@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 SUFFIXES = tuple(".bmp .gif .jfif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # JPEG includes MPO
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError)
-PILLOW_ERRORS += (EOFError, struct.error, zlib.error)  # all found by changing bytes of whole files
+PILLOW_ERRORS += (EOFError, struct.error, zlib.error)  # all found by changing bytes of valid files
 ORIENTATION = 0x0112  # in EXIF
 DRAFT = 4  # JPEGs are decoded at 1/2, 1/4 or 1/8 scale where that leaves 4 times the wanted size
 

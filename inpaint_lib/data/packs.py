@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import PROTOCOL
-from ..study import files, provenance
+from ..study import files, grid, provenance
 from . import packing, sources
 
 
@@ -81,7 +81,7 @@ def check(study, dataset):
 def trained_on(study, dataset):
     """Return the folders of all runs, of this grid or another, trained on the data set."""
     folders = sorted((study.folder / dataset).glob("*/*/seed*"))
-    return [f for f in folders if (f / "result.json").exists() or any(f.glob("checkpoint*.pt"))]
+    return [folder for folder in folders if grid.holds_work(folder)]
 
 
 def _settings(study, dataset):

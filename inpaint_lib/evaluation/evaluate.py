@@ -2,8 +2,7 @@
 
 `evaluate(run, stage)` measures each time it is called and writes evaluation/stage<k>.* in the run's
 folder. After a stage: L1, L2 and PSNR on the family trained with (and FID if fid_stages is all).
-After the last stage also all other measures (measures.py), all
-families, images.csv.gz, and:
+After the last stage also all other measures (measures.py), all families, images.csv.gz, and:
 
 - overfitting: hole L1 on training images (as many, evenly spread) minus that on test images, with
   the same largest holes. One set may be harder than the other: the baselines differ, too.
@@ -131,7 +130,7 @@ def _measured(outputs, config, pack, with_fid, raw, extra=True):
 
 
 def _of_run(run, pack, G, device):
-    """Yield (values, number of images) of the whole run, with the largest holes of its family."""
+    """Yield (values, number of images) of what is measured once a run, with its largest holes."""
     own, width = run.model.mask_family, run.config.curriculum.mask_widths[-1]
     holes, batch = pack.test_masks(own, width), run.config.machine.evaluation_batch
 
@@ -262,12 +261,13 @@ def _baseline(name, config, pack, pool):
             yield output, real, torch.from_numpy(mask)[:, None].float().to(device)
 
     rows, warnings, images = [], [], []
+    truth, both = np.array(pack.test[:n]), _both_sets(pack, n)
     for family, width in itertools.product(masks.FAMILIES, widths):
         holes, largest = pack.test_masks(family, width)[:n], width == widths[-1]
-        outputs, with_fid = filled(np.array(pack.test[:n]), holes), largest and n == len(pack.test)
-        each, values, _, warned = _measured(outputs, config, pack, with_fid, raw=False)
+        with_fid = largest and n == len(pack.test)
+        each, values, _, warned = _measured(filled(truth, holes), config, pack, with_fid, raw=False)
         if largest:
-            gap = _gap(filled(part, holes[: len(part)]) for part in _both_sets(pack, n))
+            gap = _gap(filled(part, holes[: len(part)]) for part in both)
             values["hole", "overfitting"] = gap
         images.append(_per_image(each, mask_family=family, mask_width=width))
         rows += _rows(0, family, width, values, n)

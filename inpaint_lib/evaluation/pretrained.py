@@ -2,7 +2,6 @@
 file. Their SHA-256 is checked, so a metric never bears a name that its weights do not.
 """
 
-import functools
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,17 +59,11 @@ def find(name, wanted="auto"):
         remedy = f"run once with a network, or put the file of {weights.url} there"
     if not path.is_file():
         raise NotAvailable(f"no {path.name} in {place}: {remedy}")
-    found = _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)
+    found = files.file_sha256(path)
     if found != weights.sha256:
         differs = f"SHA-256 {found[:16]}, not {weights.sha256[:16]}"
         raise NotAvailable(f"{path.name} is not {weights.what} ({differs}): {remedy}")
     return path
-
-
-@functools.lru_cache(maxsize=8)
-def _sha256(path, size, modified):
-    """Return the SHA-256 of a file, read once as long as it is the same."""
-    return files.file_sha256(path)
 
 
 def identity(name, wanted):

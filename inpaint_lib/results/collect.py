@@ -93,8 +93,7 @@ def _add_run(run, found):
 def _add_data(study, dataset, about, found, fills):
     """Add what is known of a data set, with its baselines, which are measured where missing."""
     pack, folder = packs.existing(study, dataset), study.data_folder(dataset)
-    evaluate.baselines(study, dataset)
-    found["baselines"].append(evaluate.read_baselines(folder).assign(dataset=dataset))
+    found["baselines"].append(evaluate.baselines(study, dataset).assign(dataset=dataset))
     images = evaluate.read_baseline_images(folder)
     found["baseline_images"].append(images.assign(dataset=dataset))
     stored = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}

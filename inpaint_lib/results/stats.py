@@ -21,8 +21,9 @@ Two runs are a pair if they finished with the same protocol, precision and kind 
 one of whose values is 0 or below has no logarithm. `remark` names the seeds that are left out. A
 run that diverged leaves its pair; `outcomes` says what happens if it counts as the worse. p is
 two-sided and belongs to supported or refuted: twice the smaller one-sided p value against the
-margins; p_equivalent belongs to equivalent. `detectable` is the smallest detectable effect: what so
-many seeds find with 80 % power at the interval's level, given the deviation seen."""
+margins; p_equivalent belongs to equivalent. `detectable` is the smallest detectable effect: 80 %
+power at the interval's level, at the observed deviation.
+"""
 
 import json
 import math
@@ -173,7 +174,7 @@ def verdict(low, high, n_seeds, margin, better, test, equivalent=False):
 
 
 def detectable(deviation, n_seeds, margin, level):
-    """Return the smallest effect beyond the margin that so many seeds find with 80 % power."""
+    """Return the smallest detectable effect beyond the margin, with 80 % power."""
     if n_seeds < 2 or not deviation > 0:
         return math.nan
     power = TTestPower().solve_power(nobs=n_seeds, alpha=level, power=POWER)

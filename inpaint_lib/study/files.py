@@ -6,6 +6,7 @@ Nothing here knows what the files hold.
 
 import contextlib
 import errno
+import functools
 import glob
 import gzip
 import hashlib
@@ -156,7 +157,13 @@ def read_json(path):
 
 
 def file_sha256(path):
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file; one of weights is read once, however many runs name it."""
+    status = os.stat(path)
+    return _sha256(os.fspath(path), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256(path, *_):
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -17,6 +17,8 @@ from .. import models, setups
 from . import config as configuration
 from .files import ROOT
 
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # of a run, newest first
+
 
 @dataclass(frozen=True)
 class Study:
@@ -115,6 +117,11 @@ def open_study(profile, overrides=None):
     path = Path(str(profile))
     source = str(path.resolve()) if path.suffix in configuration.SUFFIXES else str(profile)
     return Study(path.stem, configuration.load(profile, overrides), source)
+
+
+def holds_work(folder):
+    """Return whether something is in a run's folder that took training."""
+    return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
 
 
 def output_root():

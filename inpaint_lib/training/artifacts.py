@@ -1,6 +1,6 @@
 """What a run leaves on disk and how it is read: checkpoint, stage weights, tables, model, result.
 
-All files appear whole or not at all. result.json is written last: it says that the run has ended.
+All files appear complete or not at all. result.json is written last: the run has ended.
 """
 
 import errno
@@ -15,15 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from .. import models
 from ..study import files, provenance
+from ..study.grid import CHECKPOINTS
 from . import probe
 
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
 DISCRIMINATOR, SNAPSHOT = "discriminator.", "snapshot."  # prefixes in a stage's file
-
-
-def holds_work(folder):
-    """Return whether something is in a run's folder that took training."""
-    return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
 
 
 def names(run, outcome="finished"):

@@ -9,7 +9,7 @@ import torch
 from .. import PROTOCOL
 from ..data import packs
 from ..study import config as configuration
-from ..study import devices, files, provenance
+from ..study import devices, files, grid, provenance
 from . import artifacts
 from .step import choose_precision
 
@@ -33,7 +33,7 @@ def identity(run, pack, device):
 
 def made(run):
     """Return the identity of the work in a run's folder, or None where nothing was trained."""
-    return files.read_json(run.folder / "run.json") if artifacts.holds_work(run.folder) else None
+    return files.read_json(run.folder / "run.json") if grid.holds_work(run.folder) else None
 
 
 def result(run):

@@ -5,7 +5,7 @@ largest holes over the steps of the last stage, divided by its deviation over ba
 networks frozen. 1 means that nothing moves beyond what one batch differs from another.
 """
 
-import copy
+import contextlib
 
 import numpy as np
 import torch
@@ -16,19 +16,32 @@ CALIBRATION = 320  # training images from which batch norm's statistics are take
 LEAST = 32  # of them in a batch
 
 
+@contextlib.contextmanager
+def _as_in_training(*networks):
+    """Let norms behave as in training; then put back modes and what a pass changed."""
+    modes = [network.training for network in networks]
+    kept = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+    try:
+        for network in networks:
+            network.train()
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
+        for buffer, value in kept:
+            buffer.copy_(value)
+
+
 @torch.no_grad()
 def adversarial(G, D, objective, real, mask):
-    """Return G's and D's unweighted adversarial losses: real (B,3,H,W), mask (B,1,H,W).
-
-    Norms behave as in training, in copies: a pass would change their statistics.
-    """
+    """Return G's and D's unweighted adversarial losses: real (B,3,H,W), mask (B,1,H,W)."""
     d_loss, g_loss, _ = objective.adversarial
-    G, D = (copy.deepcopy(network).train() for network in (G, D))
-    output = G(real * (1 - mask), mask)[-1]
-    real_scores, fake_scores = (
-        losses.scores(D(objective.seen(image, real, mask))) for image in (real, output)
-    )
-    return float(g_loss(fake_scores)), float(d_loss(real_scores, fake_scores))
+    with _as_in_training(G, D):
+        output = G(real * (1 - mask), mask)[-1]
+        real_scores, fake_scores = (
+            losses.scores(D(objective.seen(image, real, mask))) for image in (real, output)
+        )
+        return float(g_loss(fake_scores)), float(d_loss(real_scores, fake_scores))
 
 
 def fixed_batch(run, pack, device):

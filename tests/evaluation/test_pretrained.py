@@ -48,7 +48,9 @@ def test_other_weights_are_refused(hub):
 def test_what_weights_are_there_is_an_identity_that_changes_when_they_come(hub, monkeypatch):
     missing = pretrained.identity("inception", "auto")
     assert "run once with a network" in missing
-    monkeypatch.setattr(pretrained, "_sha256", lambda *_: pretrained.WEIGHTS["inception"].sha256)
+    monkeypatch.setattr(
+        pretrained.files, "file_sha256", lambda *_: pretrained.WEIGHTS["inception"].sha256
+    )
     hub.mkdir()
     pretrained.cached("inception").write_bytes(b"")
     assert pretrained.identity("inception", "auto") == pretrained.WEIGHTS["inception"].sha256

@@ -1,4 +1,4 @@
-"""The fast step against the textbook's; fixed shapes, no host reads; options that work and fail."""
+"""The fast step against the textbook's; fixed shapes, no host reads; options that fail."""
 
 import contextlib
 import copy

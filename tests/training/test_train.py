@@ -1,4 +1,4 @@
-"""Whole runs: equal bytes after any stop, paired setups, refusal, identity, outcomes."""
+"""Complete runs: equal bytes after any stop, paired setups, refusal, identity, outcomes."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from inpaint_lib import PROTOCOL, masks, models, setups
 from inpaint_lib.data import packs
-from inpaint_lib.study import files, processes, provenance
+from inpaint_lib.study import files, grid, processes, provenance
 from inpaint_lib.training import artifacts, identity, loop, step
 
 ALWAYS = {"machine.checkpoint_seconds": 0}
@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     reference, run, capsys, how, damaged
 ):
     stop(run, 9)
-    for name in artifacts.CHECKPOINTS[:damaged]:
+    for name in grid.CHECKPOINTS[:damaged]:
         damage(run.folder / name, how)
     result, said = loop.fit(run, quiet), capsys.readouterr().out
     assert "checkpoint.pt cannot be read" in said
