@@ -1,177 +1,150 @@
-"""Find settings with which short trainings learn: `fixed` alone, judged on validation images.
+"""The pilot of protocol 3: which adversarial weights `small` trains with. reports/pilot.md says
+what is tried and by which rule a candidate is chosen.
 
-    PYTHONPATH=. python benchmarks/pilot.py              # every trial below that is not done yet
-    PYTHONPATH=. python benchmarks/pilot.py NAME ...     # those whose names begin so
-    PYTHONPATH=. python benchmarks/pilot.py --report     # the table of what was found
+    PYTHONPATH=. python benchmarks/pilot.py ARCHITECTURE [SETUP]
 
-No test image is seen: of a pack of PACK training images the last HELD_OUT validate, and the holes
-for them have a seed of their own. A trial is trained by the library's own step on one thread; its
-moving average is measured, with batch norm calibrated on training images, as in an evaluation.
-Records are appended to reports/pilot/trials.jsonl; those of protocol 1 (reports/pilot.md) were made
-with commit 99036ed.
+trains the candidates one after another on images of the training part and adds a line per run to
+reports/pilot/ARCHITECTURE.jsonl; runs that are there are not trained again. With a SETUP the chosen
+weights are trained by that setup. This file is also the extension that adds the data sets with
+validation images: what is left of the training part once `train_images` are taken.
 """
 
-import dataclasses
 import json
+import os
+import shutil
 import sys
-import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
+import pandas as pd
 
-from inpaint_lib import PROTOCOL, masks, metrics, rng
-from inpaint_lib.data import feed, packs
-from inpaint_lib.evaluation import baselines
-from inpaint_lib.study import files, grid
-from inpaint_lib.study.command import Parser, ended, fail, say
-from inpaint_lib.training import loop
-from inpaint_lib.training.step import Step, choose_options
+from inpaint_lib.data.sources import DATASETS, Plan
 
-PACK, HELD_OUT, CALIBRATION = 8256, 256, 320  # images
-MASK_SEED, RESAMPLES = 20191112, 2000
-TRIVIAL, ACTIVE = ("mean colour", "nearest"), (0.55, 0.95)  # baselines; D's balanced accuracy
-RECORDS, DEVICE = files.ROOT / "reports" / "pilot" / "trials.jsonl", torch.device("cpu")
+FOLDER = Path(__file__).resolve().parent.parent / "reports" / "pilot"
+VALIDATION, SEEDS, SOURCES = 256, (100, 101, 102), ("faces", "clutter")
+CANDIDATES = {  # adversarial weight, D's learning rate
+    "custom": [(0.05, 2e-4), (0.1, 2e-4), (0.2, 2e-4)],
+    "context_encoder": [(0.003, 2e-4), (0.01, 2e-4), (0.03, 2e-4)],
+    "free_form": [(0.01, 2e-3), (0.02, 2e-3), (0.05, 2e-3), (0.02, 4e-3), (0.05, 4e-3)],
+}
+ACCURACY, SHARE = (0.55, 0.95), (0.1, 1.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One training by `fixed`; `set` are overrides of the profile, as in --set."""
+def with_validation(source):
+    """Return a data set that tests on images of another one's training part."""
 
-    name: str
-    architecture: str
-    set: dict = dataclasses.field(default_factory=dict)
-    images: int = 2560
-    dataset: str = "faces"
-    seed: int = 0
-    profile: str = "tiny"
+    def plan(config):
+        n = config.data.train_images
+        wider = config.data.model_copy(update={"train_images": n + VALIDATION})
+        train = source.plan(config.model_copy(update={"data": wider})).train
+        return Plan(train[:n], train[n : n + VALIDATION])
 
-    def run(self):
-        """Return the run that this trial trains."""
-        wanted = {"curriculum.total_images": self.images, "machine.threads": 1}
-        wanted["data.train_images"] = PACK - HELD_OUT
-        study = grid.open_study(self.profile, wanted | self.set)
-        return grid.Run(study, self.dataset, self.architecture, "fixed", self.seed)
+    return replace(source, plan=plan)
 
 
-# candidates are written down before they are tried
-TRIALS = [
-    Trial(f"as in tiny, {architecture}, seed {seed}", architecture, seed=seed)
-    for architecture in ("custom", "context_encoder", "free_form")
-    for seed in (0, 1)
-]
+for _name in SOURCES:
+    DATASETS[f"{_name}_pilot"] = with_validation(DATASETS[_name])
 
 
-def data(run):
-    """Return (training images, validation images, their largest holes), uint8."""
-    size, width = run.config.data.image_size, run.config.curriculum.mask_widths[-1]
-    split = run.config.data.model_copy(update={"train_images": PACK, "test_images": 1})
-    study = grid.Study(f"pilot_{size}", run.config.model_copy(update={"data": split}))
-    images = packs.prepare(study, run.dataset).train
-    holes = masks.frozen(run.model.mask_family, HELD_OUT, width, size, MASK_SEED)
-    return np.array(images[:-HELD_OUT]), np.array(images[-HELD_OUT:]), holes
+def study_of(architecture, weight, lr_d, setup):
+    """Return the Study of a candidate."""
+    from inpaint_lib.study import config, grid
 
-
-def errors(batches):
-    """Return hole (L1, L2) of every image of `metrics.inpaint`'s batches."""
-    return metrics.evaluate(batches)[:, 0, :2].numpy()
-
-
-def train(trial):
-    """Train a trial -> its record."""
-    torch.set_num_threads(1)
-    run, begun = trial.run(), time.process_time()
-    curriculum, options = run.config.curriculum, choose_options(run.config, DEVICE)
-    images, valid, holes = data(run)
-    state = loop.start(run, DEVICE, options)
-    step, accuracy = Step(run, state, DEVICE, options), []
-    steps, batch = range(curriculum.steps), curriculum.batch_size
-    fed = feed.batches(torch.from_numpy(images), run.seed, steps, batch, DEVICE, "resident")
-    for k, real in enumerate(tqdm(fed, desc=trial.name, total=len(steps), leave=False)):
-        step(real, loop.hole_variates(run, k), run.phase(k))
-        state.average.update_parameters(state.G)
-        accuracy.append(step.read()["d_accuracy"])
-    drawn = masks.generate(
-        run.model.mask_family,
-        CALIBRATION,
-        curriculum.mask_widths[-1],
-        run.config.data.image_size,
-        rng.keyed("pilot"),
-    )
-    drawn = drawn[:, 0].byte().numpy()
-    known = images[:CALIBRATION]
-    G = metrics.calibrated(state.average.module, known, drawn, DEVICE, max(batch, 32))
-    ours = errors(metrics.inpaint(G, valid, holes, DEVICE, 64))
-    d = float(np.mean(accuracy[-(len(steps) // 4) :]))
-    l1, l2 = (float(value) for value in ours.mean(0))
-    return (
-        dataclasses.asdict(trial)
-        | {"protocol": PROTOCOL, "hole_l1": l1, "hole_l2": l2}
-        | against_baselines(ours, valid, holes)
-        | {"d_accuracy": d, "game_active": ACTIVE[0] <= d <= ACTIVE[1]}
-        | {"core_seconds": round(time.process_time() - begun, 1)}
-    )
-
-
-def against_baselines(ours, valid, holes):
-    """Return each baseline's hole L2 and the 95 % interval of ours minus it, over images."""
-    real, mask = metrics.to_float(valid), torch.from_numpy(holes).float()[:, None]
-    picks = np.random.default_rng(0).integers(0, HELD_OUT, (RESAMPLES, HELD_OUT))
-    found, intervals = {}, {}
-    for name in baselines.BASELINES:
-        filled = metrics.to_float(baselines.fill(name, valid, holes))
-        theirs = errors([(filled, real, mask)])[:, 1]
-        found[name] = float(theirs.mean())
-        means = (ours[:, 1] - theirs)[picks].mean(1)
-        intervals[name] = [float(v) for v in np.percentile(means, [2.5, 97.5])]
-    return {
-        "baselines_l2": found,
-        "intervals": intervals,
-        "beats_trivial": all(intervals[name][1] < 0 for name in TRIVIAL),
-        "beats_all": all(high < 0 for _, high in intervals.values()),
+    overrides = {
+        "grid.datasets": [f"{name}_pilot" for name in SOURCES],
+        "grid.architectures": [architecture],
+        "grid.setups": [setup],
+        "grid.seeds": list(SEEDS),
+        "grid.fewer_seeds": {},
+        "data.test_images": VALIDATION,
+        "extensions": [__file__],
+        f"models.{architecture}.loss_weights.adversarial": weight,
+        f"models.{architecture}.lr_d": lr_d,
     }
+    return grid.Study(f"pilot_{architecture}_{weight:g}_{lr_d:g}", config.load("small", overrides))
 
 
-def report(done):
-    """Return the table of all records as Markdown."""
-    header = ["trial", "data", "images", "settings", "hole L1", "hole L2", "best baseline L2"]
-    header += ["beats trivial", "beats all", "D's accuracy", "game active", "core-s"]
-    lines = [" | ".join(header), " | ".join(["---"] * len(header))]
-    for r in done:
-        settings = ", ".join(f"{key} {value}" for key, value in r["set"].items())
-        cells = [r["name"], r["dataset"], f"{r['images']:,}", settings or f"as in {r['profile']}"]
-        best = min(r["baselines_l2"].values())
-        cells += [f"{r['hole_l1']:.4f}", f"{r['hole_l2']:.5f}", f"{best:.5f}"]
-        cells += ["yes" if r[key] else "no" for key in ("beats_trivial", "beats_all")]
-        cells += [f"{r['d_accuracy']:.2f}", "yes" if r["game_active"] else "no"]
-        lines.append(" | ".join([*cells, f"{r['core_seconds']:.0f}"]))
-    return [f"| {line} |" for line in lines]
+def measured(run):
+    """Train and measure a run -> a line of the record."""
+    from inpaint_lib.evaluation import evaluate
+    from inpaint_lib.results.resampling import means
+    from inpaint_lib.training import loop
+
+    first = grid_folder() / "pilot_data" / run.dataset  # one pack for all candidates
+    with_pack(run, first)
+    result = loop.fit(run)
+    model = run.model
+    line = {"architecture": run.architecture, "setup": run.setup, "dataset": run.dataset}
+    line |= {"seed": run.seed, "adversarial": model.loss_weights["adversarial"], "lr_d": model.lr_d}
+    line |= {"outcome": result["outcome"], "seconds": result["step_seconds"]}
+    if result["outcome"] == "diverged":
+        return line
+    evaluate.evaluate(run, run.n_stages)
+    width = run.config.curriculum.mask_widths[-1]
+    history = pd.read_csv(run.folder / "history.csv")
+    last = history[history.stage == run.n_stages]
+    line |= {"d_accuracy": last.d_accuracy.mean(), "share": last.adversarial_share.mean()}
+    line |= {"cosine": last.gradient_cosine.mean()}
+    own = evaluate.read_images(run).query("mask_width == @width")
+    line |= {"hole_l1": own.l1.mean(), "hole_l2": own.l2.mean()}
+    evaluate.baselines(run.study, run.dataset)
+    fills = evaluate.read_baseline_images(run.study.data_folder(run.dataset))
+    fills = fills[(fills.mask_width == width) & (fills.mask_family == model.mask_family)]
+    beats = []
+    for name in ("mean colour", "nearest"):
+        other = fills[fills.baseline == name].l2.to_numpy()
+        line[f"{name} l2"] = other.mean()
+        drawn = means((own.l2.to_numpy() - other)[:, None], np.arange(len(other)))
+        beats.append(bool(np.quantile(drawn, 0.975) < 0))
+    return line | {"beats_trivial": all(beats)}
 
 
-def main(argv):
-    """Train the trials that `argv` names, or print the table."""
-    parser = Parser(prog="benchmarks/pilot.py", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="how the names of trials begin (default: all)")
-    parser.add_argument("--report", action="store_true", help="print what was found as a table")
-    try:
-        args = parser.parse_args(argv)
-    except ValueError as error:
-        return fail(2, error, "pilot.py")
-    lines = RECORDS.read_text(encoding="utf-8").splitlines() if RECORDS.is_file() else []
-    done = [r for r in map(json.loads, lines) if r.get("protocol") == PROTOCOL]
-    if args.report:
-        say(*report(done))
-        return 0
-    finished = [{key: r[key] for key in dataclasses.asdict(TRIALS[0])} for r in done]
-    for trial in TRIALS:
-        wanted = not args.names or trial.name.startswith(tuple(args.names))
-        if wanted and dataclasses.asdict(trial) not in finished:
-            record = train(trial)
-            with RECORDS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            say(*report([record])[2:])
-    return 0
+def grid_folder():
+    from inpaint_lib.study import grid
+
+    return grid.output_root() / "runs"
+
+
+def with_pack(run, first):
+    """Prepare the data of a run by linking those that another candidate prepared."""
+    from inpaint_lib.data import packs
+
+    folder = run.study.data_folder(run.dataset)
+    if not folder.exists() and first.exists():
+        shutil.copytree(first, folder, copy_function=os.link)
+    packs.prepare(run.study, run.dataset)
+    if not first.exists():
+        shutil.copytree(folder, first, copy_function=os.link)
+
+
+def meets(line):
+    """Return whether a run keeps a candidate in the pilot."""
+    inside = line["outcome"] == "finished" and ACCURACY[0] <= line["d_accuracy"] <= ACCURACY[1]
+    return inside and SHARE[0] <= line["share"] <= SHARE[1]
+
+
+def main(architecture, setup="fixed", candidates=None):
+    path = FOLDER / f"{architecture}.jsonl"
+    known = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    keys = ("setup", "dataset", "seed", "adversarial", "lr_d")
+    lines = {tuple(line[key] for key in keys): line for line in known}
+    for seed in SEEDS:
+        for weight, lr_d in candidates or CANDIDATES[architecture]:
+            of = [v for k, v in lines.items() if k[0] == setup and k[3:] == (weight, lr_d)]
+            if setup == "fixed" and not all(map(meets, of)):
+                continue  # a candidate is out as soon as one of its runs is
+            for run in study_of(architecture, weight, lr_d, setup).runs():
+                key = (setup, run.dataset, run.seed, weight, lr_d)
+                if run.seed == seed and key not in lines:
+                    lines[key] = line = measured(run)
+                    FOLDER.mkdir(exist_ok=True)
+                    with path.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+                    print(line, flush=True)
+                    if setup == "fixed" and not meets(line):
+                        break
 
 
 if __name__ == "__main__":
-    ended(main, sys.argv[1:])
+    main(*sys.argv[1:])
