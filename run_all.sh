@@ -4,13 +4,8 @@
 set -euo pipefail
 for function in $(compgen -A function); do unset -f "$function" || true; done # a user's own cd, python, env
 unset CDPATH
-here=${BASH_SOURCE[0]}
-while [ -L "$here" ]; do # called by a link
-    target=$(readlink -- "$here")
-    case $target in /*) here=$target ;; *) here=$(dirname -- "$here")/$target ;; esac
-done
 builtin pwd -P >/dev/null 2>&1 || { echo "run_all.sh: the current folder was deleted; cd to another one" >&2; exit 2; }
-root=$(builtin cd -- "$(dirname -- "$here")" && pwd)
+root=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")") # it may be called by a link
 
 die() { echo "run_all.sh: $*" >&2; exit 2; }
 
@@ -44,15 +39,11 @@ version() { # of a Python that can make the environment, as 3.11; nothing, if it
         2>/dev/null
 }
 
-find_python() {
+find_python() { # the one that is asked for, or the first that will do
     local candidate
-    if [ -n "${INPAINT_PYTHON:-}" ]; then
-        version "$INPAINT_PYTHON" >/dev/null || die "INPAINT_PYTHON=$INPAINT_PYTHON: is not $supported with venv and pip"
-        command -v "$INPAINT_PYTHON"
-        return
-    fi
-    for candidate in python3.11 python3.12 python3.13 python3 python; do
+    for candidate in ${INPAINT_PYTHON:+"$INPAINT_PYTHON"} python3.11 python3.12 python3.13 python3 python; do
         if version "$candidate" >/dev/null; then command -v "$candidate"; return; fi
+        [ -z "${INPAINT_PYTHON:-}" ] || die "INPAINT_PYTHON=$INPAINT_PYTHON: is not $supported with venv and pip"
     done
     die "$supported with venv is needed; install it, or name one: INPAINT_PYTHON=/path/to/python ./run_all.sh"
 }
@@ -82,20 +73,15 @@ install() {  # make the environment from requirements.lock; the stamp is written
     { exec 9>&-; } 2>/dev/null || true
 }
 
-case "${1:-}" in # what the active environment must have
-    bench) needed="torch numpy pandas PIL pydantic yaml safetensors filelock psutil tqdm" ;;
-    test) needed="torch snakemake papermill pytest xdist" ;;
-    *) needed="torch snakemake papermill" ;;
-esac
-
-lacks() { # what a Python lacks of it; everything, where there is no such Python
-    "$1" -P -c 'import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if not find_spec(n)),
-        *["Python-3.11-to-3.13"] * (not (3, 11) <= sys.version_info < (3, 14)))' $needed || echo "$needed"
+lacks() { # what a Python lacks of what a study needs
+    "$1" -P -c 'import sys; from importlib.util import find_spec
+print(*(name for name in ("torch", "snakemake", "papermill") if not find_spec(name)),
+    *["Python-3.11-to-3.13"] * (not (3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null || echo "everything"
 }
 
-case "${1:-}" in -h | --help) exec "$(find_python)" -P -m workflow --help ;; esac
-
-if [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$(lacks "$CONDA_PREFIX/bin/python" 2>/dev/null)" ]; }; then
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is installed
+    python=$(find_python)
+elif [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$(lacks "$CONDA_PREFIX/bin/python")" ]; }; then
     export PYTHONPATH=$root${others_path:+:$others_path} # the active environment as it is
     for name in python python3; do # a system's python may be another than the python3 that has the packages
         python=$(command -v "$name") && missing=$(lacks "$python") && [ -z "$missing" ] && break
@@ -111,14 +97,9 @@ else
     export PATH="$venv/bin:$PATH"
 fi
 
-command=${1:-}
-case $command in
+case "${1:-}" in
     test) shift; builtin cd -- "$root"; exec "$python" -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@" ;;
     bench) shift; builtin cd -- "$root"; exec "$python" benchmarks/training.py "$@" ;;
     inpaint) shift; exec "$python" -P -m inpaint_lib.photos.inpaint "$@" ;;
-    lab)
-        case "$(id -u) $*" in "0 "*--allow-root*) ;; "0 "*) die "JupyterLab does not run as root: be another user, or add --allow-root" ;; esac
-        shift; exec "$python" -P -m workflow.lab "$@" ;;
-    show | status | publish | verify) shift; exec "$python" -P -m "workflow.$command" "$@" ;;
     *) exec "$python" -P -m workflow "$@" ;;
 esac

@@ -2,9 +2,9 @@
 
     ./run_all.sh bench [--quick] [--device cpu|cuda] [--case SIZE:ARCHITECTURE ...]
 
-The textbook loop is what tutorials do: eager float32, plain Adam, a DataLoader with two workers
-that draws one mask per sample, D on real and fake images apart and not frozen for G, `.item()` on
-every loss. Networks, losses and images are the same. Each variant has a process of its own.
+The textbook loop is examples/textbook.py: eager float32, plain Adam, batches and masks drawn one by
+one, D on real and fake images apart and not frozen for G, `.item()` on every loss. Networks, losses
+and images are the same. Each variant has a process of its own.
 
 Cases: 64 px at the widths of `medium`, batch 16; 128 px at the full widths of `paper`, batch 64 on
 CUDA and 8 on a CPU (4 for custom); the perceptual loss has random weights. training_<device>.md and
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inpaint_lib import losses, masks, models
+from inpaint_lib import models
 from inpaint_lib.data import faces
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices, files, grid, processes
@@ -34,7 +34,8 @@ from inpaint_lib.study.command import Parser, ended, fail, say
 from inpaint_lib.training import trial
 from inpaint_lib.training.step import choose_options, choose_precision
 
-REPORTS = Path(__file__).resolve().parent.parent / "reports" / "benchmarks"
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / "reports" / "benchmarks"
 IMAGES = 64
 SECONDS = 3  # of a turn
 PROFILES = {64: "medium", 128: "paper"}
@@ -49,6 +50,7 @@ def case_of(size, architecture, device):
         "data.image_size": size,
         "data.train_images": IMAGES,
         "training.perceptual_weights": "random",
+        "training.perceptual_width": 64,
         "training.precision": "auto",
         "machine.device": device,
         "machine.threads": torch.get_num_threads(),
@@ -64,71 +66,14 @@ def images_of(run):
     return np.stack(list(faces.draw(range(IMAGES), run.config.data.image_size)))
 
 
-# --- the textbook loop
-
-
-class Samples(torch.utils.data.Dataset):
-    """An image in [-1, 1] and a mask of its own, as a tutorial's data set gives them."""
-
-    def __init__(self, images, family, size):
-        self.images, self.family, self.size = images, family, size
-
-    def __len__(self):
-        return 2**20  # an epoch longer than any measurement
-
-    def __getitem__(self, k):
-        image = self.images[k % len(self.images)]
-        draw = torch.Generator().manual_seed(k)
-        mask = masks.generate(self.family, 1, self.size // 2, self.size, draw)
-        return image.permute(2, 0, 1).float() / 127.5 - 1, mask[0]
-
-
-def textbook_step(networks, optimizers, objective, perceptual, model, real, mask):
-    """Update D and G once in the plain way -> {name: float}."""
-    (G, D), (opt_g, opt_d), (d_loss, g_loss, _) = networks, optimizers, objective.adversarial
-    stages = G(real * (1 - mask), mask)
-    real_scores = losses.scores(D(objective.seen(real, real, mask)))
-    fake_scores = losses.scores(D(objective.seen(stages[-1].detach(), real, mask)))
-    loss_d = d_loss(real_scores, fake_scores)
-    opt_d.zero_grad()
-    loss_d.backward()
-    opt_d.step()
-
-    adversarial_g = g_loss(losses.scores(D(objective.seen(stages[-1], real, mask))))
-    terms = objective.reconstruction(stages, real, mask, perceptual, **model.loss_options)
-    weights = model.loss_weights
-    loss_g = weights["adversarial"] * adversarial_g
-    loss_g = loss_g + sum(weights[name] * value for name, value in terms.items())
-    opt_g.zero_grad()
-    loss_g.backward()
-    opt_g.step()
-    logged = terms | {"adversarial_d": loss_d, "adversarial_g": adversarial_g, "total_g": loss_g}
-    return {name: value.item() for name, value in logged.items()}
-
-
 def textbook(run, device):
-    """Return a function that trains one step in the plain way."""
-    config, model, objective = run.config, run.model, run.architecture_entry.objective
-    size, images, perceptual = config.data.image_size, torch.from_numpy(images_of(run)), None
-    if "perceptual" in objective.terms:
-        perceptual = losses.Perceptual("random", config.training.perceptual_width).to(device)
-    networks = [n.to(device) for n in models.create(run.architecture, size, 0, **model.widths)]
-    rates = (model.lr_g, model.lr_d)
-    optimizers = [
-        torch.optim.Adam(network.parameters(), lr, model.betas)
-        for network, lr in zip(networks, rates, strict=True)
-    ]
-    samples, batch = Samples(images, model.mask_family, size), config.curriculum.batch_size
-    loader = torch.utils.data.DataLoader(
-        samples, batch, shuffle=True, num_workers=2, drop_last=True
-    )
-    batches = iter(loader)
+    """Return a function that trains one step of examples/textbook.py."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    import textbook
 
-    def step():
-        real, mask = (t.to(device) for t in next(batches))
-        textbook_step(networks, optimizers, objective, perceptual, model, real, mask)
-
-    return step
+    images = torch.from_numpy(images_of(run)).permute(0, 3, 1, 2) / 127.5 - 1
+    steps = textbook.train(run.architecture, run.config, list(images), device=device)
+    return lambda: next(steps)
 
 
 # --- a variant in its own process
@@ -339,8 +284,8 @@ def as_markdown(result):
         "",
         f"`./run_all.sh bench{' --quick' if result['quick'] else ''}`, torch {result['torch']}, "
         f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Images/s of complete steps, feeding "
-        "and logging included: medians (least to most) over rounds in turn. The two loops are in "
-        f"benchmarks/training.py. Peak: {peak['tflops']:.3g} TFLOP/s, measured with a matrix "
+        "and logging included: medians (least to most) over rounds in turn. The textbook loop is "
+        f"examples/textbook.py. Peak: {peak['tflops']:.3g} TFLOP/s, measured with a matrix "
         f"product in {peak['dtype']}.",
         *rows_of(header.split("|"), speeds),
     ]

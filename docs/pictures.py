@@ -11,13 +11,11 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
-FIGURES = {"fills.png": "grid_faces_custom.png"}
 
 
 def main(profile="tiny"):
     report = ROOT / "reports" / profile
-    for name, figure in FIGURES.items():
-        shutil.copyfile(report / "figures" / figure, IMAGES / name)
+    shutil.copyfile(report / "figures" / "grid_faces_custom.png", IMAGES / "fills.png")
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

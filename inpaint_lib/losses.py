@@ -107,14 +107,7 @@ class Perceptual(nn.Module):
             raise WeightsError(
                 f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another)"
             )
-        state, own = _vgg16_state(weights), self.state_dict()
-        try:
-            self.load_state_dict({k: v.float() for k, v in state.items() if k in own})
-        except (RuntimeError, AttributeError) as error:
-            raise WeightsError(
-                f"perceptual_weights: {weights} is no VGG-16 state dict ({error}); "
-                "give one, or 'random'"
-            ) from None
+        self.load_state_dict(read_vgg16(weights, self.state_dict()))
 
     def forward(self, output, real):
         total = 0.0
@@ -128,8 +121,14 @@ class Perceptual(nn.Module):
         return total
 
 
-def _vgg16_state(weights):
-    """Return the state dict by torchvision's names, "features.0.weight" and so on."""
+def read_vgg16(weights, like, key="perceptual_weights"):
+    """Return those weights of a VGG-16, float32, whose names (torchvision's: "features.0.weight")
+    and shapes are those of the state dict `like`.
+
+    `weights`: "torchvision" or a file, as of Perceptual. Raises WeightsError, with the key of the
+    configuration.
+    """
+    remedy = "give a VGG-16 state dict (.pth, .safetensors; perceptual_weights also takes 'random')"
     try:  # every reader has errors of its own: of the network, of pickle, of the format
         if weights == "torchvision":
             from torchvision.models import VGG16_Weights
@@ -142,11 +141,14 @@ def _vgg16_state(weights):
             state = load_file(weights)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
-        state = {str(k): v for k, v in state.items()}
+        state = {str(k).removeprefix("features."): v for k, v in state.items()}
     except Exception as error:
-        raise WeightsError(
-            f"perceptual_weights: cannot read {weights} ({error}); "
-            "give a VGG-16 state dict (.pth, .safetensors), 'torchvision' (a download) or 'random'"
-        ) from None
-    prefix = "" if any(k.startswith("features.") for k in state) else "features."
-    return {prefix + k: v for k, v in state.items()}
+        raise WeightsError(f"{key}: cannot read {weights} ({error}); {remedy}") from None
+    found = {}
+    for name, value in like.items():
+        stored = state.get(name.removeprefix("features."))
+        if getattr(stored, "shape", None) != value.shape:
+            message = f"{key}: {weights} is no VGG-16 state dict (no {name}, or of another shape)"
+            raise WeightsError(f"{message}; {remedy}")
+        found[name] = stored.float()
+    return found

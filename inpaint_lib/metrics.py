@@ -5,7 +5,7 @@ squared difference over the region's pixels and channels, PSNR = 10 log10(1 / L2
 then averaged. An image without error has infinite PSNR: it is capped at PSNR_CAP and counted.
 
 Regions: `hole`; `whole_composite` (output in the hole, truth elsewhere, over the whole image);
-`whole_raw` (the network's output over the whole image).
+`visible` (the network's raw output on the known pixels; NaN where all is hole).
 """
 
 import copy
@@ -18,7 +18,7 @@ from .losses import composite
 torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on CUDA too
 
 METRICS = ("l1", "l2", "psnr")
-REGIONS = ("hole", "whole_composite", "whole_raw")
+REGIONS = ("hole", "whole_composite", "visible")
 PSNR_CAP = 100.0  # dB
 
 
@@ -40,13 +40,8 @@ def per_image(output, real, mask):
     Images are (B,3,H,W) in [-1, 1], masks (B,1,H,W), 1 = hole, never empty.
     """
     whole = torch.ones_like(mask)
-    cases = {
-        "hole": (output, mask),
-        "whole_composite": (composite(output, real, mask), whole),
-        "whole_raw": (output, whole),
-    }
-    values = [_errors(image, real, region) for image, region in map(cases.get, REGIONS)]
-    return torch.stack(values, dim=1)
+    cases = (output, mask), (composite(output, real, mask), whole), (output, 1 - mask)  # REGIONS
+    return torch.stack([_errors(image, real, region) for image, region in cases], dim=1)
 
 
 def _errors(image, real, region):

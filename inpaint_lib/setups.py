@@ -97,6 +97,44 @@ def _shuffled_widths(schedule):
     return widths
 
 
+def replay(schedule, step):
+    """Return progressive's phase; after the first stage, with probability 1/4, a width drawn from
+    the smaller ones.
+    """
+    phase = progressive(schedule, step)
+    draw = random.Random(f"replay {schedule.seed} {step}")
+    if phase.stage > 0 and draw.random() < 0.25:
+        return replace(phase, mask_width=draw.choice(schedule.mask_widths[: phase.stage]))
+    return phase
+
+
+def reversed_order(schedule, step):
+    """Return progressive's stages, those before the last in reverse order."""
+    order = (*schedule.mask_widths[-2::-1], schedule.mask_widths[-1])
+    phase = fixed(schedule, step)
+    return replace(phase, mask_width=order[phase.stage])
+
+
+def continuous(schedule, step):
+    """Return a width that grows evenly from the smallest to the second largest, then the largest
+    in the last stage.
+    """
+    phase = fixed(schedule, step)
+    if phase.stage == schedule.n_stages - 1:
+        return phase
+    first, last = schedule.mask_widths[0], schedule.mask_widths[-2]
+    n = max((schedule.n_stages - 1) * schedule.steps_per_stage - 1, 1)
+    width = (2 * (first * n + (last - first) * step) + n) // (2 * n)  # rounded, in integers
+    return replace(phase, mask_width=width)
+
+
+def long_last(schedule, step):
+    """Return the smaller widths, of equal shares, in the first half, and the largest afterwards."""
+    place = 2 * (schedule.n_stages - 1) * step // schedule.steps
+    width = schedule.mask_widths[min(place, schedule.n_stages - 1)]
+    return replace(fixed(schedule, step), mask_width=width)
+
+
 def recon_only(schedule, step):
     """Return fixed's phase without the adversarial loss."""
     return replace(fixed(schedule, step), adversarial=0.0)
@@ -132,11 +170,33 @@ SETUPS = {
         "v",
         control=True,
     ),
-    "recon_only": Setup(
-        recon_only,
-        "Control: fixed without the adversarial loss.",
-        "#E69F00",
-        "P",
+    "replay": Setup(
+        replay,
+        "Control: progressive, but after the first stage a step takes one of the smaller widths "
+        "with probability 1/4.",
+        "#000000",
+        "<",
+        control=True,
+    ),
+    "reversed": Setup(
+        reversed_order,
+        "Control: progressive's stages, those before the last in reverse order.",
+        "#661100",
+        ">",
+        control=True,
+    ),
+    "continuous": Setup(
+        continuous,
+        "Control: the hole grows evenly instead of in steps; the last stage is progressive's.",
+        "#332288",
+        "h",
+        control=True,
+    ),
+    "long_last": Setup(
+        long_last,
+        "Control: the smaller holes share the first half of the steps; the largest has the second.",
+        "#004D40",
+        "p",
         control=True,
     ),
     "last_only": Setup(
@@ -144,6 +204,13 @@ SETUPS = {
         "Control: nothing is trained before the last K steps, then fixed.",
         "#56B4E9",
         "X",
+        control=True,
+    ),
+    "recon_only": Setup(
+        recon_only,
+        "Control: fixed without the adversarial loss.",
+        "#E69F00",
+        "P",
         control=True,
     ),
 }

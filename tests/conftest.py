@@ -23,7 +23,7 @@ MICRO = {
     "curriculum.mask_widths": [8, 16],
     "training.log_every": 3,
     "training.perceptual_width": 4,
-    "grid.datasets": ["scenes"],
+    "grid.datasets": ["clutter"],
     "grid.architectures": ["custom"],
     "grid.setups": ["fixed", "progressive"],
     "machine.device": "cpu",  # equal bytes on any machine
@@ -35,8 +35,8 @@ hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=Non
 hypothesis.settings.load_profile("quick")
 
 
-# the slowest first: side by side, all then end together
-SLOWEST = "workflow notebooks published step train surroundings browser".split()
+# the slowest files first: side by side, all then end together
+SLOWEST = "workflow notebooks surroundings published step train extensions browser".split()
 
 
 def pytest_addoption(parser):

@@ -7,8 +7,8 @@ from pathlib import Path
 from inpaint_lib.study.command import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTS = {"datasets": "data sets", "architectures": "architectures", "setups": "training setups"}
-PATHS = ("machine.data_root", "training.perceptual_weights", "evaluation.inception_weights")
+LISTS = ("datasets", "architectures", "setups", "seeds")
+PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
 OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
@@ -18,8 +18,6 @@ OTHERS = """other commands:
   run_all.sh verify NAME               rebuild a published study's tables from its files
   run_all.sh test [pytest arguments]   run all tests
   run_all.sh bench [--quick]           training speed against a textbook loop
-
-your own images: run_all.sh smoke --datasets folder --data-root DIR
 
 environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_PYTHON names the Python to
 install with, INPAINT_VENV the environment's folder; INPAINT_OUTPUT=DIR writes results there."""
@@ -36,7 +34,8 @@ def arguments(argv):
     add = parser.add_argument
     add("--download", action="store_true", help="fetch missing images there (celeba)")
     add("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
-    add("--runs-per-gpu", type=int, metavar="N", help="runs that share a GPU (default: 1)")
+    gpus = {"type": int, "default": 1, "choices": range(1, 17), "metavar": "N"}
+    add("--runs-per-gpu", help="runs that share a GPU of this machine (default: 1)", **gpus)
     add("--cluster", choices=("slurm",), help="submit every step as a job; --jobs: in the queue")
     add("--only", choices=("tables", "report"), help="rebuild these from finished runs")
     add("--skip-published", action="store_true", help="leave out runs of reports/published")
@@ -53,15 +52,13 @@ def study_parser(prog, description, epilog=None, profile="tiny"):
     names = sorted({p.stem for p in (ROOT / "config").glob("*.yaml")} - {"base", "hypotheses"})
     text = f"one of {', '.join(names)}" + (f" (default: {profile})" if profile else "")
     nargs = {"nargs": "?", "default": profile} if profile else {}
-    parser.add_argument("profile", metavar="PROFILE", help=text, **nargs)
-    for name, what in LISTS.items():
-        help = f"only these {what} (default: the profile's)"
-        parser.add_argument(f"--{name}", metavar="A,B", help=help)
-    parser.add_argument("--seeds", metavar="0,1", help="training seeds (default: the profile's)")
-    parser.add_argument("--data-root", metavar="DIR", help="folder of celeba, coco or own images")
+    add = parser.add_argument
+    add("profile", metavar="PROFILE", help=text, **nargs)
+    for name in LISTS:
+        add(f"--{name}", metavar="A,B", help=f"only these {name} (default: the profile's)")
+    add("--data-root", metavar="DIR", help="folder of celeba, coco or own images")
     help = "any configuration key, e.g. --set models.custom.lr_g=1e-4 (see show PROFILE)"
-    add = {"action": "append", "default": [], "dest": "settings", "help": help}
-    parser.add_argument("--set", metavar="KEY=VALUE", **add)
+    add("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=help)
     return parser
 
 
@@ -69,8 +66,9 @@ def overrides_of(args):
     """Return the configuration keys that the command line sets. Raises ValueError."""
     import yaml
 
-    overrides = {}
-    for item in args.settings:
+    given, overrides = vars(args), {}
+    lists = [f"grid.{name}=[{given[name]}]" for name in LISTS if given[name] is not None]
+    for item in [*args.settings, *lists]:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"--set {item}: write it as KEY=VALUE")
@@ -79,21 +77,12 @@ def overrides_of(args):
         except (yaml.YAMLError, ValueError, RecursionError):
             what = f"--set {item}: {value!r} is no YAML value; put it in quotes"
             raise ValueError(what) from None
-    for name in LISTS:
-        if getattr(args, name) is not None:
-            overrides[f"grid.{name}"] = getattr(args, name).split(",")
-    if args.seeds is not None:
-        try:
-            overrides["grid.seeds"] = [int(seed) for seed in args.seeds.split(",")]
-        except ValueError:
-            what = f"--seeds {args.seeds}: give whole numbers separated by commas"
-            raise ValueError(what) from None
-    if getattr(args, "jobs", None) is not None:
+    if given.get("jobs") is not None:
         overrides["machine.jobs"] = args.jobs
     if args.data_root is not None:
         overrides["machine.data_root"] = args.data_root
-    for key in PATHS:  # every process has a working directory of its own
-        path = os.path.expanduser(str(overrides.get(key, "")))
-        if path and (key == "machine.data_root" or os.path.isfile(path)):
+    for key, value in overrides.items():  # every process has a working directory of its own
+        path = os.path.expanduser(str(value))
+        if key.endswith(PATHS) and value and (key.endswith("root") or os.path.isfile(path)):
             overrides[key] = os.path.realpath(path)
     return overrides

@@ -1,87 +1,58 @@
-"""./run_all.sh PROFILE --estimate: about how many hours a study takes on this device.
+"""./run_all.sh PROFILE --estimate: about how many hours a study takes on this device."""
 
-Of each architecture some steps are timed, after warm-up, and one evaluation on few images. Nothing
-is kept. Not counted: preparing data, baselines, start-up, notebooks.
-"""
-
-import os
 import tempfile
 import time
 from dataclasses import replace
 
-import torch
+import pandas as pd
 
 from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import devices
-from inpaint_lib.training import loop, step, trial
+from inpaint_lib.training import loop
 
-SECONDS = 5.0  # of timed training
-IMAGES = 64  # training and test images of the timed evaluation, at most
+STEPS = 8  # a stage, of the timed run
+IMAGES = 64  # test images of the timed evaluations, at most
 
 
 def estimate(study):
-    """Return the lines of the estimate. Raises ValueError."""
-    device = devices.choose_device(study.config.machine.device)
-    shown, total = devices.device_name(device), 0.0
-    lines = [f"profile {study.profile} on {shown}; one architecture at a time, in hours:"]
+    """Return the lines of the estimate, from a few steps and evaluations of each architecture."""
+    lines, total = [], 0.0
     for architecture in study.config.grid.architectures:
-        runs = [run for run in study.runs() if run.architecture == architecture]
-        if not runs:
-            continue
-        training, evaluation = training_seconds(runs[0], device), evaluation_seconds(runs[0])
-        hours = (training + evaluation) / 3600
-        total += len(runs) * hours
-        parts = f"training {training / 3600:.3g}, evaluation {evaluation / 3600:.3g}"
-        lines.append(f"{architecture}: {len(runs)} runs of {hours:.3g} ({parts})")
-    jobs = study.config.machine.jobs
-    lines.append(f"{total:.3g} hours one after another, {total / jobs:.3g} with {jobs} at a time")
-    lines[-1] += " if they do not slow each other down"
-    return [*lines, "not counted: preparing data, baselines, start-up, notebooks"]
+        if runs := [run for run in study.runs() if run.architecture == architecture]:
+            training, evaluation = timed(runs[0])
+            total += len(runs) * (training + evaluation)
+            parts = f"{training:.3g} hours of training, {evaluation:.3g} of evaluation"
+            lines.append(f"{architecture}: {len(runs)} runs of {parts}")
+    device = devices.device_name(devices.choose_device(study.config.machine.device))
+    first = f"profile {study.profile} on {device}, one run at a time:"
+    last = f"{total:.3g} hours, without preparing data, baselines, start-up and notebooks"
+    return [first, *lines, last]
 
 
-def training_seconds(run, device):
-    """Return the seconds of a run's steps."""
-    config = run.config
-    torch.set_num_threads(config.machine.threads)
-    train = trial.stepper(run, device, step.choose_options(config, device, run.architecture))
-    for _ in range(4):  # past compilation and capture
-        train()
-    train.fast.read()  # waits for the device
-    begun, steps = time.perf_counter(), 0
-    while steps < 2 or time.perf_counter() - begun < SECONDS:
-        train()
-        steps += 1
-        if steps % config.training.log_every == 0:
-            train.fast.read()
-    train.fast.read()
-    return config.curriculum.steps * (time.perf_counter() - begun) / steps
-
-
-def evaluation_seconds(run):
-    """Return the seconds of a run's evaluations, from those of one step a stage on few images."""
-    config, n_stages = run.config, run.n_stages
+def timed(run):
+    """Return the hours of a run's training and of its evaluations; nothing is kept."""
+    config, n, seconds = run.config, run.n_stages, {}
+    batch, images = config.curriculum.batch_size, min(IMAGES, config.data.test_images)
+    data = {"train_images": max(batch, images), "test_images": images}
     few = {
-        name: min(IMAGES, getattr(config.data, name)) for name in ("train_images", "test_images")
+        "data": config.data.model_copy(update=data),
+        "curriculum": config.curriculum.model_copy(update={"total_images": n * STEPS * batch}),
     }
-    batch = min(config.curriculum.batch_size, few["train_images"])
-    curriculum = {"total_images": n_stages * batch, "batch_size": batch}
-    parts = {"data": few, "curriculum": curriculum}
-    parts = {k: getattr(config, k).model_copy(update=v) for k, v in parts.items()}
-    run = replace(run, study=replace(run.study, config=config.model_copy(update=parts)))
-    kept = os.environ.get("INPAINT_OUTPUT")
+
+    def measure(run, stage):
+        begun = time.perf_counter()
+        evaluate.evaluate(run, stage)
+        seconds[stage] = time.perf_counter() - begun
+
     with tempfile.TemporaryDirectory(prefix="estimate-") as folder:
-        os.environ["INPAINT_OUTPUT"] = folder
-        try:
-            loop.fit(run, watch=lambda *_: None)
-            seconds = [_timed(run, stage) for stage in (1, n_stages, 1, n_stages)][2:]  # warm
-        finally:
-            os.environ.pop("INPAINT_OUTPUT")
-            os.environ |= {"INPAINT_OUTPUT": kept} if kept is not None else {}
-    scale = config.data.test_images / few["test_images"]
-    return scale * ((n_stages - 1) * seconds[0] + seconds[1])
-
-
-def _timed(run, stage):
-    begun = time.perf_counter()
-    evaluate.evaluate(run, stage)
-    return time.perf_counter() - begun
+        # an absolute path as the profile's name is where its runs lie
+        study = replace(run.study, profile=folder, config=config.model_copy(update=few))
+        run = replace(run, study=study, setup="fixed")
+        loop.fit(run, watch=lambda *_: None, after_stage=measure)
+        history = pd.read_csv(run.folder / "history.csv")
+        measure(run, n)  # once more: warm
+    training = config.curriculum.total_images / history.images_per_second.iloc[-1]
+    elsewhere = min(config.evaluation.images_elsewhere, config.data.test_images)
+    earlier = (n - 1) * seconds.get(n - 1, 0) * max(images, elsewhere)
+    evaluation = (earlier + seconds[n] * config.data.test_images) / images
+    return training / 3600, evaluation / 3600

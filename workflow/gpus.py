@@ -1,12 +1,12 @@
 """Which GPUs this machine's runs share, and the lease of one of them by one process."""
 
 import contextlib
-import fcntl
 import os
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
+
+from inpaint_lib.study import files
 
 
 def found(device):
@@ -16,6 +16,8 @@ def found(device):
     import torch  # here: what only starts notebooks does without
 
     n, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if n:
+        folder()  # refused now, not in every job
     if visible is None:
         return [str(k) for k in range(n)]
     return [name.strip() for name in visible.split(",")][:n]
@@ -40,21 +42,15 @@ def leased(names):
     if not names:
         yield None
         return
-    slots, seen = [], Counter()
-    for name in names.split(","):
-        seen[name] += 1
-        slots.append((name, folder() / f"{name.replace('/', '_')}.{seen[name]}.lock"))
-    waiting = False
+    names, waiting = names.split(","), False
+    slots = [f"{name.replace('/', '_')}.{names[:k].count(name)}" for k, name in enumerate(names)]
     while True:
-        for name, path in slots:
-            with open(path, "a", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield name
-                return
+        for name, slot in zip(names, slots, strict=True):
+            with files.locked(folder(), f"{slot}.lock", wait=False) as held:
+                if held:
+                    yield name
+                    return
         if not waiting:
-            print(f"  wait    for one of the GPUs {', '.join(seen)}", flush=True)
+            print(f"  wait    for one of the GPUs {', '.join(dict.fromkeys(names))}", flush=True)
             waiting = True
         time.sleep(0.2)

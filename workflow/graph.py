@@ -1,6 +1,5 @@
-"""The study as Snakemake needs it: plain values for the Snakefile, and what makes a step stale."""
+"""The study as the Snakefile needs it: plain values, and what makes a step stale."""
 
-import ast
 import json
 import os
 import sys
@@ -10,38 +9,21 @@ from inpaint_lib.study import config, files
 
 from .arguments import ROOT
 
-# in a study's folder, a link to its report: braces in a path would be Snakemake's wildcards
-REPORT = ".report"
 SECTIONS = ("data", "curriculum", "training", "evaluation")  # of what decides a run's numbers
 
 
 def code_of(notebook):
-    """Return the SHA-256 of a notebook's code cells; prose and outputs don't count.
-
-    Raises ValueError, naming the notebook and the fix, if it could not be executed with parameters.
-    """
+    """Return the SHA-256 of a notebook's code cells; prose and outputs don't count."""
     name = f"notebooks/{notebook}.ipynb"
-    fix = f"git checkout -- {name} restores it"
     try:
         cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
         cells = [cell for cell in cells if cell["cell_type"] == "code"]
-        code = ["".join(cell["source"]) for cell in cells]
-        tagged = any("parameters" in cell["metadata"].get("tags", []) for cell in cells)
-    except FileNotFoundError:
-        raise ValueError(f"{name} is missing; {fix}") from None
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"{name} is not a notebook; {fix}") from None
-    if not tagged:
-        raise ValueError(f"{name} has no cell tagged 'parameters'; {fix}")
-    for number, source in enumerate(code, 1):
-        if any(line.lstrip().startswith(("%", "!")) for line in source.splitlines()):
-            continue  # IPython's own syntax
-        try:
-            compile(source, name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        except SyntaxError as error:
-            where = f"code cell {number}, line {error.lineno}"
-            raise ValueError(f"{name}, {where}: {error.msg}; {fix}") from None
-    return files.text_sha256(json.dumps(code))
+        if not any("parameters" in cell["metadata"].get("tags", []) for cell in cells):
+            raise ValueError
+        return files.text_sha256(json.dumps(["".join(cell["source"]) for cell in cells]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        what = f"{name} is missing or no notebook with a cell tagged 'parameters'"
+        raise ValueError(f"{what}; git checkout -- {name} restores it") from None
 
 
 def library_changed():
@@ -50,24 +32,27 @@ def library_changed():
     return max(path.stat().st_mtime_ns for path in [*paths, ROOT / "config" / "hypotheses.yaml"])
 
 
-def graph(study, overrides):
-    """Return everything the Snakefile needs to know, as plain values."""
+def describe(study, overrides, slots, cluster):
+    """Return everything the Snakefile needs to know; slots: names of GPUs to lease."""
     settings = config.to_dict(study.config)
     science = {name: settings[name] for name in SECTIONS}
     packed = [settings["data"], settings["curriculum"]["mask_widths"]]
     datasets = settings["grid"]["datasets"]
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     notebooks = ("00_data_prep", "10_train", "20_metrics", "30_figures")
-    ungridded = {k: v for k, v in overrides.items() if k.split(".")[0] != "grid"}
+    # a run does not depend on what else is in the grid
+    of_a_run = {k: v for k, v in overrides.items() if k.split(".")[0] != "grid"}
     return {
         "python": sys.executable,
         "pythonpath": os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, path)])),
-        "report": REPORT,
+        # relative: braces in a path would be Snakemake's wildcards
+        "report": os.path.relpath(os.path.realpath(study.report), os.path.realpath(study.folder)),
         "datasets": datasets,
         "runs": [run.name for run in study.runs()],
-        "threads": study.config.machine.threads,
-        "parameters": {  # a run does not depend on what else is in the grid
-            "run": {"profile": study.source, "overrides": ungridded},
+        "gpus": ",".join(slots),
+        "threads": study.config.machine.threads if cluster else 1,  # here jobs alone are counted
+        "parameters": {
+            "run": {"profile": study.source, "overrides": of_a_run},
             "grid": {"profile": study.source, "overrides": overrides},
         },
         "code": {name: code_of(name) for name in notebooks},

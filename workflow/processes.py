@@ -7,8 +7,6 @@ import signal
 import sys
 import threading
 
-import psutil
-
 
 def die_with_parent(signum=signal.SIGTERM):
     """Have Linux send this process a signal when its parent dies. Elsewhere: nothing."""
@@ -22,18 +20,15 @@ def interrupt_on_terminate():
 
     A SIGHUP that is ignored (nohup) stays ignored; SIGINT, which background jobs ignore, does not.
     """
-
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, interrupt)
+    closed = signal.getsignal(signal.SIGHUP)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or closed is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def stop_with(pid):
     """End this process, as SIGTERM would, when process `pid` is gone, even if Snakemake waits."""
+    import psutil
 
     def watch():
         with contextlib.suppress(psutil.NoSuchProcess):

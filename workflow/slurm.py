@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -16,22 +15,21 @@ PROFILE = Path(__file__).resolve().parent / "profiles" / "slurm"
 def check(config):
     """Raise ValueError unless there is a Slurm that answers and that may choose the GPU."""
     if not shutil.which("sbatch"):
-        raise ValueError(
-            "--cluster slurm: there is no sbatch on the PATH; run this on a login node"
-        )
+        raise ValueError("--cluster slurm: no sbatch is on the PATH; run this on a login node")
     if config.machine.device.startswith("cuda:"):
         what = f"--cluster slurm: machine.device={config.machine.device}: Slurm assigns the GPU"
         raise ValueError(f"{what}; set machine.device=cuda")
-    _slurm("squeue", "--noheader", "--user", str(os.getuid()))
+    _queue()
 
 
-def _slurm(*command):
-    """Return a Slurm command's output. Raises ValueError with what it says if it fails."""
+def _queue():
+    """Return {job id: name} of this user's jobs. Raises ValueError with what Slurm says."""
+    command = ["squeue", "--noheader", "--user", str(os.getuid()), "--format", "%i %j"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip() or f"exit code {done.returncode}"
-        raise ValueError(f"--cluster slurm: {command[0]}: {said}")
-    return done.stdout
+        raise ValueError(f"--cluster slurm: squeue: {said}")
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
 
 
 def name(study):
@@ -39,32 +37,15 @@ def name(study):
     return f"inpaint-{files.text_sha256(str(study.folder))[:12]}"
 
 
-def cancel(name, patience=120):
-    """Cancel this user's jobs of that name, wait for their end, and return how many there were.
-
-    A node that doesn't answer may keep its job longer; the run folder's lock keeps others out.
-    """
-    seen, deadline = set(), time.monotonic() + patience
-    while time.monotonic() < deadline:
+def cancel(study):
+    """Cancel this user's jobs of a study, wait for their end, and return how many there were."""
+    seen, patience = set(), time.monotonic() + 120  # a node that doesn't answer keeps its job
+    while time.monotonic() < patience:
         with contextlib.suppress(ValueError):  # a controller that is busy answers the next time
-            user = ("--user", str(os.getuid()))
-            queue = _slurm("squeue", "--noheader", *user, "--format", "%i %j").splitlines()
-            jobs = [line.split(maxsplit=1) for line in queue if line.strip()]
-            if not (left := [job for job, title in jobs if title.startswith(f"{name}_")]):
+            left = [job for job, title in _queue().items() if title.startswith(f"{name(study)}_")]
+            if not left:
                 break
             seen |= set(left)
             subprocess.run(["scancel", *left], capture_output=True, check=False)
         time.sleep(1)
     return len(seen)
-
-
-def failures(folder, since):
-    """Return what failed jobs of `folder` said since a time, each with its log."""
-    lines = []
-    for log in sorted(folder.glob("slurm_logs/**/*.log")):
-        if log.stat().st_mtime >= since:
-            text = log.read_text(encoding="utf-8", errors="replace")
-            said = re.findall(r"^ +FAILED +(.*)|^slurmstepd: error: (.*)", text, re.M)
-            if said:
-                lines.append(f"  FAILED  {' '.join(max(said[-1], key=len).split())}  ({log})")
-    return lines

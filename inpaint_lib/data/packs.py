@@ -1,6 +1,6 @@
 """Prepare data sets once, as memory-mapped uint8 arrays with frozen test masks beside them.
 
-    runs/<profile>/<dataset>/data/  train.npy  test.npy  masks.npz  skipped.csv  manifest.json
+    runs/<profile>/<dataset>/data/  train.npy  test.npy  masks.npz  manifest.json  skipped.csv
 
 manifest.json says what the pack was made from; without it there is no pack. packing.py writes one.
 """
@@ -28,8 +28,8 @@ class Pack:
     @property
     def identity(self):
         """The SHA-256 of the pixels of both splits and of the test masks."""
-        names = {"train": "train.npy", "test": "test.npy", "masks": "masks.npz"}
-        return {key: self.manifest["files"][name]["sha256"] for key, name in names.items()}
+        found = self.manifest["files"].items()
+        return {name.partition(".")[0]: entry["sha256"] for name, entry in found}
 
     def test_masks(self, family, width, images=slice(None)):
         """Return the frozen masks of some test images, (N, H, W) uint8, 1 = hole, or KeyError."""
@@ -108,9 +108,9 @@ def _open(folder, settings=None):
     if not complete or made != (settings or made):
         return None
     for split, shape in shapes.items():
-        header = packing.npy_header(shape)
-        with open(folder / f"{split}.npy", "rb") as file:
+        header, path = packing.npy_header(shape), folder / f"{split}.npy"
+        with open(path, "rb") as file:
             if file.read(len(header)) != header:
                 return None
-        mapped[split] = np.memmap(folder / f"{split}.npy", np.uint8, "r", len(header), shape)
+        mapped[split] = np.memmap(path, np.uint8, "r", len(header), shape)
     return Pack(folder, manifest, **mapped)

@@ -12,7 +12,7 @@ DEFINITIONS = {  # of the metrics and regions in a card
     "psnr": f"10 log10(1 / L2) in dB per image, capped at {metrics.PSNR_CAP:.0f}, then averaged",
     "hole": "the hole's pixels alone",
     "whole_composite": "output in the hole, truth elsewhere, over the whole image",
-    "whole_raw": "the network's output over the whole image",
+    "visible": "the network's raw output on the known pixels",
 }
 KEYS = ["mask_family", "mask_width", "region", "n_images"]
 CENTRE = "the central half of a square image"

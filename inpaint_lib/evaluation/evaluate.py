@@ -1,19 +1,22 @@
 """Evaluation of networks and baselines: every measure, mask family and width. Nothing here trains.
 
 `evaluate(run, stage)` measures each time it is called and writes evaluation/stage<k>.* in the run's
-folder. After a stage: L1, L2 and PSNR on the family trained with (and FID if fid_stages is all).
-After the last stage also all other measures (measures.py), all families, images.csv.gz, and:
+folder. After a stage: L1, L2 and PSNR on the family trained with, on the first `images_elsewhere`
+test images. After the last stage: all measures (measures.py), on all test images, of the family
+trained with, and on `images_elsewhere` of the others; images.csv.gz; area bins; and:
 
-- overfitting: hole L1 on training images (as many, evenly spread) minus that on test images, with
+- overfitting: hole L1 on training images (evenly spread) minus that on as many test images, with
   the same largest holes. One set may be harder than the other: the baselines differ, too.
 - hole_snapshot: L1, L2 and PSNR of G with the weights of the last step; all else is of their moving
   average.
 
-Batch-norm statistics are those of the holes that are measured (probe.calibrated).
+Pretrained networks (LPIPS, FID, KID, IS) see the family trained with, and the largest holes of two
+others; after the last stage, or after every stage if fid_stages is all. LPIPS is of the first
+`images_elsewhere` images. Batch-norm statistics are those of the holes that are measured
+(probe.calibrated).
 """
 
 import functools
-import itertools
 from contextlib import nullcontext, suppress
 
 import numpy as np
@@ -23,47 +26,43 @@ import torch
 from .. import PROTOCOL, masks, metrics, models
 from ..data import packs
 from ..study import devices, files, processes
-from ..training import artifacts, identity, probe
+from ..training import artifacts, identity, probe, recording
 from . import baselines as fillers
-from . import card, fid, measures, pretrained
+from . import card, fid, lpips, measures, pretrained
 
 COLUMNS = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
-WITH_FID = ("free_form", "rectangles")  # at the largest width, beside the family trained with
+TO_NETWORKS = ("free_form", "rectangles")  # families pretrained networks see at the largest width
 RECORDED = "free_form"  # family of recorded fills, likewise
+NO_RESULT = {"slow_baseline_images", "recorded_points", "inception_weights", "lpips_weights"}
+
+
+# --- what decides the numbers, beside the networks that are evaluated
 
 
 @functools.lru_cache(maxsize=2)
-def _networks(inception, alexnet, device):
-    """Return (fid.Extractor, LPIPS network); None where weights are not available."""
-    extractor = lpips = None
+def _networks(inception, perceptual, device):
+    """Return (fid.Extractor, lpips.Lpips); None where weights are not available."""
+    found = [None, None]
     with suppress(pretrained.NotAvailable):
-        extractor = fid.load(pretrained.find("inception", inception), device)
+        found[0] = fid.load(pretrained.find("inception", inception), device)
     with suppress(pretrained.NotAvailable):
-        pretrained.find("alexnet", alexnet)
-        from torchmetrics.image import lpip  # takes seconds to import
-
-        lpips = lpip.LearnedPerceptualImagePatchSimilarity("alex").net.to(device)
-    return extractor, lpips
+        pretrained.find("alexnet", perceptual)
+        found[1] = lpips.load(perceptual, device)
+    return found
 
 
 def _settings(config, **more):
-    """Return what decides the numbers of an evaluation, beside the networks that are evaluated."""
+    """Return the settings of an evaluation; files of weights count by their contents."""
     of = config.evaluation
     return more | {
         "protocol": PROTOCOL,
-        **of.model_dump(exclude={"slow_baseline_images"}),
+        **of.model_dump(exclude=NO_RESULT),
         "inception": pretrained.identity("inception", of.inception_weights),
         "alexnet": pretrained.identity("alexnet", of.lpips_weights),
     }
 
 
-def recorded(config, n_test):
-    """Return the indices of the test images whose fills are kept: evenly spread."""
-    return _spread(n_test, min(config.evaluation.recorded_images, n_test))
-
-
-def _spread(n, wanted):
-    return np.linspace(0, n - 1, wanted).round().astype(int)
+# --- networks
 
 
 def evaluate(run, stage):
@@ -77,31 +76,45 @@ def _evaluate(run, stage):
     config, pack, last = run.config, packs.existing(run.study, run.dataset), stage == run.n_stages
     device, batch = devices.choose_device(config.machine.device), config.machine.evaluation_batch
     widths, own = config.curriculum.mask_widths, run.model.mask_family
-    families = run.architecture_entry.mask_families if last else (own,)
-    raw = not models.central(run.architecture)  # else it has no whole image of its own
-    fid_wanted = last or config.evaluation.fid_stages == "all"
-    G, chosen = artifacts.load_generator(run, stage, device), recorded(config, len(pack.test))
-    rows, warnings, fills, images = [], [], {}, []
-    for family, width in itertools.product(families, widths):
-        largest, holes = width == widths[-1], pack.test_masks(family, width)
-        calibrated = probe.calibrated(run, pack, G, width, device, family)
-        outputs = metrics.inpaint(calibrated, pack.test, holes, device, batch)
-        with_fid = fid_wanted and (family == own or (largest and family in WITH_FID))
-        each, values, composites, warned = _measured(outputs, config, pack, with_fid, raw, last)
-        rows += _rows(stage, family, width, values, len(pack.test))
-        warnings += warned
-        if family == own or (largest and family == RECORDED):
-            fills[f"{family}_{width}"] = composites[chosen]
-        if last and family == own:
-            images.append(_per_image(each, mask_width=width))
-    if last:
-        for values, n in _of_run(run, pack, G, device):
-            rows += _rows(stage, own, widths[-1], values, n)
+    raw = not models.central(run.architecture)  # else it has no output outside the hole
+    networks_see = last or config.evaluation.fid_stages == "all"
+
+    def filling(network):
+        return lambda images, holes: metrics.inpaint(network, images, holes, device, batch)
+
+    G, chosen = (
+        artifacts.load_generator(run, stage, device),
+        recording.recorded(config, len(pack.test)),
+    )
+    rows, warnings, fills, of_own = [], [], {}, []
+    for family in run.architecture_entry.mask_families if last else (own,):
+        full = last and family == own
+        n = len(pack.test) if full else min(len(pack.test), config.evaluation.images_elsewhere)
+        for width in widths:
+            largest = width == widths[-1]
+            seen = networks_see and (family == own or (largest and family in TO_NETWORKS))
+            fill = filling(probe.calibrated(run, pack, G, width, device, family))
+            values, images, composites, warned = _measure(
+                fill, config, pack, family, width, n, networks=seen, raw=raw, extra=last
+            )
+            if full and largest:
+                snapshot = artifacts.load_snapshot(run, device)
+                values["hole", "overfitting"] = _overfitting(fill, pack, family, width, images.l1)
+                values |= _of_snapshot(filling(snapshot), pack, family, width)
+                values |= _of_game(run, pack, snapshot, device)
+            rows += _rows(stage, family, width, values)
+            warnings += warned
+            if family == own or (largest and family == RECORDED):
+                fills[f"{family}_{width}"] = composites[chosen]
+            if full:
+                of_own.append(images)
 
     head = _path(run, stage, ".json")
     head.unlink(missing_ok=True)
-    if images:
-        files.write_csv(head.with_name("images.csv.gz"), pd.concat(images))
+    if last:
+        images = pd.concat(of_own)
+        rows += _rows(stage, own, 0, measures.by_area(images))
+        _store_images(head.with_name("images.csv.gz"), images.drop(columns="mask_family"))
     with files.replacing(_path(run, stage, "_fills.npz")) as temporary:
         np.savez_compressed(temporary, **fills)
     frame = _store(head, rows, _settings(config), warnings)
@@ -110,64 +123,62 @@ def _evaluate(run, stage):
     return frame
 
 
-def _measured(outputs, config, pack, with_fid, raw, extra=True):
-    """Return the measures of `(output, real, mask)` batches: per image and as means (with FID, KID
-    and IS), both {(region, metric): ...}; the composites; warnings.
+def _measure(fill, config, pack, family, width, n, networks, raw, extra=True):
+    """Measure the first n test images as `fill` fills them: (images, holes) -> batches (output,
+    real, mask). Return {(region, metric): (mean, n)}, errors per image, composites, warnings.
     """
-    of, device = config.evaluation, devices.choose_device(config.machine.device)
-    extractor, lpips = _networks(of.inception_weights, of.lpips_weights, device)
-    each, composites = measures.measure(outputs, lpips, raw, extra)
+    truth, holes = np.array(pack.test[:n]), pack.test_masks(family, width, slice(n))
+    each, composites = measures.measure(fill(truth, holes), raw, extra)
     values, warnings = measures.means(each), []
-    if (each["hole", "psnr"] >= metrics.PSNR_CAP).any():
-        warnings = [f"PSNR of images filled without error is {metrics.PSNR_CAP:.0f} dB"]
-    if with_fid and extractor:
-        batch, digest = config.machine.evaluation_batch, pack.identity["test"]
-        truth = fid.reference(pack.folder, extractor, pack.test, batch, digest)
-        found, warned = fid.compare(extractor, truth, composites, batch)
-        values |= {("whole_composite", name): value for name, value in found.items()}
-        warnings += warned
-    return each, values, composites, warnings
+    if networks:
+        of, batch = config.evaluation, config.machine.evaluation_batch
+        device = devices.choose_device(config.machine.device)
+        extractor, perceptual = _networks(of.inception_weights, of.lpips_weights, device)
+        if perceptual:
+            part = (x[: of.images_elsewhere] for x in (composites, truth, holes))
+            values |= measures.means(lpips.distances(perceptual, *part, batch))
+        if extractor:
+            known = fid.reference(pack.folder, extractor, pack.test, batch, pack.identity["test"])
+            found, warnings = fid.compare(extractor, known, composites, batch)
+            values |= {("whole_composite", name): (v, n) for name, v in found.items()}
+    errors = {metric: each["hole", metric] for metric in metrics.METRICS}
+    if (errors["psnr"] >= metrics.PSNR_CAP).any():
+        warnings = [*warnings, f"PSNR of images filled without error is {metrics.PSNR_CAP:.0f} dB"]
+    named = {"mask_family": family, "mask_width": width, "image": range(n)}
+    images = pd.DataFrame(named | errors | {"area": holes.mean((1, 2))})
+    return values, images, composites, warnings
 
 
-def _of_run(run, pack, G, device):
-    """Yield (values, number of images) of what is measured once a run, with its largest holes."""
-    own, width = run.model.mask_family, run.config.curriculum.mask_widths[-1]
-    holes, batch = pack.test_masks(own, width), run.config.machine.evaluation_batch
+def _overfitting(fill, pack, family, width, l1):
+    """Return (hole L1 on training images minus that on as many test images, their number)."""
+    n = min(len(l1), len(pack.train))
+    images = np.array(pack.train[probe.spread(len(pack.train), n)])
+    errors = metrics.evaluate(fill(images, pack.test_masks(family, width, slice(n))))
+    return errors[:, 0, 0].mean().item() - l1[:n].mean(), n
 
-    def outputs(network, images):  # the networks are stored with statistics of these holes
-        return metrics.inpaint(network, images, holes[: len(images)], device, batch)
 
-    sets, snapshot = _both_sets(pack, len(pack.test)), artifacts.load_snapshot(run, device)
-    yield {("hole", "overfitting"): _gap(outputs(G, images) for images in sets)}, len(sets[0])
-    errors = metrics.evaluate(outputs(snapshot, pack.test))[:, metrics.REGIONS.index("hole")]
-    named = zip(metrics.METRICS, errors.mean(0).tolist(), strict=True)
-    yield {("hole_snapshot", name): value for name, value in named}, len(pack.test)
+def _of_snapshot(fill, pack, family, width):
+    """Return the errors of a generator with the weights of the last step."""
+    each = measures.measure(fill(pack.test, pack.test_masks(family, width)), extra=False)[0]
+    found = measures.means(each)
+    return {("hole_snapshot", metric): found["hole", metric] for metric in metrics.METRICS}
+
+
+def _of_game(run, pack, snapshot, device):
+    """Return the measures of the adversarial game in the last stage."""
     D = artifacts.load_networks(run, run.n_stages)[1].to(device)
     noise = probe.frozen_noise(run, pack, snapshot, D, device)
     tables = (pd.read_csv(run.folder / name) for name in ("history.csv", "probe.csv"))
     found = measures.stability(*tables, noise)
-    yield {("training", name): v for name, v in found.items() if np.isfinite(v)}, 0
+    return {("training", name): (v, 0) for name, v in found.items() if np.isfinite(v)}
 
 
-def _both_sets(pack, n):
-    """Return up to n training images, evenly spread, and as many test images."""
-    n = min(n, len(pack.train), len(pack.test))
-    return np.array(pack.train[_spread(len(pack.train), n)]), np.array(pack.test[:n])
+def _store_images(path, images):
+    files.write_csv(path, images.drop(columns=["psnr", "area"]))
 
 
-def _gap(outputs):
-    """Return the hole L1 of the first of two sets of batches minus that of the second."""
-    train, test = (metrics.evaluate(batches)[:, 0, 0].mean().item() for batches in outputs)
-    return train - test
-
-
-def _per_image(values, **keys):
-    errors = {metric: values["hole", metric] for metric in ("l1", "l2")}
-    return pd.DataFrame(keys | {"image": range(len(errors["l1"]))} | errors)
-
-
-def _rows(stage, family, width, values, n):
-    return [[stage, family, width, *key, value, n] for key, value in values.items()]
+def _rows(stage, family, width, values):
+    return [[stage, family, width, *key, *value] for key, value in values.items()]
 
 
 def _path(run, stage, ending):
@@ -192,7 +203,7 @@ def complete(run):
     """Evaluate the missing stages of a finished run; do nothing for any other."""
     ended = identity.result(run)
     if ended and ended["outcome"] == "finished":
-        for stage in range(1, run.n_stages + 1):
+        for stage in run.evaluated_stages:
             if not evaluated(run, stage):
                 evaluate(run, stage)
 
@@ -204,7 +215,7 @@ def read_head(run):
 
 def read_values(run):
     """Return the values of all evaluated stages."""
-    paths = [_path(run, stage, ".csv") for stage in range(1, run.n_stages + 1)]
+    paths = [_path(run, stage, ".csv") for stage in run.evaluated_stages]
     return pd.concat([pd.read_csv(path) for path in paths if path.is_file()], ignore_index=True)
 
 
@@ -216,37 +227,38 @@ def read_images(run):
 def read_fills(run):
     """Return the recorded fills {"stage<k>/<family>_<width>": (R,H,W,3) uint8}."""
     found = {}
-    for stage in range(1, run.n_stages + 1):
+    for stage in run.evaluated_stages:
         with np.load(_path(run, stage, "_fills.npz")) as stored:
             found |= {f"stage{stage}/{key}": stored[key] for key in stored.files}
     return found
 
 
+# --- baselines, on all test images (slow ones on fewer): the networks' images are the first of them
+
+
 def baselines(study, dataset):
     """Return every baseline on the frozen masks of every family and width: COLUMNS and `baseline`.
 
-    What is missing is measured first; the frame is always read from the files. Processes that need
-    it share the work.
+    What is missing is measured first; the frame is always read from the files.
     """
-    pack, config, missing = packs.existing(study, dataset), study.config, list(fillers.BASELINES)
+    pack, config = packs.existing(study, dataset), study.config
     torch.set_num_threads(config.machine.threads)  # or two processes slow each other down
     pool = processes.pool(len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions)
-    with devices.enough_memory(config), pool or nullcontext():
-        for wait in (False, True):  # those that another process measures last
-            for name in list(missing):
-                with files.locked(pack.folder / "baselines", f".{name}.lock", wait) as mine:
-                    if mine:
-                        _baseline(name, config, pack, pool)
-                        missing.remove(name)
+    with (
+        files.locked(pack.folder / "baselines"),
+        devices.enough_memory(config),
+        pool or nullcontext(),
+    ):
+        for name in fillers.BASELINES:
+            _baseline(name, config, pack, pool)
     return read_baselines(pack.folder)
 
 
 def _baseline(name, config, pack, pool):
     """Measure a baseline, unless that is done with today's settings."""
     head, widths = pack.folder / "baselines" / f"{name}.json", config.curriculum.mask_widths
-    n = len(pack.test)
-    if name in fillers.SLOW:
-        n = min(n, config.evaluation.slow_baseline_images)
+    slow, n = name in fillers.SLOW, len(pack.test)
+    n = min(n, config.evaluation.slow_baseline_images) if slow else n
     settings = _settings(config, images=n, mask_widths=list(widths), data=pack.identity)
     if (files.read_json(head) or {}).get("settings") == settings:
         return
@@ -254,25 +266,28 @@ def _baseline(name, config, pack, pool):
     device = devices.choose_device(config.machine.device)
     device = "cpu" if device.type == "mps" else device  # it has no float64
 
-    def filled(images, holes):  # as of metrics.inpaint
+    def fill(images, holes):  # as metrics.inpaint
         size = config.machine.evaluation_batch
         for output, real, mask in fillers.batches(name, images, holes, size, pool):
             output, real = (metrics.to_float(x, device) for x in (output, real))
             yield output, real, torch.from_numpy(mask)[:, None].float().to(device)
 
-    rows, warnings, images = [], [], []
-    truth, both = np.array(pack.test[:n]), _both_sets(pack, n)
-    for family, width in itertools.product(masks.FAMILIES, widths):
-        holes, largest = pack.test_masks(family, width)[:n], width == widths[-1]
-        with_fid = largest and n == len(pack.test)
-        each, values, _, warned = _measured(filled(truth, holes), config, pack, with_fid, raw=False)
-        if largest:
-            gap = _gap(filled(part, holes[: len(part)]) for part in both)
-            values["hole", "overfitting"] = gap
-        images.append(_per_image(each, mask_family=family, mask_width=width))
-        rows += _rows(0, family, width, values, n)
-        warnings += warned
-    files.write_csv(head.with_name(f"{name}_images.csv.gz"), pd.concat(images))
+    rows, warnings, of_all = [], [], []
+    for family in masks.FAMILIES:
+        of_family = []
+        for width in widths:
+            largest = width == widths[-1]
+            values, images, _, warned = _measure(
+                fill, config, pack, family, width, n, networks=largest and not slow, raw=False
+            )
+            if largest:
+                values["hole", "overfitting"] = _overfitting(fill, pack, family, width, images.l1)
+            rows += _rows(0, family, width, values)
+            warnings += warned
+            of_family.append(images)
+        rows += _rows(0, family, 0, measures.by_area(pd.concat(of_family)))
+        of_all += of_family
+    _store_images(head.with_name(f"{name}_images.csv.gz"), pd.concat(of_all))
     _store(head, rows, settings, warnings)
 
 

@@ -3,29 +3,27 @@
 Beside L1, L2 and PSNR (metrics.py), per image:
 
 - ssim: structural similarity (Wang et al. 2004; 11 x 11 Gaussian windows) of the composite.
-- lpips: learned perceptual distance (Zhang et al. 2018, AlexNet) of the composite; in the region
-  hole_window of the smallest square around the hole alone, of at least WINDOW pixels.
 - colour: CIEDE2000 between the mean CIELAB colours of the filled hole and of the truth there.
 - continuity: mean absolute difference between composite and truth of the gradient across the
   hole's boundary (pairs of neighbouring pixels of which one lies in the hole). It says how well the
   fill joins, not whether another fill would have joined as well.
 
-Of the adversarial game: stability (training/probe.py); d_accuracy, D's balanced accuracy, mean over
-the last stage; transient_peak, the highest loss in a stage minus the mean of the stage before, the
-worst; settling_share, the share of a stage's log points until SETTLED in a row lie within two
-deviations of the stage's second half, worst stage.
+Regions area_0_10 to area_50_60: hole L1 and PSNR over the holes of all widths that cover more than
+0 and at most 10 % of the image, and so on (the bins of Liu et al. 2018).
+
+Of the adversarial game: stability and noise (training/probe.py); d_accuracy, D's balanced accuracy,
+mean over the last stage.
 """
 
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytorch_msssim
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from .. import losses, metrics
-
-SETTLED, WINDOW = 3, 32
 
 
 def colour(output, real, mask):
@@ -59,82 +57,68 @@ EXTRA = {
     ("hole", "continuity"): continuity,
     ("whole_composite", "ssim"): ssim,
 }
-OF_RUN = ("stability", "noise", "d_accuracy", "transient_peak", "settling_share")
+AREAS = tuple(f"area_{low}_{low + 10}" for low in range(0, 60, 10))
 MEASURES = {  # every (region, metric) there can be
     *itertools.product(metrics.REGIONS, metrics.METRICS),
     *EXTRA,
+    *itertools.product(AREAS, ("l1", "psnr")),
+    *itertools.product(("whole_composite", "hole_window"), ("lpips", "lpips_vgg")),
+    *itertools.product(("whole_composite",), ("fid", "kid", "is")),
+    *itertools.product(("hole_snapshot",), metrics.METRICS),
+    *itertools.product(("training",), ("stability", "noise", "d_accuracy")),
     ("hole", "overfitting"),
-    *(("whole_composite", name) for name in ("lpips", "fid", "kid", "is")),
-    ("hole_window", "lpips"),
-    *(("hole_snapshot", name) for name in metrics.METRICS),
-    *(("training", name) for name in OF_RUN),
 }
 
 
-def measure(batches, lpips=None, raw=True, extra=True):
+def measure(batches, raw=True, extra=True):
     """Return {(region, metric): (N,) float64} of `(output, real, mask)` batches, and the composites
-    (N,H,W,3) uint8.
-
-    raw: also of the output outside the hole. extra: also EXTRA, and LPIPS if its network is given.
+    (N,H,W,3) uint8. raw: also of the visible pixels. extra: also EXTRA.
     """
     parts, composites = [], []
+    regions = [region for region in metrics.REGIONS if raw or region != "visible"]
     for output, real, mask in batches:
         values = metrics.per_image(output, real, mask)
-        found = {
-            (region, metric): values[:, i, j]
-            for i, region in enumerate(metrics.REGIONS)
-            for j, metric in enumerate(metrics.METRICS)
-            if raw or region != "whole_raw"
-        }
-        whole = losses.composite(output, real, mask)
+        keys = itertools.product(range(len(regions)), range(len(metrics.METRICS)))
+        found = {(regions[i], metrics.METRICS[j]): values[:, i, j] for i, j in keys}
         if extra:
             found |= {key: function(output, real, mask) for key, function in EXTRA.items()}
-            found |= distances(lpips, whole, real, mask) if lpips else {}
         parts.append({key: value.double().cpu() for key, value in found.items()})
-        composites.append(metrics.to_uint8(whole))
+        composites.append(metrics.to_uint8(losses.composite(output, real, mask)))
     joined = {key: torch.cat([part[key] for part in parts]).numpy() for key in parts[0]}
     return joined, np.concatenate(composites)
 
 
-@torch.inference_mode()
-def distances(network, whole, real, mask):
-    """Return LPIPS of composites and of windows around their holes: {(region, metric): (B,)}."""
-    device, size = next(network.parameters()).device, mask.shape[-1]
-    pair, windows = [x.float().to(device) for x in (whole, real)], []
-    for k, hole in enumerate(mask[:, 0].bool().cpu()):
-        ends = [(int(at.min()), int(at.max()) + 1) for at in hole.nonzero(as_tuple=True)]
-        side = min(size, max(WINDOW, *(high - low for low, high in ends)))
-        top, left = (int(min(max((a + b - side) / 2, 0), size - side)) for a, b in ends)
-        part = (slice(k, k + 1), slice(None), slice(top, top + side), slice(left, left + side))
-        windows.append(network(*(x[part] for x in pair)).flatten())
-    return {
-        ("whole_composite", "lpips"): network(*pair).flatten(),
-        ("hole_window", "lpips"): torch.cat(windows),
-    }
-
-
 def means(values):
-    """Return {key: mean over images}; images without boundary do not count in continuity."""
-    found = {key: float(np.mean(value)) for key, value in values.items()}
-    if (key := ("hole", "continuity")) in values:
-        found[key] = float(np.nanmean(values[key]))
+    """Return {key: (mean, number of images)}.
+
+    Where all is hole there is no boundary and no visible pixel: such images don't count in these.
+    """
+    found = {}
+    for (region, metric), value in values.items():
+        if metric == "continuity" or region == "visible":
+            value = value[np.isfinite(values["whole_composite", "l1"]) <= np.isfinite(value)]
+        if len(value):
+            found[region, metric] = float(value.mean()), len(value)
     return found
 
 
-def stability(history, probed, noise):
-    """Return {name of OF_RUN: value} from history.csv, probe.csv and the noise between batches."""
-    by_stage = [part.adversarial_g.to_numpy() for _, part in history.groupby("stage")]
-    peaks = [part.max() - before.mean() for before, part in itertools.pairwise(by_stage)]
-    settling = []
-    for part in by_stage[1:]:
-        late, row = part[len(part) // 2 :], min(SETTLED, len(part))
-        inside = np.abs(part - late.mean()) <= 2 * late.std()
-        settled = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(inside, row).all(1))
-        settling.append(settled[0] / len(part) if len(settled) else 1.0)
+def by_area(images):
+    """Return {(area bin, metric): (mean, number of holes)} of the columns area, l1 and psnr."""
+    bins = pd.cut(images.area, np.arange(len(AREAS) + 1) / 10, labels=AREAS)
     return {
-        "stability": probed.probe_g.std() / noise if len(probed) > 1 and noise else float("nan"),
+        (region, metric): (float(part[metric].mean()), len(part))
+        for region, part in images.groupby(bins, observed=True)
+        for metric in ("l1", "psnr")
+    }
+
+
+def stability(history, probed, noise):
+    """Return {metric of region training: value} from history.csv, probe.csv and the deviation
+    between batches with frozen networks.
+    """
+    last = history[history.stage == history.stage.max()]
+    return {
+        "stability": probed.probe_g.std() / noise if noise else float("nan"),
         "noise": noise,
-        "d_accuracy": history.d_accuracy[history.stage == history.stage.max()].mean(),
-        "transient_peak": max(peaks, default=float("nan")),  # last_only has one stage
-        "settling_share": max(settling, default=float("nan")),
+        "d_accuracy": last.d_accuracy.mean(),
     }

@@ -1,5 +1,6 @@
 """Pretrained networks for metrics: found in torch hub's cache, downloaded into it, or named as a
-file. Their SHA-256 is checked, so a metric never bears a name that its weights do not.
+file. Their SHA-256 is checked, so a metric never bears a name that its weights do not. A file named
+for LPIPS holds a VGG-16: lpips.load checks its names and shapes.
 """
 
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..study import files
+from . import lpips
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ WEIGHTS = {
     "alexnet": Weights(
         "torchvision's AlexNet",
         "LPIPS",
-        "evaluation.lpips_weights",
+        "evaluation.lpips_weights",  # auto; a file holds a VGG-16
         "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
         "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
     ),
@@ -59,8 +61,8 @@ def find(name, wanted="auto"):
         remedy = f"run once with a network, or put the file of {weights.url} there"
     if not path.is_file():
         raise NotAvailable(f"no {path.name} in {place}: {remedy}")
-    found = files.file_sha256(path)
-    if found != weights.sha256:
+    found, vgg = files.file_sha256(path), name == "alexnet" and wanted != "auto"
+    if found != weights.sha256 and not vgg:
         differs = f"SHA-256 {found[:16]}, not {weights.sha256[:16]}"
         raise NotAvailable(f"{path.name} is not {weights.what} ({differs}): {remedy}")
     return path
@@ -69,20 +71,21 @@ def find(name, wanted="auto"):
 def identity(name, wanted):
     """Return the SHA-256 of what `find` finds, or why it finds nothing."""
     try:
-        find(name, wanted)
+        return files.file_sha256(find(name, wanted))
     except NotAvailable as error:
         return str(error)
-    return WEIGHTS[name].sha256
 
 
 def fetch(name, wanted="auto"):
     """Download weights that `auto` lacks into torch hub's cache. Return what went wrong, or None.
 
-    Raises NotAvailable for a named file that does not hold them.
+    Raises NotAvailable, or losses.WeightsError, for a named file that does not hold them.
     """
     weights = WEIGHTS[name]
     if wanted not in ("auto", "none"):
         find(name, wanted)
+        if name == "alexnet":
+            lpips.load(wanted)
     if wanted != "auto" or identity(name, wanted) == weights.sha256:
         return None
     before = socket.getdefaulttimeout()

@@ -45,26 +45,23 @@ def name_of(run):
 # --- holes and how they are filled
 
 
-def rasterise(strokes, size):
-    """Return strokes as a hole: the pixels whose centre lies within half the width of a line.
+def rasterise(points, width, size):
+    """Return a stroke as a hole: the pixels whose centre lies within half the width of the line
+    through the points (x, y), in pixels from the upper left corner; a single point is a dot.
 
-    A stroke is ([(x, y), ...], width), in pixels from the upper left corner; a single point is a
-    dot. Lines are at least sqrt(2) px wide, so that none has gaps; what lies outside is cut off.
+    Lines are at least sqrt(2) px wide, so that none has gaps; what lies outside is cut off.
     """
-    hole = np.zeros((size, size), bool)
-    for points, width in strokes:
-        corners = torch.tensor(points, dtype=torch.float64).flip(1)[None]  # (1, n, 2): row, column
-        a, b = (corners[:, :-1], corners[:, 1:]) if len(points) > 1 else (corners, corners)
-        near = masks.squared_distance_to_segments(a, b, size) <= max(width, 2**0.5) ** 2 / 4 + 1e-9
-        hole |= near.any(1)[0].numpy()
-    return hole.astype(np.uint8)
+    corners = torch.tensor(points, dtype=torch.float64).flip(1)[None]  # (1, n, 2): row, column
+    a, b = (corners[:, :-1], corners[:, 1:]) if len(points) > 1 else (corners, corners)
+    near = masks.squared_distance_to_segments(a, b, size) <= max(width, 2**0.5) ** 2 / 4 + 1e-9
+    return near.any(1)[0].numpy().astype(np.uint8)
 
 
 def confine(hole, architectures):
     """Return (the part of a hole that all these can fill, why the rest is left out or "")."""
-    quarter = hole.shape[0] // 4
     if not any(map(models.central, architectures)):
         return hole, ""
+    quarter = hole.shape[0] // 4
     inside = np.pad(hole[quarter:-quarter, quarter:-quarter], quarter)
     left = int(hole.sum() - inside.sum())
     reason = f"{left} painted px are left out: context_encoder fills the central half only."
@@ -80,16 +77,20 @@ def fill(generator, image, hole):
     return metrics.to_uint8(losses.composite(*batch))[0], values
 
 
-def compare(picked, image, holes, stage, load=artifacts.load_networks):
-    """Fill an image with several runs -> (figure, a frame of metrics in the hole, a row per run).
+def compare(picked, image, holes, stage, width=None):
+    """Fill an image with several runs: return a figure, and a frame of metrics in the hole, a row
+    per run. Batch norm is calibrated to a width, if given, as in evaluation.
 
     holes: {architecture: hole}; stage 0 is before training. Raises ValueError for an empty hole.
     """
-    rows = list(dict.fromkeys(run.architecture for run in picked))
+    pack, rows = pack_of(picked), list(dict.fromkeys(run.architecture for run in picked))
     columns = {run.setup: np.full((len(rows), *image.shape), 255, np.uint8) for run in picked}
     table = {}
     for run in picked:
-        composite, values = fill(load(run, stage)[0], image, holes[run.architecture])
+        generator = artifacts.load_generator(run, stage)
+        if width:
+            generator = probe.calibrated(run, pack, generator, width, "cpu")
+        composite, values = fill(generator, image, holes[run.architecture])
         columns[run.setup][rows.index(run.architecture)] = composite
         table[name_of(run)] = dict(zip(("L1", "L2", "PSNR (dB)"), values, strict=True))
     truth, hole = np.stack([image] * len(rows)), np.stack([holes[name] for name in rows])
@@ -99,24 +100,16 @@ def compare(picked, image, holes, stage, load=artifacts.load_networks):
 
 def frozen_hole(run, image, width):
     """Return (test image number `image` or the last, the frozen hole of the run's own family)."""
-    pack = packs.existing(run.study, run.dataset)
+    pack = pack_of([run])
     image = min(image, len(pack.test) - 1)
     return pack.test[image], pack.test_masks(run.model.mask_family, width)[image]
 
 
-def outputs(picked, stage, image, width, load=artifacts.load_networks):
-    """Do `compare` on a test image and the frozen holes of a width.
-
-    Batch norm is calibrated to that width, as in evaluation. Raises ValueError if no run is picked.
-    """
-    pack = pack_of(picked)
+def outputs(picked, stage, image, width):
+    """Do `compare` on a test image and the frozen holes of a width."""
+    pack_of(picked)
     holes = {run.architecture: frozen_hole(run, image, width)[1] for run in picked}
-
-    def calibrated(run, stage):
-        G, D = load(run, stage)
-        return probe.calibrated(run, pack, G, width, "cpu"), D
-
-    return compare(picked, frozen_hole(picked[0], image, width)[0], holes, stage, calibrated)
+    return compare(picked, frozen_hole(picked[0], image, width)[0], holes, stage, width)
 
 
 def curves(picked, term, weight):
@@ -139,7 +132,7 @@ def curves(picked, term, weight):
         axis.plot(history.step, history[term], lw=1, alpha=0.3, **look)
         axis.plot(history.step, smoothed, lw=2, label=name_of(run), **look)
         ends[name_of(run)] = {"last": history[term].iloc[-1], "last, smoothed": smoothed.iloc[-1]}
-    axis.set(title=f"{plots.TERM_LABELS.get(term, term)}, smoothing {weight:g}", xlabel="step")
+    axis.set(title=f"{plots.TERM_LABELS[term]}, smoothing {weight:g}", xlabel="step")
     axis.legend()
     return fig, pd.DataFrame(ends).T
 
@@ -156,14 +149,15 @@ def score_maps(run, networks, image, hole):
     return found
 
 
-def scores(picked, stage, image, width, load=artifacts.load_networks):
+def scores(picked, stage, image, width):
     """Draw the scores of the first picked run's D; above the boundary (white) D says "real".
 
     Returns (figure, a frame of mean scores). Raises ValueError if no run is picked.
     """
     pack_of(picked)
     run, means = picked[0], {}
-    found = score_maps(run, load(run, stage), *frozen_hole(run, image, width))
+    networks = artifacts.load_networks(run, stage)
+    found = score_maps(run, networks, *frozen_hole(run, image, width))
     boundary = run.architecture_entry.objective.adversarial[2]
     reach = max(np.abs(m - boundary).max() for _, maps in found.values() for m in maps) or 1
     columns = 1 + len(found["real"][1])

@@ -1,18 +1,19 @@
-"""Draw what a training sees, a picture of it that redraws itself, and a slider that redraws.
-
-Every training imports this module, so matplotlib and ipywidgets are imported where they are needed.
-"""
+"""Draw what a training sees, a picture of it that redraws itself, and a slider that redraws."""
 
 import io
 import os
 import time
 
+import ipywidgets
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 from .. import losses, masks, metrics
 from ..data import feed, packs
+from ..results import pictures, plots
+from ..training import loop
 
 SAMPLES = 10  # test images shown
 
@@ -24,14 +25,15 @@ def png(fig, dpi="figure"):
     return buffer.getvalue()
 
 
+def slide(name, value, low, high):
+    """Return a slider over integers."""
+    return ipywidgets.IntSlider(value, low, high, description=name, continuous_update=False)
+
+
 def slider(draw, value, low, high, description):
     """Return a widget that redraws `draw(value) -> figure`; see panels for why without Output."""
-    import ipywidgets
-
     image = ipywidgets.Image(value=png(draw(value)), format="png")
-    control = ipywidgets.IntSlider(
-        value, low, high, description=description, continuous_update=False
-    )
+    control = slide(description, value, low, high)
     control.observe(lambda change: setattr(image, "value", png(draw(change["new"]))), "value")
     return ipywidgets.VBox([control, image])
 
@@ -48,8 +50,6 @@ class Live:
 
     def __call__(self, run, state, bar):
         """Draw, unless it is too early for another picture. `bar` is the progress as text."""
-        from IPython.display import display
-
         trained, begun = state.step >= run.config.curriculum.steps, time.monotonic()
         if begun < self.next_drawing and not trained:
             return
@@ -64,8 +64,6 @@ class Live:
 
 def draw(run, state, title):
     """Return a figure of a training: losses, and test images as its G fills them now."""
-    from ..results import pictures, plots
-
     history = pd.DataFrame(state.history)
     shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
     fig, axes = plots.figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
@@ -85,8 +83,7 @@ def draw(run, state, title):
     rows = {"input": pictures.show_hole(real, hole), "now": now, "truth": real}
     picture, gap = pictures.tiled(list(np.stack(list(rows.values()), axis=1)), len(rows))
     below.imshow(picture, interpolation="nearest")
-    middles = (np.arange(len(rows)) + 0.5) * (real.shape[1] + gap)
-    below.set_yticks(middles, list(rows))
+    below.set_yticks((np.arange(len(rows)) + 0.5) * (real.shape[1] + gap), list(rows))
     below.set_xticks([])
     below.grid(False)
     fig.suptitle(title, fontsize=8, family="monospace")
@@ -95,8 +92,6 @@ def draw(run, state, title):
 
 def families(images, width):
     """Draw the mask families at one nominal width, painted on images."""
-    from ..results import pictures
-
     size = images.shape[1]
     frozen = {name: masks.frozen(name, len(images), width, size, seed=0) for name in masks.FAMILIES}
     shown = {name: pictures.show_hole(images, mask) for name, mask in frozen.items()}
@@ -105,9 +100,6 @@ def families(images, width):
 
 def training_batch(run, pack, step):
     """Return the images of one training step with their holes painted: (B,H,W,3) uint8."""
-    from ..results import pictures
-    from ..training import loop
-
     config, cpu = run.config, torch.device("cpu")
     steps, size = range(step, step + 1), config.curriculum.batch_size
     images = next(feed.batches(feed.mapped(pack), run.seed, steps, size, cpu, "resident"))

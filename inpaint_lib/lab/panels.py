@@ -12,20 +12,14 @@ import numpy as np
 
 from ..data import images
 from ..results import pictures, plots
-from ..training import artifacts
 from . import explore, live
 
 
-def slide(name, value, low, high):
-    """Return a slider over integers."""
-    return ipywidgets.IntSlider(value, low, high, description=name, continuous_update=False)
-
-
-def panel(draw, controls, picker, name, above=()):
+def panel(draw, controls, picker, name, note="", above=()):
     """Return (a widget with controls, a picture and a text; a function that redraws both).
 
-    `draw(**values)` returns (figure, frame, note). It is called when a control or the choice
-    changes; the message of its ValueError is shown instead.
+    `draw(runs, **values)` returns (figure, frame), and may add a note. It is called when a control
+    or the choice changes; the message of its ValueError is shown instead.
     """
     picture = ipywidgets.Image(value=b"", format="png", layout={"align_self": "flex-start"})
     label = ipywidgets.HTML()
@@ -35,8 +29,9 @@ def panel(draw, controls, picker, name, above=()):
     def redraw(_=None):
         try:
             values = {key: control.value for key, control in controls.items()}
-            fig, frame, note = draw(**values)
-            label.value = f"<p>{note}</p>" + frame.to_html(border=0, float_format="{:.4g}".format)
+            fig, frame, *more = draw(picker.runs(), **values)
+            text = " ".join([note.format(**values), *more])
+            label.value = f"<p>{text}</p>" + frame.to_html(border=0, float_format="{:.4g}".format)
             picture.value, picture.layout.visibility = live.png(fig, 96), "visible"
         except ValueError as error:
             label.value, picture.layout.visibility = f"<p>{escape(str(error))}</p>", "hidden"
@@ -55,7 +50,7 @@ class Picker:
     """
 
     def __init__(self, found):
-        self.found, self.loaded, self.config = found, {}, found[0].config
+        self.found, self.config = found, found[0].config
         self.controls = {}
         for name in ("dataset", "seed", "architecture", "setup"):
             options = list(dict.fromkeys(getattr(run, name) for run in found))
@@ -71,23 +66,14 @@ class Picker:
         chosen = {name: np.atleast_1d(control.value) for name, control in self.controls.items()}
         return [run for run in self.found if all(getattr(run, k) in v for k, v in chosen.items())]
 
-    def load(self, run, stage):
-        """Do `artifacts.load_networks`, with a small cache."""
-        key = run.name, stage
-        if key not in self.loaded:
-            if len(self.loaded) == 8:
-                self.loaded.clear()
-            self.loaded[key] = artifacts.load_networks(run, stage)
-        return self.loaded[key]
-
     def sliders(self, *names):
         """Return controls over "stage", "image" (of the test set) and "width" (of the hole)."""
         stages, widths = self.config.curriculum.n_stages, self.config.curriculum.mask_widths
         last = len(explore.pack_of(self.found).test) - 1
         width = {"options": widths, "value": widths[-1], "description": "hole (px)"}
         made = {
-            "stage": slide("stage", stages, 0, stages),
-            "image": slide("test image", 0, 0, last),
+            "stage": live.slide("stage", stages, 0, stages),
+            "image": live.slide("test image", 0, 0, last),
             "width": ipywidgets.SelectionSlider(**width, continuous_update=False),
         }
         return {name: made[name] for name in names}
@@ -95,34 +81,25 @@ class Picker:
 
 def scrubber(picker):
     """Return the panel that fills a test image with all chosen runs, by stage, image and width."""
-
-    def draw(stage, image, width):
-        found = explore.outputs(picker.runs(), stage, image, width, picker.load)
-        return *found, f"Weights of the end of stage {stage} (0: before training)."
-
-    return panel(draw, picker.sliders("stage", "image", "width"), picker, "scrub")[0]
+    controls = picker.sliders("stage", "image", "width")
+    note = "Weights of the end of stage {stage} (0: before training)."
+    return panel(explore.outputs, controls, picker, "scrub", note)[0]
 
 
 def curves(picker):
     """Return the panel that compares a logged quantity of all chosen runs."""
     terms = [(label, key) for key, label in plots.TERM_LABELS.items()]
-    terms = ipywidgets.Dropdown(options=terms, value="adversarial_g", description="quantity")
-    weight = ipywidgets.FloatSlider(0.6, max=0.98, step=0.02, description="smoothing")
-
-    def draw(term, weight):
-        return *explore.curves(picker.runs(), term, weight), "At the last log point:"
-
-    return panel(draw, {"term": terms, "weight": weight}, picker, "curves")[0]
+    controls = {
+        "term": ipywidgets.Dropdown(options=terms, value="adversarial_g", description="quantity"),
+        "weight": ipywidgets.FloatSlider(0.6, max=0.98, step=0.02, description="smoothing"),
+    }
+    return panel(explore.curves, controls, picker, "curves", "At the last log point:")[0]
 
 
 def scores(picker):
     """Return the panel with the scores of the first chosen run's D, on an image and its fill."""
-
-    def draw(stage, image, width):
-        found = explore.scores(picker.runs(), stage, image, width, picker.load)
-        return *found, "Mean scores at each scale of D:"
-
-    return panel(draw, picker.sliders("stage", "image", "width"), picker, "scores")[0]
+    controls = picker.sliders("stage", "image", "width")
+    return panel(explore.scores, controls, picker, "scores", "Mean scores at each scale of D:")[0]
 
 
 class Painter:
@@ -132,7 +109,7 @@ class Painter:
     """
 
     def __init__(self, picker):
-        self.picker, self.layers, self.stroke, self.own = picker, [], None, None
+        self.layers, self.stroke, self.own = [], None, None
         self.size = picker.config.data.image_size
         self.zoom = max(320 // self.size, 2)  # pixels of the screen
         side = self.size * self.zoom
@@ -144,7 +121,7 @@ class Painter:
         self.canvas.on_mouse_up(self.release)
         self.canvas.on_mouse_out(self.release)
         self.canvas.on_client_ready(lambda: self.update())  # also in a page that is opened later
-        self.brush = slide("brush (px)", max(self.size // 8, 1), 1, self.size // 2)
+        self.brush = live.slide("brush (px)", max(self.size // 8, 1), 1, self.size // 2)
         self.upload = ipywidgets.FileUpload(accept="image/*", description="own image")
         self.upload.observe(self.take_upload, "value")
         self.buttons = {n: ipywidgets.Button(description=n) for n in ("undo", "clear")}
@@ -153,11 +130,10 @@ class Painter:
         controls = picker.sliders("stage", "image")
         controls["image"].observe(lambda _: setattr(self, "own", None), "value")
         above = [self.canvas, self.brush, self.upload, *self.buttons.values()]
-        self.box, self.update = panel(self.draw, controls, picker, "paint", above)
+        self.box, self.update = panel(self.draw, controls, picker, "paint", above=above)
 
-    def draw(self, stage, image):
+    def draw(self, picked, stage, image):
         """Return (a figure of what the chosen runs make of the hole, a frame, a note)."""
-        picked = self.picker.runs()
         test = explore.pack_of(picked).test
         truth = test[min(image, len(test) - 1)] if self.own is None else self.own
         hole = np.maximum.reduce([np.zeros((self.size, self.size), np.uint8), *self.layers])
@@ -168,7 +144,7 @@ class Painter:
         if not hole.any():
             raise ValueError(f"There is no hole to fill: paint with the mouse. {reason}")
         holes = {run.architecture: hole for run in picked}
-        found = explore.compare(picked, truth, holes, stage, self.picker.load)
+        found = explore.compare(picked, truth, holes, stage)
         return *found, f"{hole.sum()} px of hole. {reason}"
 
     def press(self, x, y):
@@ -185,7 +161,7 @@ class Painter:
     def release(self, *_):
         stroke, self.stroke = self.stroke, None
         if stroke:
-            self.add(explore.rasterise([(stroke, self.brush.value)], self.size))
+            self.add(explore.rasterise(stroke, self.brush.value, self.size))
 
     def add(self, layer):
         self.layers.append(layer)

@@ -2,15 +2,16 @@
 
 Generator, for base width w and input 4 x H x W (masked image + mask), with instance norm and ELU:
 
-    encoder   gated 5x5 stride 2 ->  w at H/2     decoder   residual               ->  4w at H/4
-              gated 3x3 stride 2 -> 2w at H/4               residual               ->  2w at H/4
-              residual           -> 4w at H/4               bilinear x2, gated 3x3 ->   w at H/2
-              residual           -> 8w at H/4               bilinear x2, gated 3x3 -> w/2 at H
+    encoder   gated 5x5 stride 2 ->  w at H/2     decoder   residual, gated        ->  4w at H/4
+              gated 3x3 stride 2 -> 2w at H/4               residual, gated        ->  2w at H/4
+              residual, gated    -> 4w at H/4               bilinear x2, gated 3x3 ->   w at H/2
+              residual, gated    -> 8w at H/4               bilinear x2, gated 3x3 -> w/2 at H
                                                             convolution 3x3, tanh  -> RGB at H
 
 The paper leaves open: the base width, kernel sizes, activation, padding (reflect here) and tanh.
 Discriminator: pix2pixHD's kind (Wang et al. 2018), one network for the image at each of `scales`
-sizes, each half of the one before.
+sizes, each half of the one before. It returns the feature maps of all layers, as the paper says;
+the losses that the paper lists use its scores alone.
 """
 
 import torch
@@ -27,19 +28,16 @@ def _gated(c_in, c_out, **options):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with instance norm, and a 1x1 shortcut around them."""
+    """Two gated 3x3 convolutions with instance norm, and a 1x1 shortcut around them."""
 
     def __init__(self, c_in, c_out):
         super().__init__()
-        self.conv1 = Conv2d(c_in, c_out, 3, padding=1, padding_mode="reflect", bias=False)
-        self.norm1 = nn.InstanceNorm2d(c_out, affine=True)
-        self.conv2 = Conv2d(c_out, c_out, 3, padding=1, padding_mode="reflect", bias=False)
-        self.norm2 = nn.InstanceNorm2d(c_out, affine=True)
+        self.conv1 = _gated(c_in, c_out)
+        self.conv2 = _gated(c_out, c_out, act=nn.Identity())
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x):
-        y = F.elu(self.norm1(self.conv1(x)))
-        return F.elu(self.shortcut(x) + self.norm2(self.conv2(y)))
+        return F.elu(self.shortcut(x) + self.conv2(self.conv1(x)))
 
 
 class Generator(nn.Module):
@@ -143,7 +141,7 @@ ARCHITECTURE = Architecture(
     paper=(
         ("input: masked RGB image and binary mask", "the four input channels of encoder.0"),
         ("gated convolutions, down to 1/4 of the input's size", "encoder.0 and .1, stride 2 each"),
-        ("then two residual blocks", "encoder.2 and .3"),
+        ("then two residual blocks", "encoder.2 and .3, gated like all the paper's convolutions"),
         ("filters double after each of them", "w, 2w, 4w, 8w; w, kernels, ELU, padding are ours"),
         ("the decoder mirrors the encoder", "decoder.0 to .3, filters halving"),
         ("bilinear upsampling before each gated convolution", "decoder.2 and .3"),
@@ -151,7 +149,7 @@ ARCHITECTURE = Architecture(
         ("instance normalisation throughout", "in every gated convolution and residual block"),
         ("discriminator: multi-scale, five convolution layers", "scales.*.0 to .4"),
         ("its filters grow, the last two are equal", "and a 1x1 convolution, ours: the score"),
-        ("it returns the feature maps of all layers and scales", "Discriminator.forward"),
+        ("it returns the feature maps of all layers and scales", "losses use the scores alone"),
         ("it is given the generated image", "objective.seen: the raw output"),
         ("losses: LSGAN", "objective.adversarial, summed over scales"),
         ("L1 on the valid region, L1 in the hole", "means over their region; weights are ours"),

@@ -7,7 +7,6 @@ they are written. All functions raise ValueError with one line: the file and the
 import contextlib
 import io
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +24,11 @@ WRITERS |= {".jpg": "JPEG", ".jpeg": "JPEG"}
 OPTIONS = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 95, "subsampling": 0}}
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A photograph in one of MODES, what is kept beside its pixels, and messages."""
-
-    image: Image.Image
-    kept: dict = field(default_factory=dict)  # exif, icc_profile
-    messages: tuple = ()
-
-    def shown(self):
-        """Return (H, W, 3) uint8; transparent parts lie on white."""
-        return np.asarray(images.to_rgb(self.image))
-
-
 @contextlib.contextmanager
-def _opened(path, what):
-    """Yield the image in a file; a refusal becomes a ValueError."""
+def _decoding(path, what):
+    """Yield the image in a file; what fails in reading it becomes a ValueError."""
     try:
-        with images.opened(path) as image:
+        with images.opened(path) as image, images.decoding():
             yield image
     except images.Unusable as why:
         reason = "format not read" if why.reason == "not an image" else why.reason
@@ -52,37 +38,32 @@ def _opened(path, what):
 
 
 def read(path):
-    """Return the Photo in a file. A palette becomes RGB or RGBA; only the first frame is taken.
+    """Return the first frame of a photograph, {"exif", "icc_profile"}, and messages.
 
-    Raises ValueError also for pixels that would not be kept: more than 8 bits a colour, CMYK, ...
+    A palette becomes RGB or RGBA. Raises ValueError also for pixels that would not be kept: more
+    than 8 bits a colour, CMYK and the like.
     """
     messages = []
-    with _opened(path, "photo") as image:
-        kinds, info = str(image.tile), dict(image.info)
-        deep = ";16" in kinds or "'ppm" in kinds  # Pillow would cut their colours to 8 bits
-        with images.decoding():
-            if (frames := getattr(image, "n_frames", 1)) > 1:
-                messages.append(f"{frames} frames: only the first is filled")
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            plain, exif = _plain(image), image.getexif()
+    with _decoding(path, "photo") as image:
+        stored, icc_profile = str(image.tile), image.info.get("icc_profile")
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            messages.append(f"{frames} frames: only the first is filled")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        plain, exif = _plain(image), image.getexif()
+    deep = ";16" in stored or "'ppm" in stored  # Pillow cuts their colours to 8 bits
     if deep or plain.mode not in MODES:
         what = f"{'16-bit ' * deep}{plain.mode} pixels"
         raise ValueError(f"photo {path}: {what} would not be kept; convert it to 8-bit RGB(A)")
-    kept = {"exif": _exif(exif, messages), "icc_profile": info.get("icc_profile")}
-    kept = {name: value for name, value in kept.items() if value}
-    if "gamma" in info and "icc_profile" not in kept:
-        messages.append("the photo's gamma is not kept: its colours may look different")
-    return Photo(plain, kept, tuple(messages))
+    return plain, {"exif": _exif(exif, messages), "icc_profile": icc_profile}, messages
 
 
 def _plain(image):
     """Return a decoded image in one of MODES with equal colours, or as it is."""
-    if image.mode in ("P", "PA"):
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if image.mode in ("1", "L", "RGB") and image.has_transparency_data:  # one transparent colour
-        return image.convert("RGBA" if image.mode == "RGB" else "LA")
-    return image.convert("L") if image.mode == "1" else image.copy()
+    clear = image.has_transparency_data  # one transparent colour, too
+    if image.mode in ("P", "PA") or (image.mode == "RGB" and clear):
+        return image.convert("RGBA" if clear else "RGB")
+    return image.convert("LA" if clear else "L") if image.mode in ("1", "L") else image.copy()
 
 
 def _exif(exif, messages):
@@ -97,31 +78,23 @@ def _exif(exif, messages):
         return b""
 
 
-def with_hole_filled(photo, filled, hole):
-    """Return the Photo with the hole's pixels of `filled` (H, W, 3) uint8, grey in a grey one.
-
-    Alpha stays as it is.
+def encoded(photo, kept, filled, hole, path):
+    """Return the file of a photograph with the hole's pixels of `filled` (H, W, 3) uint8, grey in a
+    grey one; alpha stays as it is. Lossless except for JPEG.
     """
-    mode, pixels = photo.image.mode, np.array(photo.image)
+    kind, mode = WRITERS[Path(path).suffix.lower()], photo.mode
+    if kind == "JPEG" and mode.endswith("A"):
+        raise ValueError(f"-o {path}: JPEG cannot hold transparency; name it .png or .tif")
+    pixels, file = np.array(photo), io.BytesIO()
     new = np.asarray(Image.fromarray(filled).convert(mode.removesuffix("A")))
     visible = pixels[..., :-1] if mode.endswith("A") else pixels
     visible[hole] = new.reshape(visible.shape)[hole]
-    return Photo(Image.fromarray(pixels), photo.kept)
-
-
-def encoded(photo, path):
-    """Return the bytes of a photograph's file, lossless except for JPEG, and messages."""
-    kind = WRITERS[Path(path).suffix.lower()]
-    if kind == "JPEG" and photo.image.mode.endswith("A"):
-        raise ValueError(f"-o {path}: JPEG cannot hold transparency; name it .png or .tif")
-    file = io.BytesIO()
     try:
         with images.decoding():  # foreign EXIF can fail here, and a photo too large for the format
-            photo.image.save(file, kind, **OPTIONS.get(kind, {}), **photo.kept)
+            Image.fromarray(pixels).save(file, kind, **OPTIONS.get(kind, {}), **kept)
     except images.Unusable as why:
         raise ValueError(f"-o {path}: {kind} cannot hold it ({why.detail}); try .png") from None
-    lossy = "JPEG changes every pixel, also outside the hole; .png, .tif and .webp keep them"
-    return file.getvalue(), [lossy] if kind == "JPEG" else []
+    return file.getvalue()
 
 
 def check_target(path, overwrite, *sources):
@@ -142,15 +115,14 @@ def read_mask(path, shape, invert=False):
 
     White is hole, or black with `invert`.
     """
-    with _opened(path, "mask") as image, images.decoding():
+    with _decoding(path, "mask") as image:
         image.load()
         clear = image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
         kind = image.format  # lost in turning
         colours = images.to_rgb(ImageOps.exif_transpose(image), kind)
-    grey, colours = np.asarray(colours.convert("L")), np.asarray(colours)
-    neither = float((((grey > 63) & (grey < 192)) | (np.ptp(colours, axis=2) > 63)).mean())
-    hole, reason, colour = grey >= 128, None, "black" if invert else "white"
-    hole = ~hole if invert else hole
+    grey, saturation = np.asarray(colours.convert("L")), np.ptp(np.asarray(colours), axis=2)
+    neither = float((((grey > 63) & (grey < 192)) | (saturation > 63)).mean())
+    hole, reason = (grey < 128 if invert else grey >= 128), None
     if clear:
         reason = "has transparent pixels; save it without transparency"
     elif grey.shape != shape:
@@ -159,14 +131,12 @@ def read_mask(path, shape, invert=False):
     elif neither > 0.5:
         reason = f"{neither:.0%} of it is grey or coloured; make the mask black and white"
     elif not hole.any():
-        reason = f"empty, no pixel is {'darker' if invert else 'brighter'} than half"
-        reason += f" ({grey.min()} to {grey.max()} of 255); {colour} must mark the hole"
+        than, colour = ("darker", "black") if invert else ("brighter", "white")
+        reason = f"empty, no pixel is {than} than half ({grey.min()} to {grey.max()} of 255)"
+        reason += f"; {colour} must mark the hole"
     if reason:
         raise ValueError(f"mask {path}: {reason}")
-    between = int(((grey > 0) & (grey < 255)).sum())
-    messages = [f"mask: {between:,} grey pixels thresholded at half"] if between else []
-    if hole.mean() > 0.9:
-        advice = f"{'drop' if invert else 'add'} --invert"
-        share = f"warning: {hole.mean():.0%} of the photo is hole"
-        messages.append(f"{share}: the mask looks inverted; if it is, {advice}")
-    return hole, messages
+    if hole.mean() <= 0.9:
+        return hole, []
+    share, advice = f"warning: {hole.mean():.0%} of the photo is hole", "drop" if invert else "add"
+    return hole, [f"{share}: the mask looks inverted; if it is, {advice} --invert"]

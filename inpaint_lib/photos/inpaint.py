@@ -25,22 +25,27 @@ from tqdm import tqdm
 from .. import metrics, models
 from ..data import images
 from ..losses import composite
-from ..study import command, devices, extensions, files
+from ..study import command, devices, files
 from . import image_file, windows
 
 OTHERS = ("discriminator.", "snapshot.")  # networks beside the generator in stages/<n>.safetensors
 TOLD = 100  # holes that get a line each
 FOREIGN = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
+UNREAD = {
+    FileNotFoundError: "no such file; name a finished run's folder or a .safetensors file",
+    IsADirectoryError: "no finished run; finish it, or name a file stages/<n>.safetensors in it",
+    PermissionError: "may not be read; ask its owner for access",
+}
+LOSSY = "JPEG changes every pixel, also outside the hole; .png, .tif and .webp keep them"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A generator in eval mode, its image size in pixels, and the description in model.json."""
+    """A generator in eval mode, and its image size in pixels."""
 
     generator: torch.nn.Module
     architecture: str
     image_size: int
-    description: dict
     device: str = "cpu"
 
 
@@ -49,23 +54,21 @@ def load(weights, device="cpu"):
 
     Nothing is unpickled. Raises ValueError for anything else.
     """
+    path = Path(weights)
     try:
-        path = _weights_file(Path(weights))
-        path.open("rb").close()  # safetensors doesn't tell a lack of permission
+        inside = [path / name for name in ("model.safetensors", "model/model.safetensors")]
+        path = next((file for file in inside if file.is_file()), path)
+        path.open("rb").close()  # safetensors doesn't tell why it can't
         with safe_open(path, "pt", device="cpu") as file:
             header, names = file.metadata() or {}, file.keys()
             state = {k: file.get_tensor(k).float() for k in names if not k.startswith(OTHERS)}
-    except PermissionError as error:
-        place = error.filename or weights
-        raise ValueError(f"--weights {place}: may not be read; ask its owner for access") from None
     except (SafetensorError, OSError) as error:
         why = f"no safetensors file ({error}); pickles (.pt, .pth) are not opened"
-        raise ValueError(f"--weights {weights}: {why}") from None
+        raise ValueError(f"--weights {weights}: {UNREAD.get(type(error), why)}") from None
     try:
         run = path.parent.parent / "run.json"  # describes the stages beside it
         text = header.get("description")
-        description = json.loads(text) if text else files.read_json(run)
-        settings = description["settings"]
+        settings = (json.loads(text) if text else files.read_json(run))["settings"]
         architecture, size = settings["architecture"], settings["data"]["image_size"]
         with torch.device("meta"):  # a foreign header may name networks of any size
             generator, _ = models.create(architecture, size, **settings["model"]["widths"])
@@ -76,32 +79,18 @@ def load(weights, device="cpu"):
         raise ValueError(f"--weights {weights}: {why}") from None
     if not all(torch.isfinite(v).all() for v in state.values()):
         raise ValueError(f"--weights {weights}: holds weights that are not finite; use another run")
-    return Model(generator.to(device).eval(), architecture, size, description, str(device))
-
-
-def _weights_file(path):
-    """Return the .safetensors file that --weights names."""
-    for inside in (path / "model.safetensors", path / "model" / "model.safetensors"):
-        if inside.is_file():
-            return inside
-    if not path.is_file():
-        reason = "no such file; name a finished run's folder, its model/ or a .safetensors file"
-        if path.is_dir():
-            reason = "no finished run; finish it, or name a file stages/<n>.safetensors in it"
-        raise ValueError(f"--weights {path}: {reason}")
-    return path
+    return Model(generator.to(device).eval(), architecture, size, str(device))
 
 
 def fill(model, image, hole):
     """Fill `hole` (H, W) bool in `image` (H, W, 3) uint8: return a filled copy and messages.
 
-    Raises ValueError for other arrays, an empty hole, and a hole that the architecture can't fill.
+    Raises ValueError for other arrays, and for a hole that the architecture can't fill.
     """
-    fits = image.dtype == np.uint8 and image.shape == (*hole.shape, 3) and hole.dtype == bool
-    if not fits or not hole.any():
-        raise ValueError("fill takes (H, W, 3) uint8 and a hole (H, W) bool, not all False")
-    size, central = model.image_size, models.central(model.architecture)
-    number, boxes = (windows.as_one if central else windows.number)(hole, size)
+    if image.dtype != np.uint8 or image.shape != (*hole.shape, 3) or hole.dtype != bool:
+        raise ValueError("fill takes (H, W, 3) uint8 and a hole (H, W) bool")
+    size, (number, boxes) = model.image_size, windows.number(hole, model.image_size)
+    central = models.central(model.architecture)
     place = windows.central_square if central else windows.square
     pairs = [(box, place(box, hole.shape, size)) for box in boxes]
     filled = image.copy()
@@ -136,11 +125,12 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
     photograph as shown. Raises ValueError; then nothing is written.
     """
     image_file.check_target(output, overwrite, *[path for path in (photo, mask) if path])
-    original = image_file.read(photo)
-    shown, more = original.shown(), []
+    original, kept, messages = image_file.read(photo)
+    shown = np.asarray(images.to_rgb(original))
     hole = np.zeros(shown.shape[:2], bool)
     if mask:
         hole, more = image_file.read_mask(mask, hole.shape, invert)
+        messages += more
     height, width = hole.shape
     for x, y, w, h in boxes:
         if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
@@ -148,18 +138,11 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
             raise ValueError(f"--box {x},{y},{w},{h}: {why}")
         hole[y : y + h, x : x + w] = True
     filled, done = fill(model, shown, hole)
-    result = image_file.with_hole_filled(original, filled, hole)
-    data, lossy = image_file.encoded(result, output)
+    data = image_file.encoded(original, kept, filled, hole, output)
     with files.replacing(output) as temporary:
         temporary.write_bytes(data)
-    return [*original.messages, *more, *done, *lossy]
-
-
-def _files(folder):
-    """Return (the images in a folder, its other visible files), by name."""
-    there = sorted(path for path in folder.glob("[!.]*") if not path.is_dir())
-    found = [path for path in there if path.suffix.lower() in images.SUFFIXES]
-    return found, [path for path in there if path not in found]
+    lossy = [LOSSY] * (image_file.WRITERS[Path(output).suffix.lower()] == "JPEG")
+    return messages + done + lossy
 
 
 def _mask_of(photo, mask):
@@ -167,12 +150,9 @@ def _mask_of(photo, mask):
     if mask is None or not mask.is_dir():
         return mask
     stem = unicodedata.normalize("NFC", photo.stem)  # an accented letter may be two characters
-    there = _files(mask)[0]
-    found = [path for path in there if unicodedata.normalize("NFC", path.stem) == stem]
+    found = [path for path in mask.iterdir() if unicodedata.normalize("NFC", path.stem) == stem]
     if len(found) != 1:
-        raise ValueError(
-            f"--mask {mask}: holds {len(found)} masks of the stem {stem}; one is needed"
-        )
+        raise ValueError(f"--mask {mask}: holds {len(found)} masks of the stem {stem}; give one")
     return found[0]
 
 
@@ -180,19 +160,17 @@ def _folder(model, args, options):
     """Fill every photograph of a folder as PNG; return how many failed, each with one line."""
     if args.output.resolve() in {path.resolve() for path in (args.photo, args.mask) if path}:
         raise ValueError(f"-o {args.output}: holds the photos or masks; name another folder")
-    sources, others = _files(args.photo)
-    if not sources:
+    photos = sorted(path for path in args.photo.glob("[!.]*") if not path.is_dir())
+    if not photos:
         raise ValueError(f"{args.photo}: holds no image; name another folder")
-    for other in others:
-        command.fail(1, f"{other}: format not read; convert it, to PNG for example", "inpaint")
-    failed, taken = len(others), set()
-    for photo in sources:
+    failed, done = 0, set()
+    for photo in photos:
         try:
-            if photo.stem in taken:
-                raise ValueError(f"photo {photo}: another has this name, too; rename one")
-            taken.add(photo.stem)
             output, mask = args.output / f"{photo.stem}.png", _mask_of(photo, args.mask)
+            if output in done:
+                raise ValueError(f"photo {photo}: another has this name, too; rename one")
             lines = fill_file(model, photo, output, mask, **options)
+            done.add(output)
             command.say(*(f"{photo.name}: {line}" for line in lines))
         except (ValueError, OSError) as error:
             failed += 1
@@ -206,25 +184,19 @@ def _box(text):
     return tuple(map(int, text.split(",")))
 
 
-OPTIONS = {
-    "photo": {"type": Path, "metavar": "PHOTO", "help": "a photograph, or a folder of them"},
-    "--mask": {"type": Path, "help": "image of the same size, white = hole; or a folder of them"},
-    "--box": {"type": _box, "action": "append", "default": [], "dest": "boxes", "help": "x,y,w,h"},
-    "--weights": {"type": Path, "required": True, "help": "a run's folder, or a .safetensors file"},
-    "--output": {"type": Path, "required": True, "help": ".png, .tif, .webp, .jpg; or a folder"},
-    "--invert": {"action": "store_true", "help": "black = hole in the mask"},
-    "--overwrite": {"action": "store_true", "help": "replace files that exist"},
-    "--device": {"default": "cpu", "choices": ("cpu", "cuda", "mps", "auto")},
-    "--extension": {"action": "append", "default": [], "help": "a .py file with architectures"},
-}
-
-
 def arguments(argv=None):
     """Return the parsed command line. Raises ValueError."""
     about = "Fill holes in photographs with a trained network."
     parser = command.Parser(prog="run_all.sh inpaint", description=about)
-    for name, options in OPTIONS.items():
-        parser.add_argument(*{"--output": ("-o", name)}.get(name, (name,)), **options)
+    add, yes = parser.add_argument, {"action": "store_true"}
+    add("photo", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
+    add("--mask", type=Path, help="image of the same size, white = hole; or a folder of them")
+    add("--box", type=_box, action="append", default=[], dest="boxes", help="x,y,w,h")
+    add("--weights", type=Path, required=True, help="a run's folder, or a .safetensors file")
+    add("-o", "--output", type=Path, required=True, help=".png, .tif, .webp, .jpg; or a folder")
+    add("--invert", **yes, help="black = hole in the mask")
+    add("--overwrite", **yes, help="replace files that exist")
+    add("--device", default="cpu", choices=("cpu", "cuda", "mps", "auto"))
     args = parser.parse_args(argv)
     if not args.mask and not args.boxes:
         raise ValueError("no hole is given; add --mask, --box or both")
@@ -237,7 +209,6 @@ def main(argv=None):
     """Run the command line and return its exit code."""
     try:
         args = arguments(argv)
-        extensions.load(args.extension)
         options = {"boxes": args.boxes, "invert": args.invert, "overwrite": args.overwrite}
         model = load(args.weights, devices.choose_device(args.device))
         if args.photo.is_dir():

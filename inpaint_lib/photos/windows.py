@@ -65,12 +65,6 @@ def _cover(low, high, span):
         left = np.delete(left, inside)
 
 
-def as_one(hole, _):
-    """Return all of it as one hole, as `number` does."""
-    x, y, width, height = cv2.boundingRect(hole.astype(np.uint8))
-    return hole.astype(np.int32), [[y, x, y + height, x + width]]
-
-
 def cut(image, hole, square):
     """Return the window's pixels and hole; outside of the photo its edge pixels are repeated."""
     top, left, side = square

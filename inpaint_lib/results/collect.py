@@ -7,7 +7,7 @@ from .. import PROTOCOL
 from ..data import packs
 from ..evaluation import evaluate
 from ..study import config as configuration
-from ..training import identity
+from ..training import identity, recording
 from . import frames, stats
 
 
@@ -51,7 +51,7 @@ def _lacks(run, result):
     """Return in a word what a run lacks, or None."""
     if result is None:
         return "finished"
-    stages = range(1, run.n_stages + 1) if result["outcome"] == "finished" else ()
+    stages = run.evaluated_stages if result["outcome"] == "finished" else ()
     return None if all(evaluate.evaluated(run, k) for k in stages) else "evaluated"
 
 
@@ -98,10 +98,8 @@ def _add_data(study, dataset, about, found, fills):
     found["baseline_images"].append(images.assign(dataset=dataset))
     stored = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}
     holes = {key: mask["hole_fraction"] for key, mask in pack.manifest["masks"].items()}
-    groups = pack.manifest["test_groups"]
-    groups = groups if groups and len(set(groups)) < len(groups) else None
-    stored |= {"identity": pack.identity, "masks": holes, "test_groups": groups}
-    chosen = evaluate.recorded(study.config, len(pack.test))
+    stored |= {"identity": pack.identity, "masks": holes}
+    chosen = recording.recorded(study.config, len(pack.test))
     about["data"][dataset], about["recorded"][dataset] = stored, [int(k) for k in chosen]
     fills[f"{dataset}/truth"] = np.array(pack.test[chosen])
     for key in {name.rsplit("/", 1)[1] for name in fills if "/stage" in name}:

@@ -19,7 +19,6 @@ import gzip
 import io
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +27,12 @@ import pandas as pd
 from ..data.sources import DATASETS
 from ..models import ARCHITECTURES
 from ..setups import SETUPS, Schedule
-from ..study import config as configuration
-from ..study import extensions, files, provenance
+from ..study import files, provenance
 
 RUN = ["dataset", "architecture", "setup", "seed"]
 CELL = RUN[:2]
 MEASURED = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
-LOGGED = ["step", "stage", "mask_width", "adversarial_weight", "d_accuracy"]  # and more
+LOGGED = ["step", "stage", "mask_width", "adversarial_weight", "d_accuracy", "adversarial_share"]
 COLUMNS = {
     "runs": [*RUN, "outcome", "why", "step", "images", "seconds", "step_seconds", "device"]
     + ["device_kind", "precision", "protocol", "torch", "commit", "system", "host_memory"]
@@ -51,6 +49,9 @@ TEXT += ["outcome", "why", "device", "device_kind", "precision", "torch", "commi
 TEXT += ["inception", "alexnet", "warnings"]
 SHARDED = ("values", "history", "per_image")
 SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections that must agree
+# but for these: a metric without its network is missing, nothing is measured differently
+MAY_DIFFER = {"inception_weights", "lpips_weights", "slow_baseline_images"}
+MAY_DIFFER |= {"recorded_images", "recorded_points"}
 GRID = dict(zip(("datasets", "architectures", "setups", "seeds"), RUN, strict=True))
 REGISTRIES = {"dataset": DATASETS, "architecture": ARCHITECTURES, "setup": SETUPS}
 
@@ -61,7 +62,7 @@ class Results:
 
     about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
     (digest), left_out {run: why}; data {dataset: about, stands_in_for, images, identity, masks
-    {family_width: hole fraction}, test_groups or None}; recorded {dataset: indices of the test
+    {family_width: hole fraction}}; recorded {dataset: indices of the test
     images in `fills`}. per_image: hole, last stage, training family. fills: "<dataset>/truth"
     (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
     "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
@@ -74,13 +75,6 @@ class Results:
     baselines: pd.DataFrame
     baseline_images: pd.DataFrame
     fills: dict
-
-    @cached_property
-    def config(self):
-        """The validated configuration. Raises ConfigError."""
-        stored = self.about["config"]
-        extensions.load([path for path in stored["extensions"] if Path(path).is_file()])
-        return configuration.checked(configuration.Config, stored, self.about["name"])
 
     @property
     def widths(self):
@@ -97,11 +91,6 @@ class Results:
     def family(self, architecture):
         """Return the mask family an architecture is trained with."""
         return self.about["config"]["models"][architecture]["mask_family"]
-
-    def groups(self, dataset):
-        """Return a number per test image; images of one photograph share it."""
-        stored = self.about["data"][dataset]
-        return stored["test_groups"] or list(range(stored["images"]["test"]))
 
 
 # --- making one
@@ -149,7 +138,7 @@ def narrowed(results):
         for key, pixels in results.fills.items()
         if _dataset_of(key) in datasets or "/".join(key.split("/")[:4]) in names
     }
-    config = about["config"] | {"grid": grid | {"without": []}}
+    config = about["config"] | {"grid": grid | {"fewer_seeds": {}, "without": []}}
     left_out = {name: why for name, why in about["left_out"].items() if name not in names}
     about = about | {"config": config, "left_out": left_out}
     about |= {key: {name: about[key][name] for name in datasets} for key in ("data", "recorded")}
@@ -248,21 +237,24 @@ def merge(one, other):
         frame = getattr(other, name)
         added[name] = frame[~frame.dataset.isin(list(one.about["data"]))]
     frames = {name: joined(name, [getattr(one, name), part]) for name, part in added.items()}
+    recorded = other.about["recorded"] | one.about["recorded"]
+    alike = [name for name, images in other.about["recorded"].items() if images == recorded[name]]
+    fills = {k: pixels for k, pixels in other.fills.items() if k.split("/")[0] in alike}
     models = other.about["config"]["models"] | one.about["config"]["models"]
     about = one.about | {"config": one.about["config"] | {"models": models}}
     about |= {key: other.about[key] | one.about[key] for key in ("data", "recorded", "left_out")}
-    return narrowed(replace(one, about=about, fills=other.fills | one.fills, **frames))
+    return narrowed(replace(one, about=about, fills=fills | one.fills, **frames))
 
 
 def differences(one, other):
     """Return (key, one, other) of what keeps two studies apart, in what both have."""
     parts = []
-    for about in (one, other):
-        config, of_data = about["config"], {d: v["identity"] for d, v in about["data"].items()}
+    for about, beside in ((one, other), (other, one)):
+        config = about["config"]
         part = {"protocol": about["protocol"], **{key: config[key] for key in SCIENCE}}
-        parts.append(part | {"data set": of_data})
-    for key in ("models", "data set"):
-        shared = parts[0][key].keys() & parts[1][key].keys()
-        for part in parts:
-            part[key] = {name: part[key][name] for name in shared}
+        part["evaluation"] = {k: v for k, v in part["evaluation"].items() if k not in MAY_DIFFER}
+        there = beside["config"]["models"]
+        part["models"] = {name: of for name, of in config["models"].items() if name in there}
+        data = {name: of for name, of in about["data"].items() if name in beside["data"]}
+        parts.append(part | {"data set": {name: of["identity"] for name, of in data.items()}})
     return provenance.differences(*parts)

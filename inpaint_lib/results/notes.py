@@ -1,114 +1,138 @@
-"""What a reader must know before believing a number, made from a study's Results."""
+"""What a page says in words: what must be known before believing a number, and the answers to the
+registered questions. Sentences stand in templates/."""
 
-import math
 from pathlib import Path
 
+import jinja2
 import pandas as pd
 
 from ..metrics import PSNR_CAP
-from . import select
+from . import select, stats
 
-NETWORKS = {"inception": "FID, KID and IS", "alexnet": "LPIPS"}
-FOOTNOTE = (Path(__file__).parent / "templates" / "footnote.txt").read_text("utf-8")
+TEMPLATES = Path(__file__).parent / "templates"
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=lambda name: ".html" in name,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+MEANING = {
+    "supported": "the gain is larger than {margin}",
+    "no harm": "a loss of {margin} is excluded, a gain is not shown",
+    "equivalent": "a gain and a loss of {margin} are both excluded",
+    "no benefit": "a gain of {margin} is excluded",
+    "worse": "the loss is larger than {margin}",
+    "inconclusive": "neither a gain nor a loss of {margin} is excluded",
+    "not testable": "the better side does not beat the trivial baselines",
+    "diverged": "runs diverged; the estimate is that of the complete pairs",
+}
+
+
+def render(template, **values):
+    """Return a template filled in; in HTML, text stays text."""
+    return ENVIRONMENT.get_template(f"{template}.j2").render(**values)
 
 
 def caveats(results):
     """Return what a reader must know before believing a number: one sentence each."""
-    found, config = [], results.about["config"]
-    for name, data in results.about["data"].items():
-        if data["stands_in_for"]:
-            instead = f"Data set {name} is used instead of {data['stands_in_for']}"
-            found.append(f"{instead}: {data['about']}.")
-        if data["test_groups"]:
-            found.append(
-                f"{len(set(data['test_groups']))} photographs do not teach a network to generalise "
-                f"to another one: test crops of {name} show unseen parts of the photographs that "
-                "were trained on."
-            )
-    architectures = set(results.runs.architecture)
-    if config["training"]["perceptual_weights"] == "random" and "custom" in architectures:
-        found.append(
-            "The perceptual loss of custom uses random weights: it exercises the machinery and "
-            "does not measure what people perceive."
-        )
-    if (n := results.runs.seed.nunique()) < 3:
-        found.append(
-            f"Trained with {n} seed{'s' * (n > 1)} per cell: no difference between setups can be "
-            "told from chance, whatever the table shows. The protocol asks for five."
-        )
-    found += [f"Left out: run {n} ({why})." for n, why in results.about["left_out"].items()]
-    return found
+    said = {"about": results.about, "architectures": set(results.runs.architecture)}
+    text = render("caveats.txt", seeds=results.runs.seed.nunique(), needed=stats.MIN_SEEDS, **said)
+    return text.splitlines()
 
 
 def footnote(results):
     """Return what every table must say about itself."""
-    config, width = results.about["config"], results.widths[-1]
-    size, data = config["data"]["image_size"], results.about["data"]
-    cells = select.cells(results.runs)
-    families = {a: results.family(a) for _, a in cells}
-    covered = [f"{d}/{a} {data[d]['masks'][f'{families[a]}_{width}']:.3f}" for d, a in cells]
-    frozen = [f"{name} {stored['identity']['masks'][:16]}" for name, stored in data.items()]
-    n_images = [f"{name} {stored['images']['test']:,}" for name, stored in data.items()]
-    slow = results.baselines[results.baselines.n_images < results.baselines.n_images.max()]
-    parts = slow[["baseline", "n_images"]].drop_duplicates().to_numpy().tolist()
-    parts = [f"{name} on the first {n} images" for name, n in parts]
-    said = FOOTNOTE.format(
-        size=size,
-        n_images=", ".join(n_images),
-        frozen=", ".join(frozen),
-        families=", ".join(f"{name}: {family}" for name, family in families.items()),
-        width=width,
-        nominal=f"{(width / size) ** 2:.2f}",
-        covered=", ".join(covered),
-        averaged=_averaged(select.finished(results)),
-        cap=f"{PSNR_CAP:.0f}",
-        slow="".join(f"; {part}" for part in parts),
+    n_seeds = select.finished(results).groupby(["dataset", "architecture", "setup"]).seed.count()
+    measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
+    text = render(
+        "footnote.txt",
+        about=results.about,
+        largest=results.widths[-1],
+        families={name: results.family(name) for name in set(results.runs.architecture)},
+        cells=select.cells(results.runs),
+        seeds=sorted(set(n_seeds)),
+        cap=PSNR_CAP,
+        slow=measured[measured < measured.max()].to_dict(),
     )
-    return " ".join([*said.split(), *(f"{w}." for w in networks(results))])
-
-
-def _averaged(runs):
-    seeds = runs.groupby(["dataset", "architecture", "setup"]).seed
-    if seeds.ngroups == 0:
-        return "no run finished"
-    fewest, most = seeds.count().min(), seeds.count().max()
-    if (fewest, most) == (1, 1):
-        return "one seed"
-    counted = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return f"mean ± standard deviation over {counted} seeds"
+    return " ".join([*text.split(), *networks(results)])
 
 
 def networks(results):
-    """Return with which networks FID, IS and LPIPS were measured, or why there are none."""
-    finished, found = select.finished(results), []
-    for name, measures in NETWORKS.items():
-        found += [f"{measures}: {text}" for text in sorted(set(finished[name])) if text]
+    """Return with which networks FID, IS and LPIPS were measured, or that they were not: one
+    sentence each."""
+    finished, metrics = select.finished(results), results.values.metric
+    known = {name: sorted(set(finished[name])) for name in ("inception", "alexnet")}
+    measured = {name: metrics.str.startswith(name).any() for name in ("fid", "lpips")}
     warnings = {text for texts in finished.warnings for text in texts.split("; ") if text}
-    return [*found, *sorted(warnings)]
+    text = render("networks.txt", known=known, measured=measured, warnings=sorted(warnings))
+    return text.splitlines()
 
 
-def in_words(verdicts):
-    """Return rows of hypotheses.csv as a table of words. An effect is in its scale's unit: per cent
-    of the second setup's value, or the metric's own."""
-    rows = list(verdicts.itertuples())
+def answers(judged):
+    """Return the registered questions: question, name, badges, a sentence over all cells, and per
+    cell the word, what it means, and the estimate in a sentence."""
+    found = []
+    for question, rows in stats.primary(judged).groupby("question", sort=False):
+        cells = []
+        for row in rows.itertuples():
+            meaning = MEANING.get(row.word, "").format(margin=f"{100 * row.margin:g} %")
+            cells.append({"word": row.word, "meaning": meaning, "text": _estimate(row)})
+        badges = ", ".join(sorted({b for of in rows.badges for b in of.split(", ") if b}))
+        answer = {"question": question, "name": rows["name"].iloc[0], "badges": badges}
+        found.append(answer | {"text": _overall(rows), "cells": cells})
+    return found
+
+
+def _overall(rows):
+    """Return the words of a question in all cells, and its estimates, in a sentence."""
+    words = rows.word[rows.word != ""].value_counts(sort=False)
+    said = [f"{word} in {count} of {len(rows)} comparisons" for word, count in words.items()]
+    effects, first = rows.effect.dropna(), rows["first"].iloc[0]
+    if len(effects):
+        ends = dict.fromkeys(map(_per_cent, (effects.min(), effects.max())))
+        said.append(
+            f"the error of {first} is lower than that of {rows.second.iloc[0]} in "
+            f"{(effects < 0).sum()} of {len(effects)} comparisons ({' to '.join(ends)})"
+        )
+    text = "; ".join(said) or "no complete pair of runs"
+    end = "." if len(words) else ". Estimates: this study carries no words."
+    return text[0].upper() + text[1:] + end
+
+
+def _estimate(row):
+    """Return the estimate of a primary question in one cell, a sentence."""
+    where, remark = f"{row.dataset}, {row.architecture}", row.remark and f" ({row.remark})"
+    if pd.isna(row.effect):
+        return f"{where}: no complete pair of runs{remark}."
+    holes = "the largest holes" if row.width == "largest" else "holes of all widths"
+    text = f"{where}: in {holes} the error of {row.first} is {abs(100 * row.effect):.1f} % "
+    text += f"{'lower' if row.effect < 0 else 'higher'} than that of {row.second} "
+    level = f", {100 * row.level:.3g} % interval "
+    between = "" if pd.isna(row.ci_low) else level + _interval(row)
+    return text + f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}{between}){remark}."
+
+
+def in_words(judged):
+    """Return rows of stats.judge as a table of text. An effect is in its scale's unit: per cent of
+    the second setup's value, or the metric's own."""
+    rows = list(judged.itertuples())
     columns = {
-        "hypothesis": verdicts.hypothesis.str.partition(": ")[2] if rows else [],
-        "data": verdicts.dataset,
-        "architecture": verdicts.architecture,
-        "verdict": verdicts.verdict,
-        "metric": verdicts.metric,
-        "effect": [_effect(row, row.effect) + _decibel(row) for row in rows],
-        "interval": [interval(row) for row in rows],
-        "p": ["-" if pd.isna(row.p_value) else f"{row.p_value:.3g}" for row in rows],
-        "seeds": verdicts.n_seeds,
-        "smallest detectable effect": [_effect(row, row.detectable).lstrip("+") for row in rows],
-        "remark": verdicts.remark.fillna(""),
+        "comparison": [f"{row.question} {row.name}".strip() for row in rows],
+        "data": judged.dataset,
+        "architecture": judged.architecture,
+        "width": judged.width,
+        "word": judged.word,
+        "effect": [_effect(row, row.effect) for row in rows],
+        "interval": [_interval(row) for row in rows],
+        "level": [f"{100 * row.level:.3g} %" for row in rows],
+        "seeds": judged.n_seeds,
+        "smallest detectable effect": [_effect(row, row.detectable) for row in rows],
+        "remark": judged.remark,
     }
-    return pd.DataFrame(columns, verdicts.index)
+    return pd.DataFrame(columns, judged.index)
 
 
-def interval(row):
-    """Return the interval of a row of hypotheses.csv in words."""
+def _interval(row):
     ends = [_effect(row, value) for value in (row.ci_low, row.ci_high)]
     return "-" if pd.isna(row.ci_low) else " to ".join(ends)
 
@@ -116,10 +140,8 @@ def interval(row):
 def _effect(row, value):
     if pd.isna(value):
         return "-"
-    return f"{100 * value:+.1f} %" if row.scale == "ratio" else f"{value:+.4f}"
+    return _per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
 
 
-def _decibel(row):
-    """Return an L1 ratio as a gain in PSNR would count it."""
-    shown = row.metric == "l1" and pd.notna(row.effect)
-    return f" ({-20 * math.log10(1 + row.effect):+.2f} dB)" if shown else ""
+def _per_cent(value):
+    return f"{round(100 * value, 1) + 0.0:+.1f} %"  # + 0.0: no -0.0

@@ -112,7 +112,7 @@ def fills(results, dataset, architecture, stage, holes):
     return found
 
 
-def comparison(results, dataset, architectures):
+def comparison(results, dataset, *architectures):
     """Draw input, every setup's output after its last stage, truth; None without recorded fills.
 
     The largest hole is of the last architecture's family. Rows: the recorded images that the last
@@ -127,25 +127,17 @@ def comparison(results, dataset, architectures):
         for setup, images in found.items():
             heading = setup if len(architectures) == 1 else f"{architecture}\n{setup}"
             columns[heading] = images[rows]
-    return _between(results, dataset, holes, columns, rows, list(picked))
-
-
-def evolution(results, dataset, architecture):
-    """Draw the median recorded image as filled after every stage, a row per setup; None without."""
-    holes, cell = f"{results.family(architecture)}_{results.widths[-1]}", (dataset, architecture)
-    stages = range(1, len(results.widths) + 1)
-    by_stage = {stage: fills(results, *cell, stage, holes) for stage in stages}
-    setups = [s for s in by_stage[1] if all(s in found for found in by_stage.values())]
-    if not setups:
-        return None
-    row = ranked(results, *cell)["median"]
-    columns = {f"stage {k}": np.stack([f[s][row] for s in setups]) for k, f in by_stage.items()}
-    return _between(results, dataset, holes, columns, [row] * len(setups), setups)
-
-
-def _between(results, dataset, holes, columns, rows, labels):
-    """Draw columns between input and truth of the recorded images at positions `rows`."""
     truth = results.fills[f"{dataset}/truth"][rows]
     hole = results.fills[f"{dataset}/mask/{holes}"][rows]
     shown = {"input": show_hole(truth, hole)} | columns | {"truth": truth}
-    return grid(shown, rows=labels, holes=hole)
+    return grid(shown, rows=list(picked), holes=hole)
+
+
+def growing_masks_of(results, dataset):
+    """Draw the holes of every stage on recorded test images; None without them."""
+    for architecture in dict.fromkeys(results.runs.architecture):
+        keys = {w: f"{dataset}/mask/{results.family(architecture)}_{w}" for w in results.widths}
+        if set(keys.values()) <= results.fills.keys():
+            masks = {width: results.fills[key][:4] for width, key in keys.items()}
+            return growing_masks(results.fills[f"{dataset}/truth"][:4], masks)
+    return None

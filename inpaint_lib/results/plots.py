@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..setups import SETUPS
 from . import select, stats
@@ -84,74 +83,62 @@ def schedules(setups, schedule):
     return fig
 
 
-def answer(effects, verdicts):
-    """Draw hole L1 of each setup against fixed's, %, a row per data set and architecture.
+def answer(effects, judged):
+    """Draw effects on hole L1, %: a panel per question and one of every setup against fixed, a row
+    per data set and architecture. Ticks are seeds, marks their means.
 
-    effects: select.effects; ticks are seeds, marks their means. verdicts: the primary hypothesis,
-    whose intervals and margin are drawn."""
+    effects: columns panel, dataset, architecture, setup, seed, effect. judged: the rows of
+    stats.judge whose intervals and margins are drawn, by the panel that their question names."""
     cells, others = select.cells(effects), ordered(effects.setup)
-    margin = 100 * verdicts.margin.max() if len(verdicts) else 0.0
-    fig, axis = figure(figsize=(5.6, 0.75 + 0.42 * len(cells)), layout="constrained")
-    axis.axvspan(-margin, margin, color="0.9", zorder=0)
-    axis.axvline(0, color="0.3", lw=0.8)
-    reach = [margin, 100 * effects.effect.abs().max(), 0.1]
-    for (*cell, setup), part in effects.groupby(["dataset", "architecture", "setup"], sort=False):
-        y = -cells.index(tuple(cell)) - 0.17 * (others.index(setup) - (len(others) - 1) / 2)
-        per_cent = 100 * part.effect
-        if len(part) > 1:
-            axis.plot(per_cent, [y] * len(part), color="0.2", marker="|", ms=7, ls="", zorder=3)
-        size = 8 if setup == "progressive" else 5
-        axis.plot(per_cent.mean(), y, ms=size, ls="", **style(setup))
-        found = select.of_cell(verdicts, *cell)
-        if setup == "progressive" and (found.n_seeds >= stats.MIN_SEEDS).any():
-            ends = 100 * found[["ci_low", "ci_high"]].iloc[0]
-            axis.plot(ends, [y, y], color=style(setup)["color"], lw=2)
-            reach.append(ends.abs().max())
+    names = list(dict.fromkeys(effects.panel))
+    look = {"figsize": (1.6 + 2.6 * len(names), 1.2 + 0.42 * len(cells)), "layout": "constrained"}
+    fig, axes = figure(1, len(names), sharey=True, squeeze=False, **look)
+    for axis, name in zip(axes[0], names, strict=True):
+        asked = judged[judged.question == name]
+        margin = 100 * asked.margin.max() if len(asked) else 0
+        axis.axvspan(-margin, margin, color="0.9", zorder=0)
+        axis.axvline(0, color="0.3", lw=0.8)
+        of = effects[effects.panel == name]
+        shown = ordered(of.setup)
+        for (*cell, setup), part in of.groupby(["dataset", "architecture", "setup"], sort=False):
+            y = -cells.index(tuple(cell)) - 0.17 * (shown.index(setup) - (len(shown) - 1) / 2)
+            if len(part) > 1:
+                ticks = {"color": "0.2", "marker": "|", "ms": 7, "ls": "", "zorder": 3}
+                axis.plot(100 * part.effect, [y] * len(part), **ticks)
+            axis.plot(100 * part.effect.mean(), y, ms=6, ls="", **style(setup))
+            for row in select.of_cell(asked, *cell).dropna(subset="ci_low").itertuples():
+                ends = [100 * row.ci_low, 100 * row.ci_high]
+                if row.n_seeds >= stats.MIN_SEEDS:
+                    axis.plot(ends, [y, y], color=style(setup)["color"], lw=2)
+        title, holes = name, "largest hole"
+        for row in asked[:1].itertuples():
+            title = f"{name}: {row.first} against {row.second}"
+            holes = "all widths" if row.width == "all" else holes
+        axis.set_title(f"{title}\n{holes}")
+        axis.set_xlabel("% (left: better)")
+        axis.grid(axis="y", visible=False)
     for setup in others:
         axis.plot([], [], label=setup, ls="", **style(setup))
-    axis.set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
-    axis.set_ylim(-len(cells) + 0.5, 0.5)
-    axis.set_xlim(-1.1 * max(reach), 1.1 * max(reach))
-    axis.set_xlabel("hole L1 against that of fixed, % (left: better than fixed)")
-    axis.grid(axis="y", visible=False)
+    axes[0, 0].set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
+    axes[0, 0].set_ylim(-len(cells) + 0.5, 0.5)
     _legend(fig, axis)
     return fig
 
 
-def pairs(values):
-    """Draw hole L1 of fixed and progressive, a line per seed, a panel per cell: select.hole_l1."""
+def pairs(values, setups):
+    """Draw a value of some setups, a line per seed, a panel per cell."""
     cells = select.cells(values)
-    fig, axes = panels(len(cells), lambda columns, rows: (0.6 + 1.7 * columns, 2.4 * rows))
+    fig, axes = panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        wide = select.of_cell(values, *cell).pivot_table("value", "seed", "setup")
-        for row in wide.reindex(columns=["fixed", "progressive"]).dropna().to_numpy():
-            better = style("progressive" if row[1] < row[0] else "fixed")
-            axis.plot([0, 1], row, "o-", color=better["color"], lw=1, ms=4)
-        axis.set_xticks([0, 1], ["fixed", "progressive"])
-        axis.set_xlim(-0.3, 1.3)
-        axis.set_title("\n".join(cell))
+        wide = select.of_cell(values, *cell).pivot_table("value", "setup", "seed")
+        wide = wide.reindex([name for name in setups if name in wide.index])
+        axis.plot(wide.index, wide, "-", color="0.6", lw=1)
+        for name in wide.index:
+            axis.plot([name] * wide.shape[1], wide.loc[name], ls="", ms=4, **style(name))
+        axis.set_xlim(-0.3, len(wide) - 0.7)
+        axis.set_title(", ".join(cell))
     for axis in axes[:, 0]:
-        axis.set_ylabel("hole L1")
-    return fig
-
-
-def precision(verdicts):
-    """Draw half a plain 95 % interval against the number of seeds, given the deviation observed."""
-    seeds, seen = np.arange(2, 21), verdicts[verdicts.deviation > 0]
-    fig, axis = figure(figsize=(5.6, 2.6), layout="constrained")
-    for row in seen.itertuples():
-        half = [100 * stats.half_width(row.deviation, n) for n in seeds]
-        (line,) = axis.plot(seeds, half, lw=1, label=f"{row.dataset}, {row.architecture}")
-        now = 100 * stats.half_width(row.deviation, row.n_seeds)
-        axis.plot(row.n_seeds, now, "o", color=line.get_color(), ms=5)
-    axis.axhline(100 * verdicts.margin.max(), color="0.3", ls="--", lw=0.8)
-    label = "half width of the interval (%)"
-    axis.set(yscale="log", xlabel="seeds", ylabel=label, xticks=seeds[::3])
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
-    if len(seen):
-        axis.legend(fontsize=7)
+        axis.set_ylabel("hole L1, all widths")
     return fig
 
 
@@ -204,12 +191,15 @@ def per_stage(values):
 
 def heat_maps(matrix):
     """Draw the stage x hole width matrix of each setup of one cell of tables.stage_matrix."""
+    matrix = matrix.droplevel("n_images")
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
+    stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())
-    size = (0.9 + 2.4 * len(names), 2.5)
-    fig, axes = figure(1, len(names), figsize=size, squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
+    fig, axes = panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows))
+    for axis, name in zip(axes.flat, names, strict=False):
         part = matrix.loc[name]
+        if part.index[0] in stages:
+            part = part.reindex(stages)  # a setup may train in some stages only
         drawn = axis.imshow(part, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for (i, j), value in np.ndenumerate(part.to_numpy()):
             colour = "white" if value < (low + high) / 2 else "black"
@@ -220,7 +210,7 @@ def heat_maps(matrix):
         axis.set(title=name, xlabel="hole width (px)")
         axis.grid(False)
     axes[0, 0].set_ylabel("after stage")
-    fig.colorbar(drawn, ax=axes[0].tolist(), label="hole L1", fraction=0.03, pad=0.01)
+    fig.colorbar(drawn, ax=axes.ravel().tolist(), label="hole L1", fraction=0.03, pad=0.01)
     return fig
 
 

@@ -56,22 +56,23 @@ def publish(results, name):
         raise ValueError(f"no run of profile {profile} is finished: ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
     results = replace(results, about=about, fills=_of_main_runs(results))
-    said, n = [], 0
+    kept, new = [], len(results.runs)
     with files.locked(base.parent):
         if (base / "runs.csv").is_file():
             there = frames.load(base)
-            said, n = _compared(there, results), len(there.runs)
+            kept = set(frames.names_of(there.runs)) & set(frames.names_of(results.runs))
             results = frames.merge(there, results)
         frames.save(results, base)
         rebuild(results, base)
-    return [f"{len(results.runs) - n} runs added, {len(results.runs)} in {base}", *said]
+    said = [f"{new - len(kept)} runs added, {len(results.runs)} in {base}"]
+    return said + [f"{name} is published already and stays" for name in sorted(kept)]
 
 
 def rebuild(results, base):
     """Write what follows from a study's saved frames: tables, figures and README."""
     from . import figures, report  # matplotlib takes seconds that `verify` need not spend
 
-    drawn = figures.draw_all(results, figures.PUBLISHED)
+    drawn = figures.draw(results, *figures.PUBLISHED)
     report.save_figures(base / "figures", drawn, pdf=False)
     _write(results, base, base)
 
@@ -93,18 +94,6 @@ def _of_main_runs(results):
         if "/stage" not in key or (parts[3] == first and not select.is_control(parts[2])):
             found[key] = pixels
     return found
-
-
-def _compared(there, results):
-    """Return a line for every run that is published already, with other values, and stays so."""
-    both = there.values.merge(results.values, on=there.values.columns[:9].tolist())
-    ratio = (both.value_y / both.value_x - 1).abs()
-    worst = ratio.groupby([both[key] for key in frames.RUN], sort=False).max()
-    return [
-        f"{'/'.join(run[:3])}/seed{run[3]} is published already and stays; the values here differ "
-        f"by up to {100 * change:.2f} %"
-        for run, change in worst[worst > NEAR].items()
-    ]
 
 
 def verify(name):

@@ -1,7 +1,25 @@
 """Select rows of a study's Results."""
 
+import functools
+
+import numpy as np
+import pandas as pd
+
 from ..setups import SETUPS
 from .frames import CELL, RUN
+
+
+def once(function):
+    """Return a function of Results that computes a frame once for each and returns copies of it."""
+
+    @functools.wraps(function)
+    def kept(results):
+        name = f"_{function.__module__}.{function.__name__}"
+        if name not in vars(results):
+            vars(results)[name] = function(results)
+        return vars(results)[name].copy()
+
+    return kept
 
 
 def is_control(setup):
@@ -38,8 +56,34 @@ def final(results):
 
 
 def hole_l1(results):
-    """Return the value that answers the question, hole L1: a row per run that finished."""
+    """Return hole L1 with the largest hole: a row per run that finished."""
     return final(results).query("region == 'hole' and metric == 'l1'")
+
+
+def all_widths(results):
+    """Return the geometric mean over the curriculum's widths of mean hole L1: a row per run that
+    finished; 0 where a value is 0 or below."""
+    rows = trained(results).query("region == 'hole' and metric == 'l1'")
+    with np.errstate(divide="ignore"):
+        logs = rows.assign(value=np.log(rows.value.clip(lower=0)))
+    keys = [*RUN, "region", "metric"]
+    found = logs.groupby(keys, sort=False).agg({"value": "mean", "n_images": "max"})
+    return found.assign(value=np.exp(found.value)).reset_index()
+
+
+def width_names(results):
+    """Return {hole width: "smallest", "largest", or the number of pixels}."""
+    names = {width: str(width) for width in results.widths}
+    return names | {results.widths[0]: "smallest"} | {results.widths[-1]: "largest"}
+
+
+def measured(results):
+    """Return what setups are compared in: `trained` but for bins of hole area, and `all_widths`.
+    `width` is a name of width_names, "all", or "none" for measures of a run."""
+    rows = trained(results)
+    width = rows.mask_width.map(width_names(results)).where(rows.region != "training", "none")
+    own = rows.assign(width=width).dropna(subset="width")
+    return pd.concat([own, all_widths(results).assign(width="all")], ignore_index=True)
 
 
 def effects(results):

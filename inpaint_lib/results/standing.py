@@ -1,91 +1,141 @@
 """What became of each run, before anything is compared: finished or diverged, better than the
-baselines or not, game active.
+baselines or not, adversarial game active.
 
-- beats_trivial: with the largest hole, hole L2 is below that of the mean colour and of the nearest
-  pixel, by a paired bootstrap over test images (95 %). beats_all: below that of every baseline, on
-  the images that baseline was measured on.
-- game_active: the discriminator's balanced accuracy, mean over the last stage, lies within ACTIVE:
-  neither side has lost."""
+- Beating a baseline: the upper end of the 95 % interval of log(hole L2 / the baseline's), over test
+  images drawn anew (those of a group together), lies below 0. A run is judged with the largest
+  hole, on the images that the baseline was measured on.
+- Game active in a stage: D's balanced accuracy lies within ACCURACY, and the gradient of G's
+  adversarial loss has at least SHARE of the norm of that of its reconstruction losses; both are
+  means over the stage's log points."""
 
 import numpy as np
 import pandas as pd
 
-from . import frames
-from .resampling import bootstrap
+from . import frames, resampling, select
 
-ACTIVE = 0.55, 0.95
-TRIVIAL = ("mean colour", "nearest")
-FLAGS = ["beats_trivial", "beats_all", "has_game", "game_active"]
+ACCURACY, SHARE = (0.55, 0.95), 0.05
+TRIVIAL = ["mean colour", "nearest"]
+FLAGS = ["beats_trivial", "beats_all", "has_game", "game_active", "always_active"]
 MADE = ["device", "device_kind", "precision", "protocol", "torch"]
-MEASURED = ["hole_l2", "best_baseline", "best_baseline_l2", "best_baseline_images", "d_accuracy"]
+BESIDE = ["hole_l2", "best_baseline", "best_baseline_l2"]
+GAME = ["d_accuracy", "adversarial_share"]
+GATE = [*frames.CELL, "setup", "width", "hole_l1", *TRIVIAL, "beats_trivial"]
 
 
+@select.once
+def games(results):
+    """Return a row per finished run and stage: GAME and `active`: True, False, or None where the
+    setup has no adversarial loss or trains nothing."""
+    stages = pd.DataFrame({"stage": range(1, len(results.widths) + 1)})
+    every = select.finished(results)[frames.RUN].merge(stages, how="cross")
+    means = results.history.groupby([*frames.RUN, "stage"])[[*GAME, "adversarial_weight"]].mean()
+    found = every.merge(means.reset_index(), on=list(every), how="left")
+    active = found.d_accuracy.between(*ACCURACY) & (found.adversarial_share >= SHARE)
+    found["active"] = active.astype(object).where(found.adversarial_weight > 0, None)
+    return found.drop(columns="adversarial_weight")
+
+
+def _of_games(results):
+    """Return a row per run: the game of its last stage, and in how many stages it is active."""
+    table = games(results).assign(
+        has_game=lambda t: t.active.notna(), on=lambda t: t.active.eq(True)
+    )
+    counts = table.groupby(frames.RUN)[["on", "has_game"]].transform("sum")
+    stages = counts.on.astype(str) + " of " + counts.has_game.astype(str)
+    table["active_stages"] = stages.where(counts.has_game > 0, "not applicable")
+    table["always_active"] = (counts.on == counts.has_game) & table.has_game
+    last = table[table.stage == len(results.widths)].rename(columns={"on": "game_active"})
+    return last.drop(columns=["stage", "active"])
+
+
+def _baselines(results, dataset, architecture):
+    """Return the baselines' errors with the holes that an architecture is trained with."""
+    table = results.baseline_images
+    own = table.mask_family == results.family(architecture)
+    return table[own & (table.dataset == dataset)]
+
+
+def _log_means(*errors):
+    """Return the logarithms of the means of columns (a row per image) in every resample."""
+    errors = pd.concat(errors, axis=1, join="inner")
+    with np.errstate(divide="ignore"):
+        drawn = np.log(resampling.means(errors.to_numpy()))
+    return pd.DataFrame(drawn, columns=errors.columns)
+
+
+@select.once
+def gates(results):
+    """Return, per cell, setup and width (as in select.measured), how the mean over seeds compares
+    with the trivial baselines: GATE.
+
+    A baseline's column: the upper end of the interval of the ratio of hole L2, less one; over all
+    widths, of the geometric mean of ratios."""
+    l1 = select.measured(results).query("region == 'hole' and metric == 'l1'")
+    l1, rows = l1.groupby(GATE[:4]).value.mean(), []
+    for cell, part in results.per_image.groupby(frames.CELL, sort=False):
+        own = part.pivot_table("l2", "image", ["setup", "mask_width"])
+        table = _baselines(results, *cell)
+        others = table.pivot_table("l2", "image", ["baseline", "mask_width"])[TRIVIAL]
+        drawn = _log_means(own, others)
+        for setup in part.setup.unique():
+            highs = {}
+            for name in TRIVIAL:
+                ratio = (drawn[setup] - drawn[name]).rename(columns=select.width_names(results))
+                highs[name] = ratio.assign(all=ratio.mean(axis=1)).quantile(0.975)
+            for width, high in pd.DataFrame(highs).iterrows():
+                key = *cell, setup, width
+                rows.append([*key, l1[key], *np.expm1(high), high.max() < 0])
+    return pd.DataFrame(rows, columns=GATE)
+
+
+def _beaten(results):
+    """Return how every finished run compares with the baselines with the largest hole."""
+    found, largest = [], f"mask_width == {results.widths[-1]}"
+    for cell, part in results.per_image.query(largest).groupby(frames.CELL, sort=False):
+        own = part.pivot(index="image", columns=["setup", "seed"], values="l2")
+        highs, ratios, means = {}, {}, {}
+        for name, table in _baselines(results, *cell).query(largest).groupby("baseline"):
+            other = table.set_index("image").l2.rename(name)
+            drawn = _log_means(own, other)
+            highs[name] = drawn[own.columns].sub(drawn[name], axis=0).quantile(0.975)
+            ratios[name], means[name] = own.loc[other.index].mean() / other.mean(), other.mean()
+        rows = own.mean().rename("hole_l2").reset_index()
+        best, below = pd.DataFrame(ratios).idxmax(axis=1), pd.DataFrame(highs) < 0
+        rows = rows.assign(
+            best_baseline=best.to_numpy(), best_baseline_l2=best.map(means).to_numpy()
+        )
+        rows["beats_trivial"] = below[TRIVIAL].all(axis=1).to_numpy()
+        rows["beats_all"] = below.all(axis=1).to_numpy()
+        found.append(rows.assign(**dict(zip(frames.CELL, cell, strict=True))))
+    columns = [*frames.RUN, *BESIDE, *FLAGS[:2]]
+    return pd.concat([pd.DataFrame(columns=columns), *found])
+
+
+@select.once
 def of_runs(results):
-    """Return a row per run. has_game: whether the last stage has an adversarial loss."""
+    """Return a row per run. game_active: in its last stage, if that has an adversarial loss."""
     runs = results.runs
     found = runs[[*frames.RUN, "outcome", "why"]].assign(diverged=runs.outcome == "diverged")
-    rows = [row for dataset in results.about["data"] for row in _beaten(results, dataset)]
-    learning = pd.DataFrame(rows, columns=[*frames.RUN, *MEASURED[:-1], *FLAGS[:2]])
-    history = results.history[results.history.stage == len(results.widths)]
-    columns = ["d_accuracy", "adversarial_weight"]
-    game = history.groupby(frames.RUN)[columns].mean().reset_index()
-    found = found.merge(learning, on=frames.RUN, how="left").merge(game, on=frames.RUN, how="left")
-    found["has_game"] = found.adversarial_weight > 0
-    found["game_active"] = found.has_game & found.d_accuracy.between(*ACTIVE)
+    for frame in (_beaten(results), _of_games(results)):
+        found = found.merge(frame, on=frames.RUN, how="left")
     found[FLAGS] = found[FLAGS].eq(True)
     found = pd.concat([found, runs[MADE]], axis=1)
-    return found[[*frames.RUN, "outcome", "why", "diverged", *MEASURED, *FLAGS, *MADE]]
-
-
-def _beaten(results, dataset):
-    """Yield, for the finished runs on a data set, how they compare with the baselines."""
-    groups = results.groups(dataset)
-    own, table = (
-        of[(of.dataset == dataset) & (of.mask_width == results.widths[-1])]
-        for of in (results.per_image, results.baseline_images)
-    )
-    own = own.pivot(index="image", columns=frames.RUN, values="l2")
-    families = [results.family(architecture) for _, architecture, *_ in own]
-    errors = {
-        name: part.pivot(index="image", columns="mask_family", values="l2")[families].to_numpy()
-        for name, part in table.groupby("baseline", sort=False)
-    }  # {baseline: (n <= N, runs)}
-    own, names, below = own.to_numpy(), list(own), {}
-    for n in {len(of) for of in errors.values()} if names else ():
-        alike = [name for name, of in errors.items() if len(of) == n]
-        differences = np.concatenate([own[:n] - errors[name] for name in alike], 1)
-        _, high = bootstrap(differences, groups[:n])
-        below |= dict(zip(alike, np.split(high < 0, len(alike)), strict=True))
-    for k, run in enumerate(names):
-        ratio = {name: of[:, k].mean() / own[: len(of), k].mean() for name, of in errors.items()}
-        best = min(ratio, key=ratio.get)
-        shown = [own[:, k].mean(), best, errors[best][:, k].mean(), len(errors[best])]
-        yield [*run, *shown, all(below[n][k] for n in TRIVIAL), all(b[k] for b in below.values())]
+    order = [*frames.RUN, "outcome", "why", "diverged", *BESIDE, *GAME, "active_stages"]
+    return found[[*order, *FLAGS, *MADE]]
 
 
 def summary(runs):
-    """Return what a reader must know before any verdict: one sentence each."""
-    n, lost, games = len(runs), int(runs.diverged.sum()), runs[runs.has_game]
+    """Return what a reader of `of_runs` must know before any comparison: a few sentences."""
+    n, lost, games = len(runs), runs[runs.diverged], runs[runs.has_game]
     found = [
-        f"Of {n} runs {int(runs.beats_trivial.sum())} beat the trivial baselines (mean colour, "
-        f"nearest pixel), {int(runs.beats_all.sum())} beat all baselines, and the adversarial game "
-        f"is active in {int(games.game_active.sum())} of {len(games)} (D's balanced accuracy "
-        f"within {ACTIVE[0]:.2f} and {ACTIVE[1]:.2f} in the last stage)."
+        f"Of {n} runs {runs.beats_trivial.sum()} beat the trivial baselines (mean colour, nearest "
+        f"pixel) and {runs.beats_all.sum()} beat all baselines.",
+        f"The adversarial game is active in the last stage of {games.game_active.sum()} of "
+        f"{len(games)} runs, and in every stage of {games.always_active.sum()}.",
     ]
-    finished = runs[~runs.diverged]
-    parts = {
-        "Trivial baselines not beaten": finished[~finished.beats_trivial],
-        "Game not active": finished[finished.has_game & ~finished.game_active],
-    }
-    for words, part in parts.items():
-        cells = part.groupby(frames.CELL, sort=False).setup.unique()
-        listed = [f"{d} {a} ({', '.join(of)})" for (d, a), of in cells.items()]
-        found += [f"{words}: {'; '.join(listed)}."] if listed else []
-    if lost:
-        gone = runs[runs.diverged]
-        named = zip(frames.names_of(gone), gone.why, strict=True)
+    if len(lost):
+        named = zip(frames.names_of(lost), lost.why, strict=True)
         listed = ", ".join(f"{name} ({why})" for name, why in named)
-        others = "No run finished: tables show baselines."
-        others = "Tables show the others." if lost < n else others
-        found.append(f"Diverged, an outcome that is not tried again: {lost}: {listed}. {others}")
+        others = "Tables show the others." if len(lost) < n else "No run finished."
+        found.append(f"Diverged, never tried again: {len(lost)}: {listed}. {others}")
     return found

@@ -4,7 +4,6 @@ any terminal.
 
 import argparse
 import os
-import re
 import sys
 
 _unprinted = []  # errors of printing
@@ -15,13 +14,7 @@ class Parser(argparse.ArgumentParser):
     """Raises ValueError where argparse would print its usage and exit."""
 
     def error(self, message):
-        def names_a_file(argument):
-            like_a_file = re.fullmatch(r"-[^=]+\.[A-Za-z]\w*", argument)
-            return argument[:1] == "-" and (os.path.lexists(argument) or like_a_file)
-
-        named = next(filter(names_a_file, sys.argv[1:]), None)
-        remedy = f"write the name as ./{named}" if named else f"see ./{self.prog} --help"
-        raise ValueError(f"{message}; {remedy}")
+        raise ValueError(f"{message}; see ./{self.prog} --help")
 
     def print_help(self, file=None):
         say(*self.format_help().splitlines())

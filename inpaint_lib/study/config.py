@@ -6,7 +6,6 @@ decide a run's numbers and are its identity; evaluation decides how a trained ru
 says which runs there are; no number depends on machine.
 """
 
-import copy
 import os
 import textwrap
 import warnings
@@ -25,14 +24,15 @@ from pydantic import (
     model_validator,
 )
 
-from .. import masks, models, setups
+from .. import models, setups
 from . import extensions
 from .files import ROOT
+from .provenance import flat
 
 FOLDER = ROOT / "config"
-NO_PROFILES = ("base", "hypotheses")  # files there that are not for running
 SUFFIXES = (".yaml", ".yml")
 DEEPEST = 2  # how many profiles may extend one another
+OF_PYDANTIC = {"extra_forbidden": "unknown key", "missing": "this key is missing"}
 
 
 class ConfigError(ValueError):
@@ -46,77 +46,59 @@ class ConfigError(ValueError):
 
 
 def _words(value):
-    """YAML 1.1 reads on and off as booleans."""
+    """Return what YAML 1.1 reads as a boolean as the word on or off."""
     return ("on" if value else "off") if isinstance(value, bool) else value
-
-
-def _float(value):
-    """YAML 1.1 reads 1e-4 as text."""
-    try:
-        return float(value) if not isinstance(value, bool) else value
-    except (TypeError, ValueError, OverflowError):
-        return value
 
 
 def _tuple(value):
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _some_once(values):
-    if not values or len(values) != len(set(values)):
-        raise ValueError("give at least one name, each once")
+def _once(values):
+    if len(values) != len(set(values)):
+        raise ValueError("give each only once")
     return values
 
 
-def one_of(names):
-    """Return a check that a text is one of `names` (looked up when it is checked)."""
+def _one_of(names, or_file=False):
+    """Return a check that a text is one of `names`, to which extensions may add."""
 
     def check(value):
-        if value not in names:
-            raise ValueError(f"no {short(value)}; there are: {', '.join(map(str, names))}")
-        return value
+        if value in names or (or_file and os.path.isfile(value)):
+            return value
+        more = ", or name a file" if or_file else ""
+        raise ValueError(f"no {short(value)}; there are: {', '.join(names)}{more}")
 
     return AfterValidator(check)
-
-
-def _file_or(*words):
-    def check(value):
-        if value not in words and not os.path.isfile(value):
-            raise ValueError(f"no file {value}; name one, or {', or '.join(map(repr, words))}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _device(value):
-    kind, _, number = value.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in value and not number.isdecimal()):
-        raise ValueError(f"no {short(value)}; there are: auto, cpu, mps, cuda, cuda:0, cuda:1, ...")
-    return value
 
 
 def number(**limits):
-    """Return the type of finite numbers within limits (gt, ge, lt)."""
-    return Annotated[float, Field(allow_inf_nan=False, **limits), BeforeValidator(_float)]
+    """Return the type of finite numbers within limits (gt, ge, lt); a text like 1e-4 is one."""
+    return Annotated[float, Field(allow_inf_nan=False, **limits)]
 
 
-Text = Annotated[str, BeforeValidator(_words)]
+def some(kind):
+    """Return the type of one or more values, each once."""
+    return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_once), Many]
+
+
 Many = BeforeValidator(_tuple)
-Some = AfterValidator(_some_once)
-Whole = Annotated[int, Field(ge=1, lt=2**63)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Whole = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 RunName = Annotated[str, Field(pattern=r"^\w+/\w+/\w+/seed\d+$")]
 Option = Annotated[Literal["auto", "on", "off"], BeforeValidator(_words)]
-Setup = Annotated[str, one_of(setups.SETUPS)]
+Device = Annotated[str, Field(pattern="^(auto|cpu|mps|cuda|cuda:[0-9]{1,3})$")]
+Setup = Annotated[str, _one_of(setups.SETUPS)]
 Dataset = Annotated[str, Field(pattern=r"^\w+$")]  # data.sources knows which there are
-Architecture = Annotated[str, one_of(models.ARCHITECTURES)]
+Weights = Annotated[str, _one_of(("auto", "none"), or_file=True)]
+Architecture = Annotated[str, _one_of(models.ARCHITECTURES)]
 Beta = number(ge=0, lt=1)
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses unknown keys and values of another kind."""
+    """A frozen model that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- the sections
@@ -125,10 +107,11 @@ class Strict(BaseModel):
 class Grid(Strict):
     """Which runs there are."""
 
-    datasets: Annotated[tuple[Dataset, ...], Many, Some]
-    architectures: Annotated[tuple[Architecture, ...], Many, Some]
-    setups: Annotated[tuple[Setup, ...], Many, Some]
-    seeds: Annotated[tuple[Seed, ...], Many, Some]
+    datasets: some(Dataset)
+    architectures: some(Architecture)
+    setups: some(Setup)
+    seeds: some(Seed)
+    fewer_seeds: dict[Setup, Whole] = {}  # of the seeds, from the first, where a setup has not all
     without: Annotated[tuple[RunName, ...], Many] = ()
 
 
@@ -145,7 +128,7 @@ class Data(Strict):
 class Curriculum(Strict):
     """The hole widths and the budget."""
 
-    mask_widths: Annotated[tuple[Whole, ...], Many]
+    mask_widths: some(Whole)
     total_images: Whole
     batch_size: Whole
 
@@ -161,12 +144,24 @@ class Curriculum(Strict):
     def steps_per_stage(self):
         return self.steps // self.n_stages
 
+    @model_validator(mode="after")
+    def _has_stages_of_equal_length(self):
+        stages, batch = self.n_stages, self.batch_size
+        if self.total_images % (stages * batch):
+            raise ValueError(
+                f"total_images must be a multiple of {stages * batch}: batch_size {batch} x "
+                f"{stages} mask_widths, each a stage of equal length"
+            )
+        if list(self.mask_widths) != sorted(self.mask_widths):
+            raise ValueError("mask_widths must grow")
+        return self
+
 
 class Model(Strict):
     """How one architecture is built and trained."""
 
     widths: dict[str, Any]  # keyword arguments of the architecture's create()
-    mask_family: Annotated[str, one_of(masks.FAMILIES)]  # holes it is trained with
+    mask_family: str  # holes it is trained with
     lr_g: number(gt=0)
     lr_d: number(gt=0)
     betas: Annotated[tuple[Beta, Beta], Many]  # Adam
@@ -178,27 +173,29 @@ class Training(Strict):
     """What else decides the numbers of training."""
 
     precision: Literal["auto", "float32", "bfloat16"]
-    perceptual_weights: Annotated[Text, _file_or("torchvision", "random")]
+    perceptual_weights: Annotated[str, _one_of(("torchvision", "random"), or_file=True)]
     perceptual_width: Whole
-    log_every: Annotated[int, Field(ge=2, lt=2**63)]
-    probe_batches: Annotated[int, Field(ge=2, lt=2**31)]
+    log_every: Annotated[Whole, Field(ge=2)]
+    probe_batches: Annotated[Whole, Field(ge=2)]
 
 
 class Evaluation(Strict):
     """How trained networks and baselines are measured."""
 
     fid_stages: Literal["last", "all"]
-    inception_weights: Annotated[Text, _file_or("auto", "none")]
-    lpips_weights: Literal["auto", "none"]
+    inception_weights: Weights
+    lpips_weights: Weights
+    images_elsewhere: Whole  # test images of other stages and families, from the first
     slow_baseline_images: Whole
     recorded_images: Whole
+    recorded_points: Whole  # log points at which their fills are kept, at most
 
 
 class Machine(Strict):
     """Where and how it is computed."""
 
-    data_root: Text
-    device: Annotated[Text, AfterValidator(_device)]
+    data_root: str
+    device: Device
     threads: Whole
     jobs: Whole
     evaluation_batch: Whole
@@ -226,74 +223,36 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self):
-        size, curriculum, training = self.data.image_size, self.curriculum, self.training
-        widths, stages, steps = curriculum.mask_widths, curriculum.n_stages, curriculum.steps
-        _require(
-            training.perceptual_weights == "random" or training.perceptual_width == 64,
-            "training.perceptual_width: must be 64, unless perceptual_weights is 'random'",
-        )
-        _require(
-            curriculum.batch_size <= self.data.train_images,
-            "curriculum.batch_size: larger than data.train_images",
-        )
-        _require(
-            curriculum.total_images % curriculum.batch_size == 0,
-            "curriculum.total_images: not a multiple of batch_size",
-        )
-        _require(
-            stages and steps and steps % stages == 0,
-            f"curriculum: total_images / batch_size = {steps} steps do not divide into {stages} "
-            "stages of equal length (one per mask width)",
-        )
-        _require(
-            list(widths) == sorted(set(widths)) and widths[-1] <= size,
-            f"curriculum.mask_widths: must grow and lie in 1 .. image_size ({size})",
-        )
+        size, training = self.data.image_size, self.training
+        if training.perceptual_weights != "random" and training.perceptual_width != 64:
+            raise ValueError("training.perceptual_width: 64, unless perceptual_weights is 'random'")
+        if self.curriculum.batch_size > self.data.train_images:
+            raise ValueError("curriculum.batch_size: larger than data.train_images")
         for name in self.grid.architectures:
-            _require(name in self.models, f"models: no section for architecture {name!r}")
-            _check_network(name, self.models[name], size)
-            half = size // 2
-            _require(
-                not models.central(name) or widths[-1] <= half,
-                f"curriculum.mask_widths: {name} fills holes up to half the image ({half} px)",
-            )
-        for name, model in self.models.items():
-            _check_model(name, model)
+            if name not in self.models:
+                raise ValueError(f"models: no section for architecture {name!r}")
+            _check_model(name, self.models[name], size)
+            most = size // 2 if models.central(name) else size
+            if self.curriculum.mask_widths[-1] > most:
+                raise ValueError(f"curriculum.mask_widths: {name} fills holes up to {most} px wide")
         return self
 
 
-def _require(condition, message):
-    if not condition:
-        raise ValueError(message)
-
-
-def _check_model(name, model):
-    """Check what depends on the architecture in a section of `models`."""
+def _check_model(name, model, image_size):
+    """Check what depends on the architecture in a section of `models`, and that it can be built."""
     entry, where = models.ARCHITECTURES[name], f"models.{name}"
-    objective, families = entry.objective, entry.mask_families
-    _require(
-        model.mask_family in families,
-        f"{where}.mask_family: no {model.mask_family!r}; there are: {', '.join(families)}",
-    )
-    terms = ("adversarial", *objective.terms)
-    _require(
-        set(model.loss_weights) == set(terms), f"{where}.loss_weights: give exactly {_join(terms)}"
-    )
-    options = objective.options
-    _require(
-        set(model.loss_options) == set(options),
-        f"{where}.loss_options: give exactly {_join(options)}",
-    )
-    for option, value in model.loss_options.items():
-        _require(options[option](value), f"{where}.loss_options.{option}: {value!r} is not allowed")
-
-
-def _check_network(name, model, image_size):
-    """Build the networks without weights, which says whether their sizes are possible."""
-    try:
-        models.check_size(name, image_size)
-    except ValueError as error:
-        raise ValueError(f"data.image_size: {error}") from None
+    families, options = entry.mask_families, entry.objective.options
+    if model.mask_family not in families:
+        known = ", ".join(families)
+        raise ValueError(f"{where}.mask_family: no {model.mask_family!r}; there are: {known}")
+    needed = {"loss_weights": {"adversarial", *entry.objective.terms}, "loss_options": set(options)}
+    for key, names in needed.items():
+        if set(getattr(model, key)) != names:
+            known = ", ".join(sorted(names)) or "nothing"
+            raise ValueError(f"{where}.{key}: give exactly {known}")
+    for key, value in model.loss_options.items():
+        if not options[key](value):
+            raise ValueError(f"{where}.loss_options.{key}: {short(value)} is not allowed")
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             networks = models.create(name, image_size, **model.widths)
@@ -302,7 +261,7 @@ def _check_network(name, model, image_size):
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         why = textwrap.shorten(str(error), 300)
         what = f"no network can be built of {short(model.widths)}: {why}"
-        raise ValueError(f"models.{name}.widths: {what}") from None
+        raise ValueError(f"{where}.widths: {what}") from None
 
 
 # --- reading
@@ -310,7 +269,7 @@ def _check_network(name, model, image_size):
 
 def profiles():
     """Return the names of all profiles."""
-    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem not in NO_PROFILES)
+    return sorted({p.stem for p in FOLDER.glob("*.yaml")} - {"base", "hypotheses"})
 
 
 def load(profile, overrides=None):
@@ -319,22 +278,20 @@ def load(profile, overrides=None):
 
     Raises ConfigError with the file and the key.
     """
-    path, known = Path(str(profile)), f"{', '.join(profiles())}, or a YAML file"
-    if path.suffix not in SUFFIXES:
-        path = FOLDER / f"{path.name}.yaml"
-        if path.stem != str(profile) or profile in NO_PROFILES:
-            path = Path()
-    if not os.path.isfile(path):  # a path may be too long for a system
-        raise ConfigError(f"no profile {short(str(profile))}: choose one of {known}")
+    path, known = Path(str(profile)), profiles()
+    if str(profile) in known:
+        path = FOLDER / f"{profile}.yaml"
+    elif path.suffix not in SUFFIXES or not os.path.isfile(path):  # which takes too long a name
+        what = f"no profile {short(str(profile))}: choose one of {', '.join(known)}, or a YAML file"
+        raise ConfigError(what)
     data = _extended(path)
     for key, value in (overrides or {}).items():
         _override(data, key, value)
     try:
-        paths = [extensions.resolve(p, path.parent) for p in _tuple(data.get("extensions", ()))]
-        extensions.load(paths)
-    except (extensions.ExtensionError, TypeError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-    return checked(Config, data | {"extensions": paths}, path.name)
+        data["extensions"] = extensions.load(_tuple(data.get("extensions", ())), path.parent)
+    except extensions.ExtensionError as error:
+        raise ConfigError(f"{path.name}: extensions: {error}") from error
+    return checked(Config, data, path.name)
 
 
 def _extended(path, depth=0):
@@ -345,21 +302,19 @@ def _extended(path, depth=0):
     parent = data.pop("extends", None)
     if parent is None:
         return data
-    below = path.with_name(f"{parent}.yaml")
-    below = below if below.is_file() else FOLDER / f"{parent}.yaml"
-    if depth == DEEPEST or not below.is_file():
-        why = "at most two levels may be extended" if depth == DEEPEST else f"no file {below.name}"
+    places = (path.parent / f"{parent}.yaml", FOLDER / f"{parent}.yaml")
+    below = next(filter(os.path.isfile, places), None)
+    if depth == DEEPEST or not below:
+        why = "no such profile" if not below else "at most two levels may be extended"
         raise ConfigError(f"{path.name}: extends: {short(parent)}: {why}")
     return _laid_over(_extended(below, depth + 1), data)
 
 
 def _laid_over(below, above):
     """Return `below` with the keys of `above` replaced, section by section."""
-    found = copy.copy(below)
-    for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(below.get(key), dict)
-        found[key] = _laid_over(below[key], value) if nested else value
-    return found
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _laid_over(below.get(key), value) for key, value in above.items()}
 
 
 def read_yaml(path):
@@ -376,18 +331,10 @@ def _override(data, key, value):
     for name in parents:
         node = node.get(name) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        known = list(_keys(data))
-        alike = [name for name in known if name.split(".")[-1] == last] or known
-        raise ConfigError(f"--set {key}: there is no such key; did you mean {', '.join(alike)}?")
+        alike = [name for name in flat(data) if name.split(".")[-1] == last]
+        guess = f"; did you mean {', '.join(alike)}?" if alike else ""
+        raise ConfigError(f"--set {key}: there is no such key{guess}")
     node[last] = value
-
-
-def _keys(data, prefix=""):
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def checked(kind, data, where):
@@ -398,19 +345,11 @@ def checked(kind, data, where):
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    key = ".".join(str(name) for name in first["loc"] if name != "[key]")
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif first["type"] == "missing":
-        message = "this key is missing"
-    elif first["type"] != "value_error":
+    message = OF_PYDANTIC.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    if first["type"] not in (*OF_PYDANTIC, "value_error"):
         message = f"{message}, not {short(first['input'])}"
-    raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{message}")
-
-
-def _join(names):
-    return ", ".join(sorted(map(str, names))) or "nothing"
+    key = ".".join(map(str, first["loc"]))
+    raise ConfigError(": ".join(filter(None, (where, key, message))))
 
 
 def short(value):

@@ -20,12 +20,9 @@ def enough_memory(config):
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        words = (
-            "out of memory",
-            "can't allocate memory",
-        )  # MPS and the CPU have no class of their own
-        if not known and not any(text in str(error) for text in words):
+        # MPS and the CPU have no class of their own
+        named = any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+        if not named and not isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise
         raise OutOfMemory(
             "not enough memory. Run fewer at a time (--runs-per-gpu 1 or --jobs 1), or set "

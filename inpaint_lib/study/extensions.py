@@ -15,8 +15,6 @@ import runpy
 import traceback
 from pathlib import Path
 
-from .files import ROOT
-
 _loaded = set()
 
 
@@ -24,22 +22,21 @@ class ExtensionError(ValueError):
     """An extension is missing or fails; the message names the file and the line."""
 
 
-def resolve(path, folder=ROOT):
-    """Return the absolute path of an extension; a relative one is looked for in `folder`."""
-    return str((Path(folder) / Path(path).expanduser()).resolve())
-
-
-def load(paths):
-    """Run each file that this process has not run yet. Raises ExtensionError."""
-    for path in paths:
+def load(paths, folder="."):
+    """Run each file, relative to `folder`, that this process has not run yet; return absolute
+    paths. Raises ExtensionError.
+    """
+    found = [str(Path(folder, str(path)).resolve()) for path in paths]
+    for path in found:
         if path in _loaded:
             continue
         if not Path(path).is_file():
-            raise ExtensionError(f"extensions: there is no file {path}")
+            raise ExtensionError(f"there is no file {path}")
         try:
             runpy.run_path(path)
         except Exception as error:  # whatever a user's file raises
             line = traceback.extract_tb(error.__traceback__)[-1].lineno
             what = f"{type(error).__name__}: {error}"
-            raise ExtensionError(f"extensions: {path}, line {line}: {what}") from error
+            raise ExtensionError(f"{path}, line {line}: {what}") from error
         _loaded.add(path)
+    return found

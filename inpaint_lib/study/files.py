@@ -7,7 +7,6 @@ Nothing here knows what the files hold.
 import contextlib
 import errno
 import functools
-import glob
 import gzip
 import hashlib
 import json
@@ -114,15 +113,13 @@ def temporary_for(path):
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-    name, suffix = path.name, path.suffix[:16]
-    if len(os.fsencode(name)) > 180:  # file systems allow a name 255 bytes
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    for left in path.parent.glob(f".{glob.escape(name)}.{host}.*.tmp{glob.escape(suffix)}"):
-        pid = left.name.removeprefix(f".{name}.{host}.").partition(".")[0]
-        if pid.isdigit() and int(pid) != os.getpid() and not psutil.pid_exists(int(pid)):
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # `path`'s own may be too long
+    start = f".{name}.{text_sha256(socket.gethostname())[:8]}."
+    for left in path.parent.glob(f"{start}*"):
+        pid = int(left.name.removeprefix(start).partition(".")[0])
+        if pid != os.getpid() and not psutil.pid_exists(pid):
             left.unlink(missing_ok=True)
-    return path.with_name(f".{name}.{host}.{os.getpid()}.tmp{suffix}")
+    return path.with_name(f"{start}{os.getpid()}.tmp{path.suffix[:16]}")
 
 
 def write_json(path, value):
@@ -133,19 +130,15 @@ def write_json(path, value):
 
 def write_csv(path, frame):
     """Write a table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
+    content = as_csv(frame)
     with replacing(path) as temporary:
-        temporary.write_bytes(as_gzip(frame) if str(path).endswith(".gz") else as_csv(frame))
+        gzipped = str(path).endswith(".gz")
+        temporary.write_bytes(gzip.compress(content, mtime=0) if gzipped else content)
 
 
 def as_csv(frame):
     """Return a table as the bytes of a CSV file, nine digits a number."""
-    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    return text.encode()
-
-
-def as_gzip(frame):
-    """Return a table as the bytes of a gzipped CSV file."""
-    return gzip.compress(as_csv(frame), mtime=0)
+    return frame.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
 
 
 def read_json(path):
@@ -157,13 +150,12 @@ def read_json(path):
 
 
 def file_sha256(path):
-    """Return the SHA-256 of a file; one of weights is read once, however many runs name it."""
-    status = os.stat(path)
-    return _sha256(os.fspath(path), status.st_ino, status.st_size, status.st_mtime_ns)
+    """Return the SHA-256 of a file; an unchanged one is read once a process."""
+    return _sha256(os.fspath(path), os.stat(path).st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=32)
-def _sha256(path, *_):
+@functools.cache
+def _sha256(path, _):
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -49,7 +49,7 @@ class Study:
             for dataset in g.datasets
             for architecture in g.architectures
             for setup in g.setups
-            for seed in g.seeds
+            for seed in g.seeds[: g.fewer_seeds.get(setup)]
         ]
         return [run for run in found if run.name not in g.without]
 
@@ -110,6 +110,16 @@ class Run:
     def phase(self, step):
         """Return what holds at a step: a setups.Phase."""
         return setups.SETUPS[self.setup].phase(self.schedule, step)
+
+    @property
+    def evaluated_stages(self):
+        """The stages (1 ..) in which the setup trains anything."""
+        steps = self.schedule.steps_per_stage
+        return [
+            k + 1
+            for k in range(self.n_stages)
+            if any(self.phase(step).trains for step in range(k * steps, (k + 1) * steps))
+        ]
 
 
 def open_study(profile, overrides=None):

@@ -3,7 +3,6 @@ versions, machine.
 """
 
 import contextlib
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -35,12 +34,8 @@ def refuse_other(what, made, wanted):
     dicts).
     """
 
-    def short(value):
-        text = str(value)
-        return text if len(text) <= 24 else f"{text[:12]}..."
-
     if changed := differences(made, wanted):
-        listed = [f"{key}={short(a)}, now {short(b)}" for key, a, b in changed[:6]]
+        listed = [f"{key}={a!s:.24}, now {b!s:.24}" for key, a, b in changed[:6]]
         listed += [f"{len(changed) - 6} more"] * (len(changed) > 6)
         raise SettingsChanged(
             f"{what} was made with {'; '.join(listed)}: restore these settings, or write elsewhere "
@@ -68,15 +63,13 @@ def commit():
 
 
 def _git(*arguments):
-    """Return what git says of this very repository, whatever others are above it or named by the
-    environment.
+    """Return what git says of this repository, whatever others the environment names; "" where
+    there is none.
     """
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    own["GIT_CEILING_DIRECTORIES"] = str(ROOT.parent)
-    command = ["git", "-c", f"safe.directory={ROOT}", *arguments]
+    place = ["-C", ROOT, f"--git-dir={ROOT}/.git", f"--work-tree={ROOT}"]
     with contextlib.suppress(OSError):  # there is no git
         done = subprocess.run(
-            command, cwd=ROOT, env=own, capture_output=True, text=True, check=False
+            ["git", *place, *arguments], capture_output=True, text=True, check=False
         )
         return done.stdout.strip() if done.returncode == 0 else ""
     return ""

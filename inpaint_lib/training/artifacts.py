@@ -11,19 +11,20 @@ import zipfile
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from .. import models
 from ..study import files, provenance
 from ..study.grid import CHECKPOINTS
-from . import probe
+from . import probe, recording
 
-DISCRIMINATOR, SNAPSHOT = "discriminator.", "snapshot."  # prefixes in a stage's file
+GENERATOR, DISCRIMINATOR, SNAPSHOT = "", "discriminator.", "snapshot."  # of a stage's keys
 
 
 def names(run, outcome="finished"):
     """Return what the folder of a run that has ended holds, relative to it."""
-    always = ["run.json", "history.csv", "probe.csv"]
+    always = ["run.json", "history.csv", "probe.csv", "recording.npz"]
     if outcome == "diverged":
         return always
     stages = [f"stages/{k}.safetensors" for k in range(1, run.n_stages + 1)]
@@ -114,32 +115,28 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    size = run.config.data.image_size
-    G, D = models.create(run.architecture, size, run.seed, **run.model.widths)
-    if stage:
-        G.load_state_dict(_stored(run, stage, ""))
-        D.load_state_dict(_stored(run, stage, DISCRIMINATOR))
-    return G.eval(), D.eval()
+    return _loaded(run, stage, 0, GENERATOR), _loaded(run, stage, 1, DISCRIMINATOR)
 
 
 def load_generator(run, stage, device="cpu"):
     """Return the generator of `load_networks` on a device."""
-    return load_networks(run, stage)[0].to(device)
+    return _loaded(run, stage, 0, GENERATOR).to(device)
 
 
 def load_snapshot(run, device="cpu"):
     """Return the generator with the weights of the last step, in eval mode."""
-    G = load_generator(run, 0, device)
-    G.load_state_dict(_stored(run, run.n_stages, SNAPSHOT))
-    return G
+    return _loaded(run, run.n_stages, 0, SNAPSHOT).to(device)
 
 
-def _stored(run, stage, prefix):
-    """Return the weights of one of a stage's networks."""
-    others = tuple({DISCRIMINATOR, SNAPSHOT} - {prefix})
-    state = load_file(_stage_file(run, stage))
-    own = [name for name in state if name.startswith(prefix) and not name.startswith(others)]
-    return {name.removeprefix(prefix): state[name] for name in own}
+def _loaded(run, stage, place, prefix):
+    """Return G (place 0) or D (1) with the weights that a stage's file holds under a prefix."""
+    size = run.config.data.image_size
+    network = models.create(run.architecture, size, run.seed, **run.model.widths)[place]
+    if stage:
+        with safe_open(_stage_file(run, stage), "pt") as stored:
+            found = {name: stored.get_tensor(prefix + name) for name in network.state_dict()}
+        network.load_state_dict(found)
+    return network.eval()
 
 
 def _calibrated(run, pack, generator):
@@ -151,17 +148,18 @@ def _tensors(network):
     return {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
 
 
-def write_tables(run, state):
-    """Write history.csv and probe.csv, as far as training has come."""
+def write_records(run, state):
+    """Write history.csv, probe.csv and recording.npz, as far as training has come."""
     history = pd.DataFrame(state.history or {"step": [], "stage": []})
     files.write_csv(run.folder / "history.csv", history)
     probed = pd.DataFrame(state.probes, columns=["step", "probe_g"])
     files.write_csv(run.folder / "probe.csv", probed)
+    recording.write(run.folder / "recording.npz", state.recording)
 
 
 def finish(run, pack, state, wanted, why=""):
     """Write what is left of a run that finished, or diverged (`why`), and return result.json."""
-    write_tables(run, state)
+    write_records(run, state)
     last, networks = state.sittings[-1], {"generator": state.G, "discriminator": state.D}
     trained = sum(run.phase(step).trains for step in range(state.step))  # a setup may rest
     peaks = [s["peak_memory_bytes"] for s in state.sittings if "peak_memory_bytes" in s]

@@ -27,6 +27,7 @@ def identity(run, pack, device):
     settings = {key: getattr(run, key) for key in ("dataset", "architecture", "setup", "seed")}
     settings |= {"data": config["data"], "curriculum": config["curriculum"]}
     settings |= {"model": config["models"][run.architecture], "training": training}
+    settings |= {"initial_weights": None, "mask_source": run.model.mask_family}
     found = {"run": run.name, "protocol": PROTOCOL, "settings": settings}
     return found | ({"data": pack.identity} if pack else {})
 

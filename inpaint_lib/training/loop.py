@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .. import masks, models, rng
 from ..data import feed, packs
 from ..study import devices, files, processes, provenance
-from . import artifacts, identity, probe
+from . import artifacts, identity, probe, recording
 from .step import Step, choose_options
 
 HALF_LIVES = 10  # of the moving average of G's weights, in a stage (protocol 2)
@@ -43,6 +43,7 @@ class State:
     sittings: list = field(default_factory=list)  # where and with what it was trained
     history: list = field(default_factory=list)  # one dict per log point
     probes: list = field(default_factory=list)  # (step, G's loss on the fixed batch), last stage
+    recording: dict = field(default_factory=dict)  # fills of test images, see recording.py
 
     def state_dict(self):
         found = {"rng": torch.get_rng_state()}
@@ -123,7 +124,8 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
     left = range(state.step, steps)
     batches = feed.batches(feed.mapped(pack), run.seed, left, batch, device, loading)
     objective, fixed = step.objective, probe.fixed_batch(run, pack, device)
-    probe_every = max(1, per_stage // run.config.training.probe_batches)
+    recorder = recording.Recorder(run, pack, state, device)
+    unread = []  # of the fixed batch's losses: scalars on the device
     bar = tqdm(
         total=curriculum.total_images,
         initial=state.step * batch,
@@ -145,11 +147,10 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
             state.average.update_parameters(state.G)
         state.step += 1
         boundary = state.step % per_stage == 0
-        if phase.stage == run.n_stages - 1 and state.step % probe_every == 0:
-            probed, _ = probe.adversarial(state.G, state.D, objective, *fixed)
-            state.probes.append((state.step, probed))
+        if phase.stage == run.n_stages - 1:
+            unread.append(probe.adversarial_g(state.G, state.D, objective, *fixed))
 
-        # --- log; the host waits for the device only here and where it probes
+        # --- log; the host waits for the device only here
         if state.step % run.config.training.log_every and not boundary:
             continue
         now, trained = time.monotonic(), step.count
@@ -157,9 +158,16 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if trained:
             state.step_seconds += now - started
             row = _read(step, state, phase)
-            row["probe_g"], row["probe_d"] = probe.adversarial(state.G, state.D, objective, *fixed)
+            row |= probe.gradients(step)
+            probed = probe.adversarial(state.G, state.D, objective, *fixed)
+            row["probe_g"], row["probe_d"] = map(float, probed)
             row["images_per_second"] = trained * batch / (now - started)
             state.history.append(row)
+        if unread:
+            read = torch.stack(unread).tolist()
+            state.probes += enumerate(read, state.step - len(read) + 1)
+            unread.clear()
+        recorder.at_log_point(phase.stage + 1)
         bar.update(state.step * batch - bar.n)
 
         # --- end of a stage, checkpoint: from a log point a run continues to the same bytes
@@ -168,15 +176,17 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if due:
             _check_weights(state)
         if boundary:
+            recorder.at_end_of_stage()
             artifacts.save_stage(run, pack, state, phase.stage + 1)
-            artifacts.write_tables(run, state)
+            artifacts.write_records(run, state)
         if due:
             last_save = time.monotonic()
             state.seconds = clock + last_save
             state.sittings[-1]["peak_memory_bytes"] = devices.peak_memory(device)
             saved = {"identity": wanted, "state": state.state_dict()}
             artifacts.save_checkpoint(run.folder, saved)
-        if boundary and after_stage and not stopping and state.step < steps:
+        measured = boundary and phase.stage + 1 in run.evaluated_stages
+        if measured and after_stage and not stopping and state.step < steps:
             after_stage(run, phase.stage + 1)
         if watch and trained:
             watch(run, state, bar)
@@ -199,9 +209,10 @@ def hole_variates(run, step):
 
 def holes(run, step, mask_width):
     """Return the holes of one step at a width, (B,1,H,W) float32."""
-    family, batch = run.model.mask_family, run.config.curriculum.batch_size
-    draw = rng.keyed(run.seed, "masks", step)
-    return masks.generate(family, batch, mask_width, run.config.data.image_size, draw)
+    family, size = run.model.mask_family, run.config.data.image_size
+    return masks.FAMILIES[family](
+        hole_variates(run, step), masks.extent(family, mask_width, size), size
+    )
 
 
 def _read(step, state, phase):

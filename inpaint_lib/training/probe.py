@@ -1,7 +1,7 @@
 """Measures that need networks as they are in training, and batch norm's statistics.
 
-Stability (protocol 2): the deviation of G's unweighted adversarial loss on one fixed batch with the
-largest holes over the steps of the last stage, divided by its deviation over batches with the final
+Stability: the deviation of G's unweighted adversarial loss on one fixed batch with the largest
+holes over the steps of the last stage, divided by its deviation over batches with the final
 networks frozen. 1 means that nothing moves beyond what one batch differs from another.
 """
 
@@ -17,7 +17,7 @@ LEAST = 32  # of them in a batch
 
 
 @contextlib.contextmanager
-def _as_in_training(*networks):
+def as_in_training(*networks):
     """Let norms behave as in training; then put back modes and what a pass changed."""
     modes = [network.training for network in networks]
     kept = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
@@ -34,23 +34,65 @@ def _as_in_training(*networks):
 
 @torch.no_grad()
 def adversarial(G, D, objective, real, mask):
-    """Return G's and D's unweighted adversarial losses: real (B,3,H,W), mask (B,1,H,W)."""
+    """Return G's and D's unweighted adversarial losses, on the device, for real (B,3,H,W) and mask
+    (B,1,H,W).
+    """
     d_loss, g_loss, _ = objective.adversarial
-    with _as_in_training(G, D):
-        output = G(real * (1 - mask), mask)[-1]
-        real_scores, fake_scores = (
-            losses.scores(D(objective.seen(image, real, mask))) for image in (real, output)
+    with as_in_training(G, D):
+        real_scores = losses.scores(D(objective.seen(real, real, mask)))
+        fake_scores = _fake_scores(G, D, objective, real, mask)
+        return g_loss(fake_scores), d_loss(real_scores, fake_scores)
+
+
+@torch.no_grad()
+def adversarial_g(G, D, objective, real, mask):
+    """Return G's loss of `adversarial` alone."""
+    with as_in_training(G, D):
+        return objective.adversarial[1](_fake_scores(G, D, objective, real, mask))
+
+
+def _fake_scores(G, D, objective, real, mask):
+    output = G(real * (1 - mask), mask)[-1]
+    return losses.scores(D(objective.seen(output, real, mask)))
+
+
+def gradients(step):
+    """Return the norms of the gradients of the two parts of G's loss, as the setup weighs them, and
+    their ratio and cosine, for the last batch of a Step.
+
+    Changes nothing, neither `.grad` nor statistics of norms.
+    """
+    G, D = step.state.G, step.state.D
+    real, mask = step.inputs(*step.batch)
+    with as_in_training(G, D):
+        terms = step.generator_losses(step.fill(G, real, mask), real, mask, D, step.vgg)
+        adversarial, reconstruction = (
+            torch.cat([g.flatten() for g in _gradient(part, G)]) for part in step.weighed(*terms)
         )
-        return float(g_loss(fake_scores)), float(d_loss(real_scores, fake_scores))
+    norms = adversarial.norm(), reconstruction.norm()
+    cosine = (adversarial / norms[0]) @ (reconstruction / norms[1])
+    values = torch.stack([*norms, norms[0] / norms[1], cosine]).tolist()
+    names = ("grad_norm_adversarial", "grad_norm_reconstruction")
+    return dict(zip((*names, "adversarial_share", "gradient_cosine"), values, strict=True))
+
+
+def _gradient(loss, network):
+    return torch.autograd.grad(
+        loss, tuple(network.parameters()), retain_graph=True, materialize_grads=True
+    )
+
+
+def frozen_batch(run, pack, images, width, device):
+    """Return some test images with their frozen holes of a width: (real, mask)."""
+    holes = torch.from_numpy(pack.test_masks(run.model.mask_family, width, images))
+    return metrics.to_float(np.array(pack.test[images]), device), holes.to(device).float()[:, None]
 
 
 def fixed_batch(run, pack, device):
     """Return the test images with the largest holes that are probed throughout: (real, mask)."""
     curriculum = run.config.curriculum
-    n = min(curriculum.batch_size, len(pack.test))
-    holes = pack.test_masks(run.model.mask_family, curriculum.mask_widths[-1], slice(n))
-    real = metrics.to_float(np.array(pack.test[:n]), device)
-    return real, torch.from_numpy(np.array(holes)).to(device).float()[:, None]
+    first = slice(min(curriculum.batch_size, len(pack.test)))
+    return frozen_batch(run, pack, first, curriculum.mask_widths[-1], device)
 
 
 def frozen_noise(run, pack, G, D, device):
@@ -62,18 +104,22 @@ def frozen_noise(run, pack, G, D, device):
         images = torch.randint(len(pack.train), (size,), generator=draw).numpy()
         holes = masks.generate(family, size, width, config.data.image_size, draw).to(device)
         real = metrics.to_float(pack.train[images], device)
-        found.append(adversarial(G, D, run.architecture_entry.objective, real, holes)[0])
-    return float(np.std(found, ddof=1))
+        found.append(adversarial_g(G, D, run.architecture_entry.objective, real, holes))
+    return float(torch.stack(found).double().std())
+
+
+def spread(n, wanted):
+    """Return `wanted` of the indices 0 .. n - 1, evenly spread, or all if they are fewer."""
+    return np.linspace(0, n - 1, min(n, wanted)).round().astype(int)
 
 
 def calibrated(run, pack, generator, width, device, family=None):
     """Return the generator with batch norm's statistics of holes of a width and family."""
     if not metrics.batch_norms(generator):
         return generator
-    data, n = run.config.data, min(CALIBRATION, len(pack.train))
-    spread = np.unique(np.linspace(0, len(pack.train) - 1, n).round().astype(int))
+    data, chosen = run.config.data, spread(len(pack.train), CALIBRATION)
     seed = rng.seed_of(data.mask_seed, "calibration")
     family = family or run.model.mask_family
-    holes = masks.frozen(family, len(spread), width, data.image_size, seed)
+    holes = masks.frozen(family, len(chosen), width, data.image_size, seed)
     batch = max(run.config.curriculum.batch_size, LEAST)
-    return metrics.calibrated(generator, pack.train[spread], holes, device, batch)
+    return metrics.calibrated(generator, pack.train[chosen], holes, device, batch)

@@ -105,7 +105,8 @@ class Step:
         self.names, self.sums, self.count = [], None, 0  # logged terms since the last reading
         self.now = None  # extent, reconstruction and adversarial weight, on the device too:
         self.controls = torch.zeros(3, device=device)
-        self.done, self.graph, self.inputs = 0, None, None
+        self.batch = None  # the last one, on the device
+        self.done, self.graph, self.held = 0, None, None
         set_deterministic(options.deterministic)
         if options.keep_memory:
             keep_freed_memory()
@@ -123,11 +124,11 @@ class Step:
         if controls != self.now:
             self.now = controls
             self.controls.copy_(feed.to_device(torch.tensor(controls), self.device))
-        images, u = (feed.to_device(t, self.device) for t in (images, u))
+        self.batch = tuple(feed.to_device(t, self.device) for t in (images, u))
         if self.done < WARM_UP and (self.options.compile or self.options.cuda_graph):
-            self._warm_up(images, u)
+            self._warm_up(*self.batch)
         else:
-            self._advance(images, u)
+            self._advance(*self.batch)
         self.done += 1
         self.count += 1
 
@@ -138,17 +139,39 @@ class Step:
         self.count = 0
         return dict(zip(self.names, values, strict=True))
 
-    def _compute(self, images, u):
-        extent, reconstruction_weight, adversarial_weight = self.controls.unbind()
-        d_loss, g_loss, boundary = self.objective.adversarial
-        opt_g, opt_d, D = self.state.opt_g, self.state.opt_d, self.state.D
-        real = metrics.to_float(images, self.device)
-        mask = masks.FAMILIES[self.family](u, extent, self.size)
+    def inputs(self, images, u):
+        """Return the images (B,3,H,W) in [-1, 1] and their holes (B,1,H,W)."""
+        mask = masks.FAMILIES[self.family](u, self.controls[0], self.size)
+        return metrics.to_float(images, self.device), mask
 
-        # G fills the holes
+    def fill(self, G, real, mask):
+        """Return the stages of G's output, float32."""
         with self._autocast():
-            stages = self.G(real * (1 - mask), mask)
-        stages = [stage.float() for stage in stages]
+            return [stage.float() for stage in G(real * (1 - mask), mask)]
+
+    def generator_losses(self, stages, real, mask, D, perceptual):
+        """Return G's adversarial loss and {name: reconstruction loss}, unweighted."""
+        adversarial = self.objective.adversarial[1](self._scores(D, stages[-1], real, mask))
+        with self._autocast():
+            terms = self.objective.reconstruction(
+                stages, real, mask, perceptual, **self.loss_options
+            )
+        return adversarial, terms
+
+    def weighed(self, adversarial, terms):
+        """Return the two parts of G's loss: the setup scales the weights of the configuration."""
+        _, reconstruction_weight, adversarial_weight = self.controls.unbind()
+        reconstruction = sum(self.weights[name] * value for name, value in terms.items())
+        return (
+            adversarial_weight * self.adversarial_weight * adversarial,
+            reconstruction_weight * reconstruction,
+        )
+
+    def _compute(self, images, u):
+        opt_g, opt_d, D = self.state.opt_g, self.state.opt_d, self.state.D
+        d_loss, _, boundary = self.objective.adversarial
+        real, mask = self.inputs(images, u)
+        stages = self.fill(self.G, real, mask)
 
         # D: updated at every trained step, in every setup
         real_scores, fake_scores = self._judge(stages[-1].detach(), real, mask)
@@ -157,24 +180,15 @@ class Step:
         loss_d.backward()
         opt_d.step()
 
-        # G: the setup scales the adversarial and the reconstruction weights; D's weights are fixed
+        # G: D's weights are fixed
         D.requires_grad_(False)
-        adversarial_g = g_loss(self._scores(stages[-1], real, mask))
-        with self._autocast():
-            terms = self.objective.reconstruction(
-                stages, real, mask, self.perceptual, **self.loss_options
-            )
-        reconstruction = sum(self.weights[name] * value for name, value in terms.items())
-        loss_g = (
-            reconstruction_weight * reconstruction
-            + adversarial_weight * self.adversarial_weight * adversarial_g
-        )
+        adversarial_g, terms = self.generator_losses(stages, real, mask, self.D, self.perceptual)
+        loss_g = sum(self.weighed(adversarial_g, terms))
         opt_g.zero_grad()
         loss_g.backward()
         opt_g.step()
         D.requires_grad_(True)
 
-        # what is logged
         accuracy = _accuracy(real_scores, fake_scores, boundary)
         logged = {
             "adversarial_g": adversarial_g,
@@ -188,6 +202,7 @@ class Step:
             "unsaturated": accuracy < SATURATED,
             "grad_norm_g": _grad_norm(self.state.G),
             "grad_norm_d": _grad_norm(D),
+            "hole_fraction": mask.mean(),
         }
         self._add(terms | logged)
 
@@ -201,17 +216,17 @@ class Step:
         precision = self.options.precision
         return torch.autocast(self.device.type, precision, precision != torch.float32)
 
-    def _scores(self, image, real, mask):
+    def _scores(self, D, image, real, mask):
         with self._autocast():
-            found = losses.scores(self.D(self.objective.seen(image, real, mask)))
+            found = losses.scores(D(self.objective.seen(image, real, mask)))
             return [score_map.float() for score_map in found]
 
     def _judge(self, fake, real, mask):
         """Return D's scores of `real` and `fake`, in one pass if its layers do not mix samples."""
         if not self.joint:
-            return self._scores(real, real, mask), self._scores(fake, real, mask)
+            return tuple(self._scores(self.D, image, real, mask) for image in (real, fake))
         both = (torch.cat(pair) for pair in ((real, fake), (real, real), (mask, mask)))
-        halves = [score_map.chunk(2) for score_map in self._scores(*both)]
+        halves = [score_map.chunk(2) for score_map in self._scores(self.D, *both)]
         return [half[0] for half in halves], [half[1] for half in halves]
 
     # --- torch.compile and CUDA graphs
@@ -230,11 +245,11 @@ class Step:
 
     def _replay(self, images, u):
         if self.graph is None:
-            self.inputs, self.graph = (images.clone(), u.clone()), torch.cuda.CUDAGraph()
+            self.held, self.graph = (images.clone(), u.clone()), torch.cuda.CUDAGraph()
             # thread_local: feed's thread pins memory meanwhile
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                self._compute(*self.inputs)
-        for held, new in zip(self.inputs, (images, u), strict=True):
+                self._compute(*self.held)
+        for held, new in zip(self.held, (images, u), strict=True):
             held.copy_(new)
         self.graph.replay()
 

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def images(micro):
-    return feed.mapped(packs.prepare(micro(), "scenes"))
+    return feed.mapped(packs.prepare(micro(), "clutter"))
 
 
 def test_resident_and_prefetched_batches_are_the_same_in_the_same_order(images):
@@ -21,11 +21,8 @@ def test_resident_and_prefetched_batches_are_the_same_in_the_same_order(images):
     for step, a, b in zip(steps, resident, prefetched, strict=True):
         expected = images[rng.batch_indices(5, step, 4, len(images))]
         assert torch.equal(a, expected) and torch.equal(b, expected)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
-def test_few_steps_are_all_fed(images, n):
-    assert len(list(feed.batches(images, 0, range(n), 4, CPU, "prefetch"))) == n
+    for n in range(1, 6):
+        assert len(list(feed.batches(images, 0, range(n), 4, CPU, "prefetch"))) == n
 
 
 def test_a_batch_larger_than_the_set_repeats_images(images):

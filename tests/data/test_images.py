@@ -10,7 +10,7 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from inpaint_lib.data import images
 from tests.conftest import distance, lanczos, smooth
@@ -95,6 +95,15 @@ def test_orientation_is_applied(tmp_path, orientation):
     stored = np.ascontiguousarray(TURNS[orientation](COLOUR))
     path = saved(tmp_path / "a.png", stored, exif=exif)
     assert np.array_equal(images.read(path, 40), COLOUR)
+
+
+def test_a_png_with_megabytes_of_text_is_whole(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "<x>" + "history " * 200_000 + "</x>", zip=True)
+    Image.fromarray(smooth(40, 40)).save(tmp_path / "xmp.png", pnginfo=text)
+    before = PngImagePlugin.MAX_TEXT_CHUNK
+    assert images.read(tmp_path / "xmp.png", 32).shape == (32, 32, 3)
+    assert PngImagePlugin.MAX_TEXT_CHUNK == before
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):

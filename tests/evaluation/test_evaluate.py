@@ -3,20 +3,18 @@
 import copy
 import dataclasses
 import json
-import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 from torch import nn
 
 from inpaint_lib import losses, masks, metrics, models
 from inpaint_lib.data import packs
-from inpaint_lib.evaluation import baselines, evaluate, fid, measures, pretrained
+from inpaint_lib.evaluation import baselines, evaluate, fid, lpips, measures, pretrained
 from inpaint_lib.study import files
-from inpaint_lib.training import artifacts, loop, probe
+from inpaint_lib.training import artifacts, loop, probe, recording
 
 HEADINGS = "What it is|Intended use and limits|Training data|Training procedure|Metrics|How to use"
 
@@ -27,31 +25,50 @@ def quiet(*_):
 
 @pytest.fixture
 def trained(micro, run_of):
-    run = run_of(micro({"grid.setups": ["progressive"]}))
+    """A run whose evaluation uses 6 of its 8 test images elsewhere."""
+    some = {"evaluation.images_elsewhere": 6, "grid.setups": ["progressive"]}
+    run = run_of(micro(some))
     loop.fit(run, quiet)
     return run
 
 
 @pytest.fixture
 def extractor(monkeypatch):
-    """A small seeded network in the place of Inception: 8 features, 5 classes."""
+    """A small seeded network in the place of Inception (8 features, 5 classes), and a mean absolute
+    difference in that of LPIPS.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         small = fid.Extractor("small", nn.Sequential(*layers).eval(), torch.randn(5, 8))
-    monkeypatch.setattr(evaluate, "_networks", lambda *_: (small, None))
+
+    class Difference(nn.Linear):  # a network has parameters
+        def forward(self, one, other):
+            return (one - other).abs().mean((1, 2, 3), keepdim=True)
+
+    found = small, lpips.Lpips("lpips_vgg", Difference(1, 1))
+    monkeypatch.setattr(evaluate, "_networks", lambda *_: found)
     return small
 
 
-def value(frame, family, width, region, metric, stage=2):
-    rows = frame[(frame.mask_family == family) & (frame.mask_width == width)]
-    rows = rows[(rows.stage == stage) & (rows.region == region) & (rows.metric == metric)]
-    assert len(rows) == 1
-    return rows.value.iloc[0]
+def rows_of(frame, family, width, region, metric, stage=2):
+    keys = {"mask_family": family, "mask_width": width, "region": region, "metric": metric}
+    keys["stage"] = stage
+    return frame[(frame[list(keys)] == list(keys.values())).all(axis=1)]
+
+
+def value(*args, **options):
+    (found,) = rows_of(*args, **options).value
+    return found
+
+
+def count(*args, **options):
+    (found,) = rows_of(*args, **options).n_images
+    return found
 
 
 def test_the_last_stage_holds_every_family_width_region_and_measure(trained, extractor):
-    frame, pack = evaluate.evaluate(trained, 2), packs.existing(trained.study, "scenes")
+    frame, pack = evaluate.evaluate(trained, 2), packs.existing(trained.study, trained.dataset)
     assert set(frame.stage) == {2} and not frame.duplicated(evaluate.COLUMNS[:5]).any()
     pairs = set(zip(frame.region, frame.metric, strict=True))
     assert pairs <= measures.MEASURES and {m for _, m in pairs} >= {"fid", "kid", "is", "noise"}
@@ -60,12 +77,19 @@ def test_the_last_stage_holds_every_family_width_region_and_measure(trained, ext
             part = frame[(frame.mask_family == family) & (frame.mask_width == width)]
             expected = {(r, m) for r in metrics.REGIONS for m in metrics.METRICS}
             assert expected | set(measures.EXTRA) <= set(zip(part.region, part.metric, strict=True))
+            shown = count(frame, family, width, "hole", "l1")
+            assert shown == (8 if family == "square" else 6)
     with_fid = frame[(frame.metric == "fid") & (frame.mask_width == 16)]
     assert set(with_fid.mask_family) == {"square", "free_form", "rectangles"}
+    assert count(frame, "square", 16, "whole_composite", "fid") == 8
+    for width in (8, 16):
+        assert count(frame, "square", width, "whole_composite", "lpips_vgg") == 6
     assert any("full rank" in warning for warning in evaluate.read_head(trained)["warnings"])
 
     G = artifacts.load_generator(trained, 2)
-    outputs = list(metrics.inpaint(G, pack.test, pack.test_masks("rectangles", 8), "cpu", 3))
+    outputs = list(
+        metrics.inpaint(G, pack.test[:6], pack.test_masks("rectangles", 8)[:6], "cpu", 3)
+    )
     l1 = metrics.evaluate(outputs)[:, 0, 0].mean().item()
     assert value(frame, "rectangles", 8, "hole", "l1") == pytest.approx(l1, rel=1e-5)
     holes = pack.test_masks("square", 16)
@@ -74,6 +98,9 @@ def test_the_last_stage_holds_every_family_width_region_and_measure(trained, ext
     pair = (fid.features(extractor, x, 8).astype(float) for x in (np.array(pack.test), filled))
     found = value(frame, "square", 16, "whole_composite", "fid")
     assert found == pytest.approx(fid.frechet_distance(*pair), rel=1e-4)
+    differences = np.abs(filled.astype(float) - pack.test)[:6].mean() / 127.5
+    found = value(frame, "square", 16, "whole_composite", "lpips_vgg")
+    assert found == pytest.approx(differences, rel=1e-4)
     spread = pack.train[np.linspace(0, 23, 8).round().astype(int)]
     both = (metrics.evaluate(metrics.inpaint(G, x, holes, "cpu", 8)) for x in (spread, pack.test))
     train, test = (values[:, 0, 0].mean().item() for values in both)
@@ -81,15 +108,43 @@ def test_the_last_stage_holds_every_family_width_region_and_measure(trained, ext
     assert gap == pytest.approx(train - test, abs=1e-7)
 
 
+def test_a_stage_before_the_last_is_measured_on_fewer_images_and_without_the_rest(trained):
+    frame = evaluate.evaluate(trained, 1)
+    assert set(frame.mask_family) == {"square"} and set(frame.mask_width) == {8, 16}
+    assert set(frame.region) == set(metrics.REGIONS) and set(frame.metric) == set(metrics.METRICS)
+    assert set(frame.n_images) == {6}
+
+
+def test_holes_are_binned_by_their_area_over_all_widths(trained):
+    frame, pack = evaluate.evaluate(trained, 2), packs.existing(trained.study, trained.dataset)
+    images = evaluate.read_images(trained).set_index(["mask_width", "image"]).l1
+    bins = frame[frame.region.str.startswith("area")]
+    assert set(bins.region) == {"area_0_10", "area_20_30"}  # squares of 1/16 and 1/4
+    assert set(bins.mask_family) == {"square"} and set(bins.mask_width) == {0}
+    for region, width in (("area_0_10", 8), ("area_20_30", 16)):
+        assert pack.test_masks("square", width).mean() == (width / 32) ** 2
+        assert value(frame, "square", 0, region, "l1") == pytest.approx(images[width].mean())
+        assert count(frame, "square", 0, region, "psnr") == 8
+
+
+def test_a_setup_that_trains_in_its_last_stage_alone_is_evaluated_there_alone(micro):
+    (run,) = micro({"grid.setups": ["last_only"]}).runs()
+    loop.fit(run, quiet)
+    evaluate.complete(run)
+    assert not evaluate.evaluated(run, 1) and evaluate.evaluated(run, 2)
+    assert set(evaluate.read_values(run).stage) == {2}
+    assert all(key.startswith("stage2/") for key in evaluate.read_fills(run))
+
+
 def test_images_and_fills_are_those_that_are_measured(trained):
     frame = pd.concat([evaluate.evaluate(trained, stage) for stage in (1, 2)])
-    pack, images = packs.existing(trained.study, "scenes"), evaluate.read_images(trained)
+    pack, images = packs.existing(trained.study, trained.dataset), evaluate.read_images(trained)
     assert list(images) == ["mask_width", "image", "l1", "l2"] and len(images) == 2 * 8
     for width, part in images.groupby("mask_width"):
         found = value(frame, "square", width, "hole", "l1")
         assert part.l1.mean() == pytest.approx(found, rel=1e-6)
-    fills, chosen = evaluate.read_fills(trained), evaluate.recorded(trained.config, 8)
-    assert list(chosen) == [0, 2, 5, 7]
+    fills, chosen = evaluate.read_fills(trained), recording.recorded(trained.config, 8)
+    assert list(chosen) == [0, 2, 3, 5]  # of the first six
     widths = ["square_8", "square_16"]
     expected = [f"stage1/{key}" for key in widths]
     assert set(fills) == {*expected, "stage2/free_form_16", *(f"stage2/{key}" for key in widths)}
@@ -155,7 +210,7 @@ def test_without_weights_the_evaluation_goes_on_and_says_why(trained, tmp_path, 
     settings = evaluate.read_head(run)["settings"]
     assert not {"fid", "kid", "is", "lpips"} & set(frame.metric)
     assert "no pt_inception-2015-12-05" in settings["inception"] and "none" in settings["alexnet"]
-    monkeypatch.setattr(pretrained, "find", lambda *_: None)
+    monkeypatch.setattr(pretrained, "find", lambda *_: __file__)
     assert not evaluate.evaluated(run, 2), "weights have come"
 
 
@@ -164,7 +219,7 @@ def test_the_context_encoder_is_measured_on_central_holes_alone(micro):
     (run,) = micro(names).runs()
     loop.fit(run, quiet)
     frame = evaluate.evaluate(run, 2)
-    assert set(frame.mask_family) == {"center"} and "whole_raw" not in set(frame.region)
+    assert set(frame.mask_family) == {"center"} and "visible" not in set(frame.region)
 
 
 def test_the_model_card_says_what_it_is_how_good_and_under_which_licence(trained):
@@ -214,7 +269,7 @@ def test_batch_norm_is_judged_with_statistics_of_the_holes_it_is_judged_on(micro
     study = micro({"grid.architectures": ["context_encoder"], "grid.setups": ["mixed"]})
     (run,) = study.runs()
     loop.fit(run, lambda *_: None)
-    pack, G = packs.existing(study, "scenes"), artifacts.load_generator(run, 2)
+    pack, G = packs.existing(study, run.dataset), artifacts.load_generator(run, 2)
     of = {width: probe.calibrated(run, pack, G, width, "cpu").state_dict() for width in (8, 16)}
     exported = G.state_dict()
     means = [k for k in exported if k.endswith("running_mean")]
@@ -238,17 +293,18 @@ def test_the_last_steps_weights_are_kept_and_measured_beside_their_average(train
 
 
 def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micro, extractor):
-    study = micro()
-    with pytest.raises(FileNotFoundError, match="scenes"):
-        evaluate.baselines(study, "scenes")
-    pack = packs.prepare(study, "scenes")
-    frame = evaluate.baselines(study, "scenes")
+    study = micro({"evaluation.images_elsewhere": 6})
+    with pytest.raises(FileNotFoundError, match="clutter"):
+        evaluate.baselines(study, "clutter")
+    pack = packs.prepare(study, "clutter")
+    frame = evaluate.baselines(study, "clutter")
     assert set(frame.baseline) == set(baselines.BASELINES)
-    assert set(frame.mask_family) == set(masks.FAMILIES)
+    assert set(frame.mask_family) == set(masks.FAMILIES) and "visible" not in set(frame.region)
     part, holes = frame[frame.baseline == "Telea"], pack.test_masks("rectangles", 16)
-    assert "fid" in set(part.metric) and set(part.n_images) == {8}
+    assert "fid" in set(part.metric) and set(part[part.mask_width > 0].n_images) == {6, 8}
     slow = frame[frame.baseline == "biharmonic"]
-    assert set(slow.n_images) == {4} and "fid" not in set(slow.metric)  # smoke: four images
+    assert not {"fid", "lpips_vgg"} & set(slow.metric)
+    assert set(slow[slow.mask_width > 0].n_images) == {4}  # smoke: four images
 
     def errors(images):
         filled = baselines.fill("Telea", images, holes).astype(float)
@@ -264,33 +320,17 @@ def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micr
     each = evaluate.read_baseline_images(pack.folder)
     each = each.query("baseline == 'Telea' and mask_family == 'rectangles' and mask_width == 16")
     assert each.l1.to_numpy() == pytest.approx(errors(images), rel=1e-5)
+    areas = pack.test_masks("square", 8).mean((1, 2))
+    assert (areas < 0.1).all() and count(part, "square", 0, "area_0_10", "l1", stage=0) == 8
 
 
 def test_baselines_have_the_same_digits_at_each_call_and_are_kept(micro, monkeypatch):
     study = micro()
-    folder = packs.prepare(study, "scenes").folder / "baselines"
-    first = evaluate.baselines(study, "scenes")
+    folder = packs.prepare(study, "clutter").folder / "baselines"
+    first = evaluate.baselines(study, "clutter")
     monkeypatch.setattr(baselines, "fill", None)  # must not be called again
-    pd.testing.assert_frame_equal(evaluate.baselines(study, "scenes"), first, check_exact=True)
+    pd.testing.assert_frame_equal(evaluate.baselines(study, "clutter"), first, check_exact=True)
     head = files.read_json(folder / "Telea.json")
     files.write_json(folder / "Telea.json", head | {"settings": {}})
     with pytest.raises(TypeError):
-        evaluate.baselines(study, "scenes")
-
-
-def test_two_processes_share_the_baselines_and_wait_for_what_the_other_measures(micro, monkeypatch):
-    study, order, measure, waited = micro(), [], evaluate._baseline, files.locked
-    folder = packs.prepare(study, "scenes").folder / "baselines"
-    folder.mkdir()
-    taken = FileLock(folder / ".mean colour.lock", thread_local=False)
-    taken.acquire()
-
-    def locked(folder, name=".lock", wait=True):
-        if wait and name == ".mean colour.lock":
-            threading.Timer(0.3, taken.release).start()
-        return waited(folder, name, wait)
-
-    monkeypatch.setattr(files, "locked", locked)
-    monkeypatch.setattr(evaluate, "_baseline", lambda *a: order.append(a[0]) or measure(*a))
-    assert set(evaluate.baselines(study, "scenes").baseline) == {*baselines.BASELINES}
-    assert order == [*(n for n in baselines.BASELINES if n != "mean colour"), "mean colour"]
+        evaluate.baselines(study, "clutter")

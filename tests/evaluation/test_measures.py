@@ -63,71 +63,51 @@ def test_measures_are_means_over_images_whatever_the_batches(batch):
     assert one.keys() == two.keys() and all(np.allclose(one[k], two[k]) for k in one)
     assert np.array_equal(filled, again)
     assert one["hole", "l1"] == pytest.approx(metrics.per_image(*batch)[:, 0, 0].numpy())
-    assert measures.means(one)["hole", "l1"] == pytest.approx(one["hole", "l1"].mean())
-    assert one.keys() - measures.measure([batch], raw=False)[0].keys() == {
-        ("whole_raw", metric) for metric in metrics.METRICS
-    }
+    assert measures.means(one)["hole", "l1"] == (pytest.approx(one["hole", "l1"].mean()), 4)
+    without = measures.measure([batch], raw=False, extra=False)[0]
+    visible = {("visible", metric) for metric in metrics.METRICS}
+    assert one.keys() - without.keys() == visible | set(measures.EXTRA)
 
 
-# --- the adversarial game
-
-
-def history(*stages):
-    """A history with the given losses per stage."""
-    rows = [(k, v, v) for k, losses_of_stage in enumerate(stages, 1) for v in losses_of_stage]
-    return pd.DataFrame(rows, columns=["stage", "adversarial_g", "d_accuracy"])
-
-
-def stability(*stages, probed=(0.0, 1.0), noise=1.0):
-    return measures.stability(history(*stages), pd.DataFrame({"probe_g": probed}), noise)
-
-
-def test_stability_is_the_deviation_on_a_fixed_batch_as_a_ratio_to_that_between_batches_at_rest():
-    moves = np.random.default_rng(0).normal(size=4000)
-    found = stability([1, 1], [0.2, 0.4], probed=0.3 * moves, noise=0.1)
-    assert found["stability"] == pytest.approx(3, rel=0.05)
-    assert found["d_accuracy"] == pytest.approx(0.3)
-    assert stability([1, 1], probed=np.ones(40), noise=0.1)["stability"] == 0
-    assert np.isnan(stability([1, 1], noise=0.0)["stability"])  # a dead game
-
-
-def test_a_peak_after_a_growth_is_seen_and_how_long_it_lasts():
-    calm, peak = [1.0] * 8, [5.0, 3.0] + [1.1, 0.9] * 3
-    for last, height, share in ((peak, 4.0, 2 / 8), (calm, 0.0, 0.0)):
-        found = stability(calm, last)
-        assert found["transient_peak"] == pytest.approx(height)
-        assert found["settling_share"] == pytest.approx(share)
-    assert np.isnan(stability(calm)["transient_peak"])  # a single stage has no growth
-    rng = np.random.default_rng(0)
-    shares = [stability(*rng.normal(size=(8, 160)))["settling_share"] for _ in range(50)]
-    assert np.median(shares) < 0.05, "stationary noise settles at once"
-
-
-def test_an_image_that_is_not_a_number_counts(batch):
+def test_where_all_is_hole_nothing_is_visible_and_what_is_not_a_number_counts(batch):
     output, real, mask = batch
+    full = torch.cat([torch.ones_like(mask[:1]), mask[1:]])
+    found = measures.means(measures.measure([(output, real, full)])[0])
+    assert found["hole", "l1"][1] == 4
+    for key in (("visible", "l1"), ("visible", "psnr"), ("hole", "continuity")):
+        assert np.isfinite(found[key][0]) and found[key][1] == 3
+    alone = measures.means(measures.measure([(output[:1], real[:1], full[:1])])[0])
+    assert ("hole", "l1") in alone and ("visible", "l1") not in alone
     poisoned = output.clone()
-    poisoned[0] = float("nan")
-    found, _ = measures.measure([(poisoned, real, mask)])
-    assert all(np.isnan(found["hole", metric][0]) for metric in metrics.METRICS)
-    full = torch.cat([torch.ones_like(mask[:1]), mask[1:]])  # the first has no boundary
-    found, _ = measures.measure([(output, real, full)])
-    assert np.isnan(found["hole", "continuity"][0])
-    assert np.isfinite(measures.means(found)["hole", "continuity"])
+    poisoned[1] = float("nan")
+    found = measures.means(measures.measure([(poisoned, real, full)])[0])
+    for key in (("hole", "psnr"), ("visible", "l1"), ("hole", "continuity")):
+        assert np.isnan(found[key][0])
 
 
-@pytest.mark.slow
-def test_lpips_is_torchmetrics_and_zero_for_equal_images(batch):
-    """AlexNet with random weights: the windows of small images are all of them."""
-    from torchmetrics.functional.image.lpips import _LPIPS
+def test_area_bins_hold_the_holes_of_their_size_and_no_others():
+    areas = [0.02, 0.1, 0.11, 0.2, 0.45, 0.6, 0.61]
+    images = pd.DataFrame({"area": areas, "l1": np.arange(7.0), "psnr": 10 * np.arange(7.0)})
+    found = measures.by_area(images)
+    of_l1 = {region: value for (region, metric), value in found.items() if metric == "l1"}
+    assert of_l1 == {
+        "area_0_10": (0.5, 2),
+        "area_10_20": (2.5, 2),
+        "area_40_50": (4.0, 1),
+        "area_50_60": (5.0, 1),
+    }
+    assert found["area_10_20", "psnr"] == (25.0, 2) and set(found) <= measures.MEASURES
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = _LPIPS(pretrained=False, net="alex", pnet_rand=True, eval_mode=True)
-    output, real, mask = batch
-    whole = losses.composite(output, real, mask)
-    found = measures.measure([batch], network)[0]
-    with torch.inference_mode():
-        expected = network(whole, real).flatten().numpy()
-    assert found["whole_composite", "lpips"] == pytest.approx(expected, rel=1e-5)
-    assert found["hole_window", "lpips"] == pytest.approx(expected, rel=1e-5)
-    assert measures.measure([(real, real, mask)], network)[0]["whole_composite", "lpips"].max() == 0
+
+def test_stability_is_the_deviation_on_a_fixed_batch_as_a_ratio_to_that_with_frozen_networks():
+    history = pd.DataFrame({"stage": [1, 1, 2, 2], "d_accuracy": [1.0, 1.0, 0.2, 0.4]})
+
+    def stability(probed, noise):
+        return measures.stability(history, pd.DataFrame({"probe_g": probed}), noise)
+
+    found = stability(0.3 * np.random.default_rng(0).normal(size=4000), 0.1)
+    assert found["stability"] == pytest.approx(3, rel=0.05) and found["noise"] == 0.1
+    assert found["d_accuracy"] == pytest.approx(0.3)
+    assert stability(np.ones(40), 0.1)["stability"] == 0
+    for undefined in (stability([0.0, 1.0], 0.0), stability([1.0], 0.1)):  # a dead game, one step
+        assert np.isnan(undefined["stability"])

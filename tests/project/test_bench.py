@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ from tests.conftest import repository
 ROOT = Path(repository())
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import training as bench  # noqa: E402
-
-NEEDED = set("filelock numpy pandas pillow psutil pydantic pyyaml safetensors torch tqdm".split())
-MODULES = {
-    "opencv-python-headless": "cv2",
-    "pillow": "PIL",
-    "pyyaml": "yaml",
-    "scikit-image": "skimage",
-    "scikit-learn": "sklearn",
-}
 
 
 @pytest.fixture
@@ -53,12 +43,12 @@ def cases(path):
 
 
 def test_a_report_is_written_after_every_case(measured, monkeypatch):
-    measure = bench.measure
+    invented = bench.measure
 
     def interrupted(size, architecture, *rest):
         if architecture == "context_encoder":
             raise KeyboardInterrupt
-        return measure(size, architecture, *rest)
+        return invented(size, architecture, *rest)
 
     monkeypatch.setattr(bench, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -67,12 +57,8 @@ def test_a_report_is_written_after_every_case(measured, monkeypatch):
     text = measured.with_suffix(".md").read_text()
     assert "| 64 | custom | 8 | 1 (1-1) | 2 (2-2) | 2 |" in text
     assert "| 64 | custom | 0.50 |" in text and "ratio 2.00" in text
-
-
-def test_cases_may_be_measured_one_by_one(measured, monkeypatch):
-    for asked in (["--case", "128:custom"], ["--case", "128:free_form", "--case", "64:custom"]):
-        assert bench.main(["--device", "cpu", *asked]) == 0
-    assert cases(measured) == [(64, "custom"), (128, "custom"), (128, "free_form")]
+    assert bench.main(["--device", "cpu", "--case", "128:custom"]) == 0
+    assert cases(measured) == [(64, "custom"), (128, "custom")]
     monkeypatch.setattr(torch, "__version__", "0.1")  # cases of another torch are dropped
     assert bench.main(["--device", "cpu", "--case", "64:custom"]) == 0
     assert cases(measured) == [(64, "custom")]
@@ -86,19 +72,11 @@ def test_a_case_that_fails_leaves_the_others(measured, capfd):
     assert len(out.splitlines()) == 5
 
 
-@pytest.mark.parametrize("asked", ["65:custom", "custom", ""])
-def test_an_unknown_case_gets_one_line(measured, capfd, asked):
-    assert bench.main(["--device", "cpu", "--case", asked]) == 2
+def test_an_unknown_case_gets_one_line(measured, capfd):
+    assert bench.main(["--device", "cpu", "--case", "65:custom"]) == 2
     err = capfd.readouterr().err
-    assert f"{asked!r}: give one of 64:custom, " in err and len(err.splitlines()) == 1
+    assert "'65:custom': give one of 64:custom, " in err and len(err.splitlines()) == 1
     assert not measured.exists()
-
-
-def test_a_variant_is_ours_with_one_option_the_other_way_round():
-    ours = bench.choose_options(bench.case_of(64, "custom", "cpu").config, torch.device("cpu"))
-    other = vars(bench.changed(ours, "fused_adam"))
-    assert {name for name in other if other[name] != vars(ours)[name]} == {"fused_adam"}
-    assert bench.changed(ours, "ours") == ours
 
 
 @pytest.mark.slow
@@ -116,40 +94,8 @@ def test_the_python_that_has_the_packages_is_used(tmp_path):
     (tmp_path / "python3").symlink_to(sys.executable)
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
     own = {"PATH": path, "INPAINT_ENV": "current", "PYTHONPATH": os.pathsep.join(sys.path[1:])}
-    for present in (True, False):
-        if not present:
-            (tmp_path / "python3").unlink()
-            (tmp_path / "python3").symlink_to(tmp_path / "python")
-        command = [ROOT / "run_all.sh", "bench", "--case", "x"]
-        done = subprocess.run(
-            command, env=os.environ | own, capture_output=True, text=True, check=False
-        )
-        expected = "give one of 64:custom" if present else "lacks torch, numpy, pandas, PIL"
-        assert done.returncode == 2 and expected in done.stderr, done.stderr
-        assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.slow
-def test_measuring_needs_few_packages_and_no_git():
-    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    absent = [MODULES.get(name, name.replace("-", "_")) for name in set(required) - NEEDED]
-    code = (
-        f"import sys; sys.modules |= dict.fromkeys({absent}); sys.path.insert(0, 'benchmarks')\n"
-        "import training, torch\n"
-        "cpu = torch.device('cpu'); run = training.case_of(64, 'context_encoder', 'cpu')\n"
-        "options = training.choose_options(run.config, cpu)\n"
-        "training.trial.stepper(run, cpu, options, training.images_of(run))()"
-    )
-    own = {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    command = [ROOT / "run_all.sh", "bench", "--case", "x"]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | own,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, env=os.environ | own, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    lines = (ROOT / "run_all.sh").read_text().splitlines()
-    asked = next(line for line in lines if line.strip().startswith("bench) needed="))
-    assert {*asked.split('"')[1].split()} == {MODULES.get(name, name) for name in NEEDED}
+    assert done.returncode == 2 and "give one of 64:custom" in done.stderr, done.stderr

@@ -13,7 +13,7 @@ from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
 from tests.workflow.commands import ROOT
-from workflow import run_notebook
+from workflow import kernels
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -79,7 +79,7 @@ def test_marked_outputs_are_reproduced_with_every_architecture(tmp_path, monkeyp
                     cell.source = cell.source.replace('architecture = "custom"', chosen)
             copies.append(tmp_path / f"{path.stem}_{variant}.ipynb")
             nbformat.write(notebook, copies[-1])
-    run_notebook.write_kernel(tmp_path / "jupyter")
+    kernels.write_kernel(tmp_path / "jupyter")
     environment = os.environ | {
         "JUPYTER_PATH": str(tmp_path / "jupyter"),
         "CUDA_VISIBLE_DEVICES": "",  # their device is auto

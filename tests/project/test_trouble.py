@@ -2,14 +2,12 @@
 
 import contextlib
 import subprocess
-import time
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from inpaint_lib import models
 from inpaint_lib.data import packs
 from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import devices, files, grid
@@ -17,9 +15,8 @@ from inpaint_lib.training import artifacts, loop, step
 from tests.conftest import MICRO
 from tests.workflow.commands import SETTINGS, is_refusal
 from workflow import __main__ as command
-from workflow import snakemake
 
-RUN = "runs/smoke/scenes/custom/progressive/seed0"
+RUN = "runs/smoke/clutter/custom/progressive/seed0"
 ONE = {"grid.setups": ["progressive"], "machine.checkpoint_seconds": 0}
 
 
@@ -59,11 +56,11 @@ def undisturbed(tmp_path_factory):
         patch.setenv("INPAINT_OUTPUT", str(output))
         run = progressive()
         loop.fit(run, quiet)
-        pack = bytes_below(run.study.data_folder("scenes"))
+        pack = bytes_below(run.study.data_folder("clutter"))
         return contents(run.folder), bytes_below(output), pack
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.8])
 def test_a_full_disk_is_reported_and_with_room_training_continues_to_the_same_bytes(
     disk, undisturbed, share
 ):
@@ -82,12 +79,6 @@ def test_a_full_disk_is_reported_and_with_room_training_continues_to_the_same_by
     assert contents(run.folder) == expected
 
 
-def test_a_disk_without_room_for_the_pack_is_refused_before_any_work(disk):
-    disk(64 * 1024)
-    with pytest.raises((ValueError, OSError), match=r"the pack needs .* GB|the disk is full"):
-        packs.prepare(progressive().study, "scenes")
-
-
 def refused(capsys, *arguments):
     code = command.main(["smoke", *SETTINGS, *arguments])
     out, err = capsys.readouterr()
@@ -98,47 +89,34 @@ def refused(capsys, *arguments):
 def test_a_full_or_a_read_only_disk_is_refused_before_any_work(disk, capsys):
     place = disk(64 * 1024)
     assert f"{place}: the disk is full" in refused(capsys)
+    with pytest.raises((ValueError, OSError), match=r"the pack needs .* GB|the disk is full"):
+        packs.prepare(progressive().study, "clutter")
+    capsys.readouterr()
     disk(50 * 2**20, "ro")
     said = refused(capsys)
-    assert str(place) in said and "INPAINT_OUTPUT" in said and not list(place.iterdir())
+    assert str(place) in said and "INPAINT_OUTPUT" in said
 
 
-IN_THE_WAY = f"""
-runs runs/smoke runs/smoke/scenes runs/smoke/scenes/data {RUN} {RUN}/stages {RUN}/model
-{RUN}/evaluation reports reports/smoke/tables reports/smoke/figures reports/smoke/results
-"""
+IN_THE_WAY = f"runs runs/smoke/clutter/data {RUN}/stages reports/smoke/tables reports/smoke/results"
 
 
-@pytest.mark.parametrize("kind", ["file", "dangling link"])
+@pytest.mark.parametrize("kind", ["file", "broken link"])
 @pytest.mark.parametrize("name", IN_THE_WAY.split())
 def test_what_lies_where_a_folder_belongs_is_named(output, capsys, name, kind):
     place = output / name
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text("mine") if kind == "file" else place.symlink_to(output / "nowhere")
     said = refused(capsys)
-    assert f"{place} is a" in said and "where a folder is needed; rename it" in said
+    assert f"{place} is a {kind} where a folder is needed; rename it" in said
     assert [p for p in output.rglob("*") if not p.is_dir()] == [place]
     assert kind != "file" or place.read_text() == "mine"
 
 
-FILES = f"{RUN}/result.json {RUN}/checkpoint.pt runs/smoke/scenes/data/train.npy"
-FILES += " runs/smoke/study.json reports/smoke/index.html"
-
-
-@pytest.mark.parametrize("name", FILES.split())
+@pytest.mark.parametrize("name", [f"{RUN}/result.json", "reports/smoke/index.html"])
 def test_a_folder_where_a_file_belongs_is_named(output, capsys, name):
     (output / name / "mine").mkdir(parents=True)
     what = f"{output / name} is a folder where a file is needed; rename it"
     assert what in refused(capsys) and (output / name / "mine").is_dir()
-
-
-@pytest.mark.parametrize("kind", ["file", "broken link"])
-def test_output_that_is_no_folder_is_named(output, capsys, monkeypatch, kind):
-    place = output / "place"
-    monkeypatch.setenv("INPAINT_OUTPUT", str(place))
-    place.write_text("mine") if kind == "file" else place.symlink_to(output / "nowhere")
-    assert f"{place} is a {kind} where a folder is needed" in refused(capsys)
-    assert list(output.iterdir()) == [place]
 
 
 def test_a_place_that_becomes_read_only_in_training_is_named_and_the_run_continues_later(
@@ -158,20 +136,12 @@ def test_a_place_that_becomes_read_only_in_training_is_named_and_the_run_continu
     assert contents(run.folder) == undisturbed[0]
 
 
-def test_a_clock_that_runs_backwards_makes_no_duration_negative(output, monkeypatch):
-    run, seconds = progressive(), iter(range(2**31, 0, -60))
-    monkeypatch.setattr(time, "time", lambda: next(seconds))
-    result = loop.fit(run, quiet)
-    history = pd.read_csv(run.folder / "history.csv")
-    assert result["seconds"] >= result["step_seconds"] > 0 and (history.images_per_second > 0).all()
-
-
 def test_a_second_run_all_on_a_profile_ends_with_a_line(output, capsys, monkeypatch):
-    def meanwhile(study, *_):
+    def meanwhile(*_):
         assert command.main(["smoke", *SETTINGS]) == 2
         return 1
 
-    monkeypatch.setattr(snakemake, "run", meanwhile)
+    monkeypatch.setattr(command, "snakemake", meanwhile)
     assert command.main(["smoke", *SETTINGS]) == 1
     said = "another run_all.sh works on profile smoke; wait for it or stop it"
     assert capsys.readouterr().err.count(said) == 1
@@ -207,12 +177,19 @@ def plant(monkeypatch, what, network, value):
     monkeypatch.setattr(step.metrics, "to_float", batch)
 
 
-WHERE = [("batch", ""), ("weight", "G"), ("weight", "D"), ("gradient", "G"), ("gradient", "D")]
+NAN, INF = float("nan"), float("inf")
+PLANTED = [
+    ("custom", "batch", "", NAN),
+    ("custom", "weight", "G", INF),
+    ("custom", "weight", "D", NAN),
+    ("custom", "gradient", "G", NAN),
+    ("custom", "gradient", "D", INF),
+    ("context_encoder", "gradient", "G", INF),
+    ("free_form", "weight", "G", NAN),
+]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=["nan", "inf"])
-@pytest.mark.parametrize(("what", "network"), WHERE, ids=["".join(w) for w in WHERE])
-@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "what", "network", "value"), PLANTED)
 def test_a_value_that_is_not_finite_ends_training_and_is_never_saved(
     output, architecture, what, network, value
 ):
@@ -241,17 +218,27 @@ def test_a_diverged_run_is_never_drawn_again_unless_its_result_is_deleted(output
 
 # --- memory
 
-FULL = [
-    torch.OutOfMemoryError("CUDA out of memory"),
-    MemoryError(),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
-]
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_says_what_to_set_and_another_error_is_another(output, error):
+    config = progressive().study.config
+    with pytest.raises(devices.OutOfMemory) as told, devices.enough_memory(config):
+        raise error
+    for words in ("batch_size", "precision=bfloat16", "loading=prefetch"):
+        assert words in str(told.value) and "\n" not in str(told.value)
+    with pytest.raises(RuntimeError, match="no such thing"), devices.enough_memory(config):
+        raise RuntimeError("no such thing")
 
 
-@pytest.mark.parametrize("error", FULL, ids=lambda e: type(e).__name__)
-def test_too_little_memory_says_what_to_set_and_the_batch_stays_as_it_is(
-    output, undisturbed, error
-):
+def test_too_little_memory_keeps_what_is_done(output, undisturbed):
     run = progressive()
 
     def stop(run, state, bar):
@@ -259,37 +246,18 @@ def test_too_little_memory_says_what_to_set_and_the_batch_stays_as_it_is(
             raise Stop
 
     def full(*_):
-        raise error
+        raise MemoryError
 
     with contextlib.suppress(Stop):
         loop.fit(run, stop)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(devices.OutOfMemory) as told:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(devices.OutOfMemory):
         patch.setattr(step.Step, "_compute", full)
         loop.fit(run, quiet)
-    for words in ("batch_size", "precision=bfloat16", "loading=prefetch"):
-        assert words in str(told.value) and "\n" not in str(told.value)
     assert artifacts.load_checkpoint(run.folder / "checkpoint.pt")["state"]["step"] == 9
     loop.fit(run, quiet)
     assert contents(run.folder) == undisturbed[0]
-
-
-def test_too_little_memory_for_an_evaluation_names_its_batch(output, monkeypatch):
-    run = progressive()
-    loop.fit(run, quiet)
-
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.metrics, "inpaint", full)
         with pytest.raises(devices.OutOfMemory, match="evaluation_batch"):
             evaluate.evaluate(run, 2)
     assert len(evaluate.evaluate(run, 2))
-
-
-def test_another_error_is_no_lack_of_memory(output):
-    config = progressive().study.config
-    with pytest.raises(RuntimeError, match="no such thing") as told:
-        with devices.enough_memory(config):
-            raise RuntimeError("no such thing")
-    assert not isinstance(told.value, devices.OutOfMemory)

@@ -8,14 +8,14 @@ import pytest
 from inpaint_lib.results import figures, frames, published, report, standing, stats, summary, tables
 from tests.results import synthetic
 
-NAMES = [f"faces/custom/{setup}/seed{k}" for setup in synthetic.PAPERS for k in (0, 1)]
+NAMES = [f"faces/custom/{setup}/seed{k}" for setup in synthetic.MADE for k in (0, 1)]
 CELL = {"datasets": ["faces"], "seeds": [0, 1]}
 
 
 def reported(results, folder):
     """Tables, figures and page of Results -> the page's text."""
     tables.write(results, folder / "tables")
-    report.save_figures(folder / "figures", figures.draw_all(results), pdf=False)
+    report.save_figures(folder / "figures", figures.draw(results), pdf=False)
     return report.build(results, folder).read_text()
 
 
@@ -25,8 +25,8 @@ def test_a_study_whose_runs_all_diverged_is_reported(tmp_path):
     found = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert not [name for name in found if name.startswith(("answer", "grid", "stages", "curves"))]
     verdicts = pd.read_csv(tmp_path / "tables/hypotheses.csv")
-    assert len(verdicts) and set(verdicts.n_seeds) == {0}
-    assert set(verdicts.verdict) == {f"{stats.NO_PAIR}: 4 of 4 runs diverged"}
+    assert len(verdicts) == 3 and set(verdicts.n_seeds) == {0} and verdicts.effect.isna().all()
+    assert verdicts.remark.str.fullmatch(r"2 of 2 \w+ and 2 of 2 \w+ runs diverged").all()
     matrix = pd.read_csv(tmp_path / "tables/stage_matrix.csv")
     assert set(matrix.setup) == {tables.NO_TRAINING}
     for text in (page, summary.page(results)):
@@ -42,9 +42,9 @@ def test_an_architecture_whose_runs_all_diverged_stands_beside_one_that_did_not(
     page = reported(results, tmp_path)
     found = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert "grid_faces_custom" in found and "grid_faces_free_form" not in found
-    verdicts = stats.judge(results).set_index("architecture").verdict
-    assert verdicts["free_form"].str.startswith(stats.NO_PAIR).all()
-    assert not verdicts["custom"].str.contains("diverged").any()
+    remarks = stats.primary(stats.judge(results)).set_index("architecture").remark
+    assert remarks["free_form"].str.endswith("runs diverged").all()
+    assert not remarks["custom"].str.contains("diverged").any()
     assert "8: faces/free_form/fixed/seed0 (" in page and "Tables show the others." in page
 
 
@@ -55,6 +55,14 @@ def test_runs_that_diverged_are_published_and_verified(lost, tmp_path):
     assert published.verify(f"{tmp_path}/mine") == []
     runs = standing.of_runs(frames.load(tmp_path / "mine"))
     assert runs.diverged.sum() == len(lost)
-    outcomes = pd.read_csv(tmp_path / "mine/tables/outcomes.csv").set_index("setup")
-    assert outcomes.diverged["fixed"] == sum("fixed" in name for name in lost)
     assert "Diverged" in (tmp_path / "mine/README.md").read_text()
+
+
+def test_a_diverged_run_takes_the_word_from_its_own_comparisons_alone(monkeypatch):
+    monkeypatch.setattr(stats, "registration", lambda *_: (4, False))
+    lost = ["faces/custom/mixed/seed1", "faces/custom/adv_ramp/seed0"]
+    results = synthetic.study(datasets=["faces"], architectures=["custom"], diverged=lost)
+    found = stats.primary(stats.judge(results)).set_index("question")
+    assert found.word.to_dict() == {"Q1": "supported", "Q2": "supported", "Q3": "diverged"}
+    assert found.n_seeds.to_dict() == {"Q1": 4, "Q2": 4, "Q3": 3}
+    assert found.remark["Q3"] == "0 of 4 progressive and 1 of 4 mixed runs diverged"

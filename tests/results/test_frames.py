@@ -29,7 +29,7 @@ def content(folder):
 
 
 def test_a_study_is_the_same_after_a_round_trip_and_so_are_its_files_and_tables(tmp_path):
-    results = synthetic.study()
+    results = synthetic.study(architectures=["custom", "free_form"], seeds=[0, 1])
     frames.save(results, tmp_path / "one")
     loaded = frames.load(tmp_path / "one")
     same(results, loaded)
@@ -81,8 +81,8 @@ def test_a_study_of_two_halves_is_the_study_of_the_whole_in_either_order():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("curriculum.batch_size", 4), ("models.custom.lr_g", 0.5), ("training.log_every", 5)]
-    + [("data.mask_seed", 7), ("evaluation.recorded_images", 3)],
+    [("curriculum.batch_size", 4), ("models.custom.lr_g", 0.5), ("training.log_every", 10)]
+    + [("data.mask_seed", 7), ("evaluation.images_elsewhere", 3)],
 )
 def test_studies_of_other_settings_are_refused_by_name(key, value):
     one = synthetic.study(**SMALL, seeds=[0])
@@ -91,17 +91,36 @@ def test_studies_of_other_settings_are_refused_by_name(key, value):
         frames.merge(one, other)
 
 
-def test_another_protocol_and_other_data_are_refused_and_another_machine_is_not():
-    one = synthetic.study(**SMALL, seeds=[0])
-    other = synthetic.study(**SMALL, seeds=[1], overrides={"machine.threads": 7})
-    assert len(frames.merge(one, other).runs) == 8
+def test_a_shard_without_a_metric_or_of_another_machine_joins():
+    more = {"machine.threads": 7, "evaluation.lpips_weights": "auto"}
+    more |= {"evaluation.recorded_images": 3, "evaluation.slow_baseline_images": 2}
+    one, other = synthetic.study(**SMALL, seeds=[0]), synthetic.study(**SMALL, seeds=[1])
+    other = synthetic.with_rows(other, "values", "metric == 'ssim'", metric="lpips_vgg")
+    config = synthetic.study(**SMALL, seeds=[1], overrides=more).about["config"]
+    recorded = {"faces": [0, 5], "clutter": other.about["recorded"]["clutter"]}
+    about = other.about | {"config": config, "recorded": recorded}
+    merged = frames.merge(one, dataclasses.replace(other, about=about))
+    assert len(merged.runs) == 8 and {"ssim", "lpips_vgg"} <= set(merged.values.metric)
+    assert merged.about["recorded"] == one.about["recorded"]
+    with_fills = {key.split("/")[0] for key in merged.fills if "seed1/stage" in key}
+    assert with_fills == {"clutter"}  # of faces, fills of other images
+
+
+def test_another_protocol_and_other_data_are_refused():
+    one, other = synthetic.study(**SMALL, seeds=[0]), synthetic.study(**SMALL, seeds=[1])
     about = other.about | {"protocol": 1}
-    with pytest.raises(ValueError, match="protocol: 2 and 1"):
+    with pytest.raises(ValueError, match="protocol: 3 and 1"):
         frames.merge(one, dataclasses.replace(other, about=about))
     faces = other.about["data"]["faces"]
     about = other.about | {"data": {"faces": faces | {"identity": {"test": "0"}}}}
     with pytest.raises(ValueError, match=r"data set.faces.test: bbb.* and 0"):
         frames.merge(one, dataclasses.replace(other, about=about))
+
+
+def test_seeds_that_some_setups_lack_are_no_property_of_saved_results():
+    fewer = {"grid.fewer_seeds": {"fixed": 1}}
+    results = synthetic.study(**SMALL, seeds=[0, 1], overrides=fewer)
+    assert results.about["config"]["grid"]["fewer_seeds"] == {}
 
 
 def test_a_run_in_both_stays_that_of_the_first():
@@ -131,25 +150,19 @@ def test_a_setup_that_is_not_known_here_is_loaded_and_has_its_tables(tmp_path):
 # --- from run folders
 
 
-@pytest.fixture
-def trained(micro):
-    """A trained and evaluated micro study."""
+@pytest.mark.slow
+def test_results_are_those_of_the_run_folders_and_what_does_not_fit_is_named(micro, tmp_path):
     study = micro()
     for dataset in study.config.grid.datasets:
         packs.prepare(study, dataset)
     for run in study.runs():
         loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
-    return study
-
-
-@pytest.mark.slow
-def test_tables_of_saved_results_are_those_straight_from_the_runs(trained, tmp_path):
-    results = collect.collect(trained)
+    results = collect.collect(study)
     frames.save(results, tmp_path / "results")
     loaded = frames.load(tmp_path / "results")
     same(results, loaded)
-    tables.write(results, tmp_path / "one")
-    tables.write(loaded, tmp_path / "other")
+    for name, of in (("one", results), ("other", loaded)):
+        tables.write(of, tmp_path / name)
     assert content(tmp_path / "one") == content(tmp_path / "other")
     assert set(results.values.setup) == {"fixed", "progressive"} and len(results.fills) > 3
     of_images = results.per_image.groupby([*frames.RUN, "mask_width"]).l1.mean()
@@ -157,27 +170,22 @@ def test_tables_of_saved_results_are_those_straight_from_the_runs(trained, tmp_p
     l1 = l1.set_index([*frames.RUN, "mask_width"]).value
     assert l1.sort_index().to_numpy() == pytest.approx(of_images.sort_index().to_numpy(), rel=1e-6)
 
-
-@pytest.mark.slow
-def test_what_is_missing_or_of_other_settings_is_named_and_of_another_protocol_left_out(
-    trained, micro
-):
     with pytest.raises(ValueError, match="lr_g"):
         collect.collect(micro({"models.custom.lr_g": 0.5}))
     longer = micro({"grid.seeds": [0, 1]})
-    said = r"fixed/seed1 of profile smoke is not finished: \./run"
-    with pytest.raises(FileNotFoundError, match=said):
+    with pytest.raises(
+        FileNotFoundError, match=r"fixed/seed1 of profile smoke is not finished: \./run"
+    ):
         collect.collect(longer)
     assert len(collect.collect(longer, partial=True).runs) == 2
-    first, second = trained.runs()
+    first, second = study.runs()
     for name in ("result.json", "run.json"):
         stored = files.read_json(first.folder / name)
-        identity = stored.get("identity", stored)
-        identity["protocol"] = 1
+        stored.get("identity", stored)["protocol"] = 1
         files.write_json(first.folder / name, stored)
-    results = collect.collect(trained)
+    results = collect.collect(study)
     assert frames.names_of(results.runs) == [second.name]
     assert list(results.about["left_out"]) == [first.name]
     shutil.rmtree(second.folder / "evaluation")
     with pytest.raises(FileNotFoundError, match="progressive/seed0 .* is not evaluated"):
-        collect.collect(trained)
+        collect.collect(study)

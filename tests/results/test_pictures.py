@@ -57,39 +57,27 @@ def test_rows_are_the_best_the_median_and_the_worst_recorded_image(results):
 def test_a_comparison_shows_input_every_setup_and_truth(results):
     key = f"{results.family('custom')}_{results.widths[-1]}"
     rows = list(pictures.ranked(results, "faces", "custom").values())
-    found = shown(pictures.comparison(results, "faces", ["custom"]), 32)
+    found = shown(pictures.comparison(results, "faces", "custom"), 32)
     truth, hole = results.fills["faces/truth"][rows], results.fills[f"faces/mask/{key}"][rows]
     np.testing.assert_array_equal(found[:, 0], pictures.show_hole(truth, hole))
     np.testing.assert_array_equal(found[:, -1], truth)
-    for k, setup in enumerate(synthetic.PAPERS, 1):
+    for k, setup in enumerate(synthetic.MADE, 1):
         fills = results.fills[f"faces/custom/{setup}/seed0/stage{len(results.widths)}/{key}"]
         np.testing.assert_array_equal(found[:, k], fills[rows])
 
 
-def test_an_evolution_shows_the_median_image_after_every_stage(results):
-    key = f"{results.family('custom')}_{results.widths[-1]}"
-    row = pictures.ranked(results, "faces", "custom")["median"]
-    found = shown(pictures.evolution(results, "faces", "custom"), 32)
-    assert found.shape[:2] == (len(synthetic.PAPERS), len(results.widths) + 2)
-    for i, setup in enumerate(synthetic.PAPERS):
-        for stage in range(1, len(results.widths) + 1):
-            fills = results.fills[f"faces/custom/{setup}/seed0/stage{stage}/{key}"]
-            np.testing.assert_array_equal(found[i, stage], fills[row])
-
-
 def test_without_recorded_fills_there_is_no_picture(results):
     without = dataclasses.replace(results, fills={})
-    groups = (figures.side_by_side, figures.evolution, figures.paper_pair, figures.growing_masks)
-    assert [group(without) for group in groups] == [{}, {}, {}, {}]
+    assert figures.draw(without, "grid", "pair", "masks") == {}
 
 
 def test_the_papers_pair_is_compared_on_the_same_holes():
     results = synthetic.study(["faces"], ["custom", "free_form"], ["fixed"], [0])
     key, last = f"free_form_{results.widths[-1]}", len(results.widths)
-    assert figures.paper_pair(results) == {}  # custom has no fills of such holes
+    assert figures.draw(results, "pair") == {}  # custom has no fills of such holes
     fills = results.fills["faces/free_form/fixed/seed0/" + f"stage{last}/{key}"]
     more = {f"faces/custom/fixed/seed0/stage{last}/{key}": 255 - fills}
     results = dataclasses.replace(results, fills=results.fills | more)
-    figure, _ = figures.paper_pair(results)["pair_faces"]
+    figure, _ = figures.draw(results, "pair")["pair_faces"]
     found = shown(figure, 32)
     np.testing.assert_array_equal(found[:, 1], 255 - found[:, 2])

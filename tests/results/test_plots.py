@@ -7,17 +7,10 @@ import pandas as pd
 import pytest
 
 from inpaint_lib import setups
-from inpaint_lib.results import figures, frames, plots, stats
+from inpaint_lib.results import figures, frames, plots, select, stats
 from tests.results import synthetic
 
-
-def effects_of(n_seeds, names=("progressive", "mixed")):
-    rows = [
-        ("faces", "custom", name, seed, 0.01 * k + 0.002 * seed)
-        for k, name in enumerate(names)
-        for seed in range(n_seeds)
-    ]
-    return pd.DataFrame(rows, columns=[*frames.RUN, "effect"])
+CELL = {"datasets": ["faces"], "architectures": ["custom"]}
 
 
 def test_setups_look_as_their_entries_say_and_unknown_ones_are_grey_circles():
@@ -30,18 +23,21 @@ def test_setups_look_as_their_entries_say_and_unknown_ones_are_grey_circles():
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
-def test_the_answer_marks_means_and_draws_the_interval_from_three_seeds_on(n_seeds):
-    effects = effects_of(n_seeds)
-    row = {"dataset": "faces", "architecture": "custom", "ci_low": -0.007, "ci_high": 0.008}
-    verdicts = pd.DataFrame([row | {"margin": 0.02, "n_seeds": n_seeds}])
-    axis = plots.answer(effects, verdicts).axes[0]
-    lines = [list(line.get_xdata()) for line in axis.lines]
-    for name, part in effects.groupby("setup"):
-        mean = [pytest.approx(100 * part.effect.mean())]
-        assert mean in [line for line in lines if len(line) == 1], name
-    interval = any(line == pytest.approx([-0.7, 0.8]) for line in lines if len(line) == 2)
-    assert interval == (n_seeds >= 3) and axis.get_xlim()[1] > 2
-    assert plots.answer(effects_of(1, ["nobody's"]), verdicts.iloc[:0]).axes
+def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_on(n_seeds):
+    results = synthetic.study(**CELL, seeds=range(n_seeds), smaller={"mixed": 0.9})
+    figure, _ = figures.draw(results, "answer")["answer"]
+    asked = stats.primary(stats.judge(results))
+    assert len(figure.axes) == len(asked) + 1 == 4
+    for axis, row in zip(figure.axes, asked.itertuples(), strict=False):
+        lines = [list(line.get_xdata()) for line in axis.lines]
+        mean = next(line[0] for line in lines if len(line) == 1)
+        assert mean == pytest.approx(100 * row.effect, abs=0.1)  # there, a mean of logarithms
+        ends = pytest.approx([100 * row.ci_low, 100 * row.ci_high])
+        assert any(line == ends for line in lines if len(line) == 2) == (n_seeds >= 3)
+        assert axis.get_title().startswith(f"{row.question}: {row.first} against {row.second}")
+    against_fixed = select.effects(results).groupby("setup").effect.mean()
+    drawn = [line.get_xdata()[0] for line in figure.axes[-1].lines if len(line.get_xdata()) == 1]
+    assert all(np.isclose(drawn, 100 * mean).any() for mean in against_fixed)
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
@@ -58,32 +54,31 @@ def test_bands_are_t_intervals_and_need_three_seeds(n_seeds):
         assert highest == pytest.approx(stats.interval(values.loc[2])[1])
 
 
-def test_pairs_are_drawn_by_seed_and_the_interval_against_seeds():
-    results = synthetic.study(
-        datasets=["faces"], architectures=["custom", "free_form"], seeds=range(3)
-    )
-    found = figures.seeds(results)
-    axes = found["pairs"][0].axes
-    assert len(axes) == 2 and [len(axis.lines) for axis in axes] == [3, 3]
-    curve, dot, *_, margin = found["precision"][0].axes[0].lines
-    deviation = stats.judge(results).deviation[0]
-    assert (np.diff(curve.get_ydata()) < 0).all() and margin.get_ydata()[0] == pytest.approx(2)
-    assert dot.get_ydata()[0] == pytest.approx(100 * stats.half_width(deviation, 3))
+def test_the_questions_setups_are_drawn_by_seed():
+    results = synthetic.study(["faces"], ["custom", "free_form"], seeds=range(3))
+    figure, _ = figures.draw(results, "pairs")["pairs"]
+    assert len(figure.axes) == 2
+    values = select.all_widths(results).query("architecture == 'custom' and setup == 'mixed'")
+    drawn = [line.get_ydata() for line in figure.axes[0].lines if line.get_marker() == "v"]
+    assert sorted(drawn[0]) == pytest.approx(sorted(values.value))
+    assert figures.draw(synthetic.study(["faces"], seeds=[0]), "pairs") == {}
 
 
 def test_every_figure_of_a_study_is_drawn_with_a_caption():
-    drawn = figures.draw_all(synthetic.study(datasets=["faces"], seeds=range(2)))
-    kinds = ("stages", "heat", "curves", "grid", "evolution")
-    cells = [f"faces_{name}" for name in synthetic.LEVEL]
-    expected = {f"{kind}_{cell}" for kind in kinds for cell in cells}
-    assert set(drawn) == expected | {"answer", "pairs", "precision", "schedules", "masks_faces"}
+    setups = [*synthetic.MADE, "last_only"]  # evaluated in one stage
+    drawn = figures.draw(synthetic.study(["faces"], ["custom", "free_form"], setups, range(2)))
+    kinds = [kind for kind, (_, place) in figures.KINDS.items() if place == "cell"]
+    expected = {f"{kind}_faces_{name}" for kind in kinds for name in ("custom", "free_form")}
+    assert set(drawn) == expected | {"answer", "pairs", "schedules", "masks_faces"}
     for figure, caption in drawn.values():
         assert figure.axes and len(caption) > 40 and not re.search("[{}]", caption)
+    titles = {axis.get_title() for axis in drawn["curves_faces_custom"][0].axes}
+    assert {plots.TERM_LABELS[name] for name in ("adversarial_share", "gradient_cosine")} < titles
 
 
 def test_panels_show_the_values_of_the_training_family():
-    results = synthetic.study(datasets=["faces"], architectures=["custom"], seeds=[0])
-    figure, _ = figures.stages(results)["stages_faces_custom"]
+    results = synthetic.study(**CELL, seeds=[0])
+    figure, _ = figures.draw(results, "stages")["stages_faces_custom"]
     axis = figure.axes[len(results.widths) - 1]  # L1, largest hole
     drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
     own = results.values.query("region == 'hole' and metric == 'l1'")
@@ -97,7 +92,7 @@ def test_panels_show_the_values_of_the_training_family():
 def test_a_setup_unknown_here_is_drawn_from_saved_results():
     names = ["fixed", "mine"]
     results = synthetic.unknown("mine", datasets=["faces"], seeds=range(2))
-    found = figures.answer(results) | figures.schedules(results) | figures.curves(results)
+    found = figures.draw(results, "answer", "schedules", "curves")
     labels = {name: figure.legends[0].get_texts() for name, (figure, _) in found.items()}
     shown = {name: [text.get_text() for text in texts] for name, texts in labels.items()}
     assert shown["answer"] == ["mine"] and shown["schedules"] == ["fixed"]

@@ -2,12 +2,10 @@
 
 import dataclasses
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from inpaint_lib.results import notes, standing, tables
-from inpaint_lib.study import config as configuration
+from inpaint_lib.results import notes, stats, tables
 from tests.results import synthetic
 
 CELL = {"datasets": ["faces"], "architectures": ["custom"], "diverged": ()}
@@ -19,18 +17,24 @@ def with_values(values, **options):
     setups, seeds = (list(dict.fromkeys(of)) for of in zip(*values, strict=True))
     results = synthetic.study(**CELL, setups=setups, seeds=seeds, **options)
     for (setup, seed), value in values.items():
-        rows = f"setup == '{setup}' and seed == {seed} and stage == 2 and mask_width == 16"
+        rows = f"setup == '{setup}' and seed == {seed} and stage == 3 and mask_width == 16"
         results = synthetic.with_rows(results, "values", rows, value=value)
     return results
 
 
-def test_the_paper_table_is_the_mean_over_seeds_of_the_last_stage_and_the_largest_hole():
-    keys = [(setup, seed) for setup in ("fixed", "progressive") for seed in (0, 1)]
-    values = dict(zip(keys, (4.0, 6.0, 1.0, 3.0), strict=True))
-    means, deviations = tables.paper_style(with_values(values))
-    assert list(means.index) == [(*KEY, "fixed"), (*KEY, "progressive")]
-    assert list(means["hole", "L1"]) == [5.0, 2.0]
-    assert deviations["hole", "L1"].tolist() == pytest.approx([2**0.5, 2**0.5])
+def test_the_table_is_the_mean_over_seeds_of_the_last_stage_and_the_largest_hole():
+    values = {
+        ("fixed", 0): 4.0,
+        ("fixed", 1): 6.0,
+        ("progressive", 0): 1.0,
+        ("progressive", 1): 3.0,
+    }
+    found = tables.table(with_values(values)).query("region == 'hole' and metric == 'l1'")
+    found = found.set_index("setup")
+    assert found["mean"][["fixed", "progressive"]].tolist() == [5.0, 2.0]
+    assert found.deviation[["fixed", "progressive"]].tolist() == pytest.approx([2**0.5, 2**0.5])
+    assert found["mean"]["Telea"] == synthetic.BASELINES["Telea"] and found.n_seeds["Telea"] == 0
+    assert set(found.n_images) == {24, 4}
 
 
 def test_the_best_setup_is_bold_lower_for_errors_higher_for_psnr_and_baselines_never():
@@ -44,106 +48,137 @@ def test_the_best_setup_is_bold_lower_for_errors_higher_for_psnr_and_baselines_n
     assert text["training - test", "hole L1"].tolist()[2:] == ["0.2500", *["-"] * 4]  # none is best
 
 
-def test_a_column_without_any_value_is_left_out():
-    results = with_values({("fixed", 0): 0.5})
-    assert "distribution" not in tables.formatted(results)[KEY].columns.get_level_values(0)
-    rows = "region == 'whole_composite' and metric == 'ssim'"
-    assert ("whole", "SSIM") in tables.formatted(results)[KEY]
-    table = results.values[~results.values.index.isin(results.values.query(rows).index)]
-    baselines = results.baselines.query("metric != 'ssim'")
-    without = dataclasses.replace(results, values=table, baselines=baselines)
-    assert ("whole", "SSIM") not in tables.formatted(without)[KEY]
-
-
-def test_the_deviation_over_seeds_is_shown():
-    text = tables.formatted(with_values({("fixed", 0): 0.5, ("fixed", 1): 0.7}))[KEY]
+def test_a_measure_is_a_column_only_if_it_has_values():
+    results = with_values({("fixed", 0): 0.5, ("fixed", 1): 0.7})
+    text = tables.formatted(results)[KEY]
     assert text["hole", "L1"][["fixed", "Telea"]].tolist() == ["0.6000 ± 0.1414", "0.2000"]
+    assert {("visible", "L1"), ("last weights", "hole L1")} <= set(text.columns)
+    assert "distribution" not in text.columns.get_level_values(0)
+    rows = "metric == 'ssim' and region == 'whole_composite'"
+    vgg = synthetic.with_rows(results, "values", rows, metric="lpips_vgg")
+    assert tables.formatted(vgg)[KEY]["whole", "LPIPS (VGG)"]["fixed"] == "0.600 ± 0.141"
+    centre = tables.formatted(synthetic.study(**CELL | {"architectures": ["context_encoder"]}))
+    assert "visible" not in centre["faces", "context_encoder"].columns.get_level_values(0)
 
 
 def test_controls_are_shown_apart_and_alone_where_there_is_nothing_else():
-    results = synthetic.study(**CELL, setups=["fixed", "progressive", "mixed"], seeds=[0])
-    for controls, expected in ((False, ["fixed", "progressive"]), (True, None)):
-        shown = list(tables.paper_style(results, controls)[0].index.get_level_values("setup"))
-        assert shown == (expected or ["fixed", "progressive", "mixed"])
+    results = synthetic.study(**CELL, setups=["fixed", "mixed"], seeds=[0])
+    for controls, expected in ((False, ["fixed", "mean colour"]), (True, ["fixed", "mixed"])):
+        assert list(tables.formatted(results, controls)[KEY].index[:2]) == expected
     alone = synthetic.study(**CELL, setups=["mixed"], seeds=[0])
-    assert list(tables.formatted(alone)[KEY].index)[0] == "mixed"
+    assert tables.formatted(alone)[KEY].index[0] == "mixed"
 
 
 def test_matrices_hold_the_means_of_the_values_and_the_baselines():
-    results = synthetic.study()
-    matrix = tables.stage_matrix(results)
-    part = results.values.query("region == 'hole' and metric == 'l1'")
-    chosen = "dataset == 'scenes' and architecture == 'free_form' and setup == 'adv_ramp'"
-    own = part.query(f"{chosen} and stage == 1 and mask_width == 8 and mask_family == 'free_form'")
+    results = synthetic.study(setups=[*synthetic.MADE, "last_only"])
+    chosen = "dataset == 'clutter' and architecture == 'free_form' and setup == 'adv_ramp'"
+    part = results.values.query(f"region == 'hole' and metric == 'l1' and {chosen}")
+    own = part.query("stage == 1 and mask_width == 8 and mask_family == 'free_form'")
     assert len(own) == 3  # one of four diverged
-    found = matrix.loc[("scenes", "free_form", "adv_ramp", "1"), 8]
+    matrix = tables.stage_matrix(results)
+    found = matrix.loc[("clutter", "free_form", "adv_ramp", "1", 8), 8]
     assert found == pytest.approx(own.value.mean())
-    nothing = matrix.loc["faces", "custom", tables.NO_TRAINING]
+    assert set(matrix.loc["faces", "custom", "last_only"].index) == {("3", 24)}
+    nothing = matrix.loc["faces", "custom", tables.NO_TRAINING].droplevel("n_images")
     assert set(nothing.index) == {*synthetic.BASELINES, "biharmonic (first 4)"} - {"biharmonic"}
     assert nothing.loc["Telea", 16] == pytest.approx(synthetic.BASELINES["Telea"])
     other = tables.generalisation(results)
-    own = part.query(f"{chosen} and stage == 2 and mask_width == 16 and mask_family == 'square'")
-    found = other.loc[("scenes", "free_form", "square", "adv_ramp"), 16]
+    own = part.query("stage == 3 and mask_width == 16 and mask_family == 'square'")
+    found = other.loc[("clutter", "free_form", "square", "adv_ramp", 8), 16]
     assert found == pytest.approx(own.value.mean())
-    assert set(other.loc["scenes", "context_encoder"].reset_index().mask_family) == {"center"}
+    assert set(other.loc["faces", "context_encoder"].reset_index().mask_family) == {"center"}
 
 
-def test_stability_is_the_mean_of_the_history_over_a_stage_and_exposure_counts_largest_holes():
+def test_areas_are_bins_of_networks_and_baselines():
     results = synthetic.study(**CELL, seeds=[0])
-    found = tables.stability(results).set_index(["setup", "stage"])
-    history = results.history[results.history.setup == "progressive"]
-    expected = history[history.mask_width == 16].d_accuracy.mean()
-    assert found.d_accuracy["progressive", 2] == pytest.approx(expected)
-    shown = tables.exposure(results).set_index("setup")["with the largest hole"]
-    assert (shown["fixed"], shown["progressive"]) == ("100%", "50%")
+    found = tables.areas(results).loc[KEY]
+    assert list(found) == ["0-10 %", "10-20 %", "20-30 %"]
+    own = results.values.query("setup == 'fixed' and region == 'area_10_20' and metric == 'l1'")
+    assert found.loc["fixed", "10-20 %"] == own.value.item()
+    assert found.loc["Telea", "20-30 %"] == synthetic.BASELINES["Telea"]
 
 
-def test_the_bootstrap_table_is_the_mean_difference_over_shared_seeds():
-    results = synthetic.study()
-    rows = tables.bootstrap(results).set_index(["dataset", "architecture"])
-    l1 = results.per_image.query("dataset == 'scenes' and mask_width == 16")
-    means = l1[l1.architecture == "custom"].groupby("setup").l1.mean()
-    row = rows.loc["scenes", "custom"]
-    assert row.effect == pytest.approx(means["progressive"] - means["fixed"])
-    assert row.ci_low < row.effect < row.ci_high and (row.n_images, row.n_groups) == (24, 8)
-    assert rows.loc["faces", "custom"].n_groups == 24
+def test_exposure_counts_the_images_of_every_width():
+    results = synthetic.study(**CELL, setups=[*synthetic.MADE, "last_only"], seeds=[0])
+    shown = tables.exposure(results).set_index("setup")
+    columns = ["images shown", "up to 8 px", "up to 12 px", "up to 16 px"]
+    expected = {"fixed": [240, 0, 0, 240], "progressive": [240, 80, 80, 80]}
+    expected |= {"mixed": [240, 80, 80, 80], "last_only": [80, 0, 0, 80]}
+    for setup, counts in expected.items():
+        assert shown.loc[setup, columns].tolist() == counts
+
+
+def test_the_game_of_every_stage_is_counted_where_there_is_one():
+    results = synthetic.study(**CELL, setups=["fixed", "recon_only", "last_only"], seeds=[0, 1])
+    lost = synthetic.with_rows(
+        results, "history", "setup == 'fixed' and seed == 0 and stage == 2", d_accuracy=0.5
+    )
+    found = tables.games(lost).set_index("setup")
+    assert found.loc["fixed", "stage 1"] == "2 of 2; D 0.70, share 0.30"
+    assert found.loc["fixed", "stage 2"] == "1 of 2; D 0.60, share 0.30"
+    assert set(found.loc["recon_only"][["stage 1", "stage 3"]]) == {"-"}
+    assert found.loc["last_only", "stage 2"] == "-" != found.loc["last_only", "stage 3"]
 
 
 def test_all_files_are_written(tmp_path):
-    tables.write(synthetic.study(seeds=[0, 1]), tmp_path)
+    results = synthetic.study(seeds=[0, 1])
+    tables.write(results, tmp_path)
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {*(f"{name}.csv" for name in tables.FILES), "table.md", "table.tex"}
     long = pd.read_csv(tmp_path / "table.csv")
-    assert {"fixed", "progressive", "Telea"} < set(long.setup) and long["mean"].notna().all()
+    assert {"fixed", "mixed", "Telea"} < set(long.setup) and long["mean"].notna().all()
     assert (tmp_path / "table.tex").read_text().count(r"\begin{tabular}") == 6
-    runs = pd.read_csv(tmp_path / "runs.csv")
-    assert {"beats_trivial", "beats_all", "game_active"} < set(runs) and len(runs) == 48
+    for name in ("stage_matrix", "generalisation"):  # how many images are behind a number
+        assert {24, 8, 4} == set(pd.read_csv(tmp_path / f"{name}.csv").n_images)
 
 
-def test_caveats_name_replaced_data_photographs_random_weights_few_seeds_and_what_is_left_out():
+def test_caveats_name_replaced_data_random_weights_few_seeds_and_what_is_left_out():
     results = synthetic.study(seeds=[0, 1])
-    about = results.about | {"left_out": {"faces/custom/fixed/seed7": "protocol 1, now 2"}}
+    about = results.about | {"left_out": {"faces/custom/fixed/seed7": "protocol 2, now 3"}}
     said = " ".join(notes.caveats(dataclasses.replace(results, about=about)))
-    for words in ("faces is used instead of CelebA", "8 photographs", "uses random weights"):
+    for words in ("faces is used instead of CelebA", "uses random weights"):
         assert words in said
-    assert "Trained with 2 seeds" in said and "run faces/custom/fixed/seed7 (protocol 1" in said
-    quiet = synthetic.study(datasets=["mine"], architectures=["free_form"])
+    assert "Trained with 2 seeds" in said and "run faces/custom/fixed/seed7 (protocol 2" in said
+    quiet = synthetic.study(["mine"], ["context_encoder"])
     assert notes.caveats(quiet) == []
 
 
-def test_the_footnote_names_masks_families_seeds_and_what_was_not_measured():
-    said = notes.footnote(synthetic.study())
+def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
+    results = synthetic.study()
+    said = notes.footnote(results)
     for words in ("square", "16 px wide", "fraction 0.25", "over 3 to 4 seeds", "faces cccc"):
         assert words in said
-    assert "biharmonic on the first 4 images" in said and "LPIPS: not available" in said
-    assert "{" not in said
+    assert "faces 24, clutter 24; for stages before" in said and "the first 8 at most" in said
+    assert "biharmonic on the first 4 images" in said and "{" not in said
+    assert said.count("not measured") == said.count("not available") == 1
+    measured = synthetic.with_rows(results, "values", "metric == 'ssim'", metric="lpips")
+    measured = synthetic.with_rows(measured, "runs", "seed >= 0", alexnet="abc")
+    said = notes.networks(measured)
+    assert said == ["LPIPS: abc.", "FID, KID and IS: not measured: weights not available."]
 
 
-def test_a_setup_without_an_adversarial_loss_has_no_game():
-    results = synthetic.study(**CELL, seeds=[0])
-    without = synthetic.with_rows(results, "history", "setup == 'fixed'", adversarial_weight=0.0)
-    runs = standing.of_runs(without)
-    assert runs.set_index("setup").has_game.to_dict()["fixed"] is False
-    assert "active in 3 of 3" in standing.summary(runs)[0]
-    assert np.isfinite(runs.d_accuracy).all()
-    assert configuration.to_dict(results.config)["grid"]["setups"] == list(synthetic.PAPERS)
+# --- answers in words
+
+
+@pytest.mark.parametrize("word", stats.WORDS)
+def test_every_word_has_its_meaning(word):
+    row = dict.fromkeys(stats.COLUMNS, 0.0) | {"question": "Q1", "name": "It helps.", "word": word}
+    row |= {"badges": "exploratory, provisional", "remark": "", "margin": 0.02, "n_seeds": 3}
+    (answer,) = notes.answers(pd.DataFrame([row]))
+    assert answer["text"].startswith(f"{word.capitalize()} in 1 of 1 comparisons; ")
+    assert answer["badges"] == "exploratory, provisional"
+    (cell,) = answer["cells"]
+    assert cell["word"] == word and len(cell["meaning"]) > 20 and "{" not in cell["meaning"]
+
+
+def test_a_study_without_words_is_told_in_estimates():
+    judged = stats.judge(synthetic.study(**CELL, seeds=[0], noise=0))
+    answers = {answer["question"]: answer for answer in notes.answers(judged)}
+    assert list(answers) == ["Q1", "Q2", "Q3"]
+    assert answers["Q1"]["text"] == (
+        "The error of progressive is lower than that of fixed in 1 of 1 comparisons "
+        "(-20.0 %). Estimates: this study carries no words."
+    )
+    text = answers["Q3"]["cells"][0]["text"]
+    assert text.startswith("faces, custom: in holes of all widths the error of progressive is 11.1")
+    assert text.endswith("% lower than that of mixed (1 seed).")

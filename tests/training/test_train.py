@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from inpaint_lib import PROTOCOL, masks, models, setups
+from inpaint_lib import PROTOCOL, masks, setups
 from inpaint_lib.data import packs
 from inpaint_lib.study import files, grid, processes, provenance
 from inpaint_lib.training import artifacts, identity, loop, step
@@ -55,7 +55,8 @@ def contents(folder):
         p.name: {k: v.numpy().tobytes() for k, v in load_file(p).items()}
         for p in (folder / "stages").iterdir()
     }
-    return history, (folder / "probe.csv").read_bytes(), weights
+    kept = [(folder / name).read_bytes() for name in ("probe.csv", "recording.npz")]
+    return history, kept, weights
 
 
 @pytest.fixture
@@ -193,17 +194,6 @@ def test_a_missing_file_is_made_again_without_training(micro, run_of):
 # --- paired runs
 
 
-def test_setups_share_initial_weights(micro):
-    study = micro({"grid.setups": [*setups.SETUPS], "grid.architectures": [*models.ARCHITECTURES]})
-    first = {}
-    for run in study.runs():
-        state = loop.start(run, CPU, step.Options(torch.float32))
-        weights = state.G.state_dict() | {f"D.{k}": v for k, v in state.D.state_dict().items()}
-        reference = first.setdefault(run.architecture, weights)
-        assert all(torch.equal(v, reference[k]) for k, v in weights.items())
-    assert len(first) == len(models.ARCHITECTURES)
-
-
 def test_setups_see_the_same_images_and_holes_that_differ_in_size_alone(micro, monkeypatch):
     compute, seen, steps = step.Step._compute, {}, None
 
@@ -248,7 +238,7 @@ def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, run,
         (run.folder / "run.json").unlink()
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
     other = run_of(micro({"models.custom.lr_g": 1e-3}))
-    message = r"run scenes/custom.*lr_g=0.0005, now 0.001:.*--force-new"
+    message = r"run clutter/custom.*lr_g=0.0005, now 0.001:.*--force-new"
     with pytest.raises(provenance.SettingsChanged, match=message):
         loop.fit(other, quiet)
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
@@ -262,13 +252,13 @@ def test_a_pack_that_runs_were_trained_on_is_not_overwritten_by_one_of_another_c
     micro, run_of
 ):
     run, other = run_of(micro()), micro({"data.test_images": 4})
-    packs.prepare(other, "scenes")
-    packs.prepare(run.study, "scenes")  # nothing was trained on the first
+    packs.prepare(other, "clutter")
+    packs.prepare(run.study, "clutter")  # nothing was trained on the first
     loop.fit(run, quiet)
-    pixels = (run.study.data_folder("scenes") / "test.npy").read_bytes()
-    with pytest.raises(provenance.SettingsChanged, match=r"data set scenes.*test_images=8, now 4"):
-        packs.prepare(other, "scenes")
-    assert (run.study.data_folder("scenes") / "test.npy").read_bytes() == pixels
+    pixels = (run.study.data_folder("clutter") / "test.npy").read_bytes()
+    with pytest.raises(provenance.SettingsChanged, match=r"data set clutter.*test_images=8, now 4"):
+        packs.prepare(other, "clutter")
+    assert (run.study.data_folder("clutter") / "test.npy").read_bytes() == pixels
     grid = micro({"data.test_images": 4, "grid.setups": ["fixed"]})  # the finished run is not in it
     assert list(identity.changed(grid)) == [run.folder]
 
@@ -308,6 +298,10 @@ def test_identity_is_what_was_asked_for_not_how_or_where(micro, run_of, monkeypa
 
     plain = of()
     assert plain["protocol"] == PROTOCOL and plain["settings"]["training"]["precision"] == "float32"
+    assert plain["settings"]["initial_weights"] is None
+    assert plain["settings"]["mask_source"] == "square"
+    kept = {"evaluation.recorded_points": 2, "evaluation.recorded_images": 2}
+    assert of(**kept) == plain
     machine = {"machine.threads": 2, "machine.loading": "prefetch", "machine.fused_adam": "off"}
     assert of(**machine) == of(**{"evaluation.fid_stages": "all"}) == plain
     for native in (False, True):  # auto is resolved
@@ -381,6 +375,13 @@ def test_a_finished_run_leaves_its_log_its_stages_and_its_generator_with_a_descr
     history = pd.read_csv(run.folder / "history.csv")
     assert list(history.step) == [3, 6, 8, 9, 12, 15, 16]
     assert list(history.mask_width) == [8, 8, 8, 16, 16, 16, 16]
+    assert list(history.hole_fraction) == pytest.approx([(w / 32) ** 2 for w in history.mask_width])
+    shares = history.grad_norm_adversarial / history.grad_norm_reconstruction
+    assert list(history.adversarial_share) == pytest.approx(list(shares))
+    assert history.gradient_cosine.abs().max() <= 1 and history.d_accuracy.between(0, 1).all()
+    probed = pd.read_csv(run.folder / "probe.csv").set_index("step").probe_g
+    assert list(probed.index) == list(range(9, 17)), "every step of the last stage"
+    assert list(history.probe_g[3:]) == pytest.approx(list(probed[history.step[3:]]), rel=1e-5)
 
     with safe_open(run.folder / "stages" / "2.safetensors", "pt") as stored:
         assert stored.metadata()["step"] == "16" and stored.metadata()["run"] == run.name

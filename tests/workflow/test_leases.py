@@ -1,6 +1,5 @@
 """GPUs leased by real processes through real locks; the GPUs themselves are made up."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import repository
+from workflow import __main__ as command
 from workflow import gpus
 
 HOLD = """
@@ -100,41 +100,17 @@ def test_another_users_folder_of_locks_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
-    """Three notebooks at once, two GPUs: each kernel sees one that no other has."""
-    cell = (
-        "import os, time, pathlib\n"
-        "gpu, begun = os.environ['CUDA_VISIBLE_DEVICES'], time.time()\ntime.sleep(1)\n"
-        "pathlib.Path(out).write_text(f'{gpu} {begun} {time.time()}')"
-    )
-    parameters = nbformat.v4.new_code_cell("out = ''", metadata={"tags": ["parameters"]})
+def test_the_kernel_sees_the_leased_gpu_alone(hold, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "NOTEBOOKS", tmp_path)
+    monkeypatch.setenv("INPAINT_GPUS", "4,GPU-a")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    look = "import os, pathlib\npathlib.Path('seen').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = nbformat.v4.new_notebook(
-        cells=[parameters, nbformat.v4.new_code_cell(cell)], metadata=kernel
-    )
-    nbformat.write(book, tmp_path / "sees.ipynb")
-    environment = os.environ | {"INPAINT_GPUS": "4,GPU-a", "PYTHONPATH": repository()}
-    script = "import pathlib, sys\nfrom workflow import run_notebook as r\n"
-    script += "r.NOTEBOOKS = pathlib.Path(sys.argv[1])\nsys.exit(r.main(*sys.argv[2:]))"
-
-    def start(k):
-        out = str(tmp_path / f"{k}.txt")
-        arguments = [
-            str(tmp_path),
-            "sees",
-            str(tmp_path / f"{k}/executed.ipynb"),
-            out,
-            json.dumps({"out": out}),
-        ]
-        return subprocess.Popen(
-            [sys.executable, "-c", script, *arguments], env=environment, stdout=subprocess.PIPE
-        )
-
-    assert not any(p.wait(60) for p in [start(k) for k in range(3)])
-    seen = sorted((tmp_path / f"{k}.txt").read_text().split() for k in range(3))
-    assert {gpu for gpu, *_ in seen} == {"4", "GPU-a"}
-    for (gpu, _, end), (other, begun, _) in zip(seen, seen[1:], strict=False):
-        assert gpu != other or float(end) < float(begun)
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(look)], metadata=kernel)
+    nbformat.write(book, tmp_path / "look.ipynb")
+    assert hold("4").stdout.readline().startswith("4 ")
+    paths = (tmp_path / "executed.ipynb", tmp_path / "seen")
+    assert command.notebook("look", *paths) == 0 and paths[1].read_text() == "GPU-a"
 
 
 @pytest.mark.parametrize(
@@ -150,16 +126,11 @@ def test_the_kernel_alone_sees_the_leased_gpu(tmp_path):
 def test_as_many_runs_at_a_time_as_gpus_can_take(
     output, monkeypatch, capsys, arguments, at_a_time, slots, words
 ):
-    from workflow import __main__ as study
-    from workflow import snakemake
-
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     asked = []
-    monkeypatch.setattr(
-        snakemake, "run", lambda _, settings, args, jobs: asked.append((settings, jobs)) or 130
-    )
-    assert study.main(["smoke", "--datasets", "scenes", *arguments]) == 130
-    (settings, jobs), *_ = asked
-    assert (jobs, settings["gpus"], settings["cluster"]) == (at_a_time, slots, False)
+    monkeypatch.setattr(command, "snakemake", lambda *given: asked.append(given) or 130)
+    assert command.main(["smoke", "--datasets", "faces", *arguments]) == 130
+    (_, _, described, jobs), *_ = asked
+    assert (jobs, described["gpus"], described["threads"]) == (at_a_time, slots, 1)
     assert words in capsys.readouterr().out

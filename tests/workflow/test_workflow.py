@@ -6,8 +6,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import nbformat
@@ -21,9 +19,11 @@ from tests.data.test_sources import celeba_tree, folder_tree
 from tests.workflow.commands import ROOT, SETTINGS, is_refusal, run, start, tables
 from tests.workflow.test_surroundings import hostile
 from workflow import __main__ as command
-from workflow import graph, run_notebook, snakemake, status
+from workflow import checks, estimate, graph
 
-RUN = "runs/smoke/scenes/custom/progressive/seed0"
+DATA = MICRO["grid.datasets"][0]
+FIXED, PROGRESSIVE = (f"{DATA}/custom/{setup}/seed0" for setup in ("fixed", "progressive"))
+RUN = f"runs/smoke/{PROGRESSIVE}"
 pytestmark = pytest.mark.slow
 
 
@@ -31,11 +31,11 @@ pytestmark = pytest.mark.slow
 def here(monkeypatch, capfd):
     """here(output, *arguments) -> what `run` gives, without another process that imports torch."""
 
-    def asked(output, *arguments, main=command.main):
+    def asked(output, *arguments):
         monkeypatch.setenv("INPAINT_OUTPUT", str(output))
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         capfd.readouterr()
-        code = main([*arguments])
+        code = command.main([*arguments])
         return code, *capfd.readouterr()
 
     return asked
@@ -64,7 +64,7 @@ def snapshot(output):
 def test_the_study_ends_with_the_table_and_the_report(study):
     output, out = study
     row = r"^\| fixed \|.*^\| progressive \|.*^\| nearest"
-    assert "### scenes, custom" in out and re.search(row, out, re.M | re.S), out
+    assert f"### {DATA}, custom" in out and re.search(row, out, re.M | re.S), out
     assert out.strip().splitlines()[-1].endswith("reports/smoke/index.html")
     results = frames.load(output / "reports/smoke/results")
     assert set(results.runs.setup) == {"fixed", "progressive"}
@@ -102,22 +102,22 @@ def test_every_page_is_small_offline_and_describes_its_pictures(study):
 def test_every_figure_is_there_as_vectors_and_in_the_report(study):
     report = study[0] / "reports/smoke"
     names = set(json.loads((report / "figures/captions.json").read_text()))
-    kinds = "answer schedules stages curves heat grid evolution masks"
+    kinds = "answer schedules stages curves heat grid masks"
     assert {name.split("_")[0] for name in names} == set(kinds.split())
     found = {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")}
     assert {p.name for p in (report / "figures").iterdir()} == {"captions.json"} | found
     text = (report / "index.html").read_text()
     assert all(f"figures/{name}.pdf" in text for name in names)
-    for word in ("MSCOCO", "notebooks/scenes_custom_progressive_seed0.html"):
+    for word in ("MSCOCO", f"notebooks/{PROGRESSIVE.replace('/', '_')}.html"):
         assert word in text
 
 
 # --- what is done again, and what is not
 
 
-def test_a_second_run_does_nothing(study):
+def test_a_second_run_does_nothing(study, here):
     before = snapshot(study[0] / "reports")
-    code, out, _ = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(study[0]))
+    code, out, _ = here(study[0], "smoke", *SETTINGS)
     assert code == 0 and not started(out) and snapshot(study[0] / "reports") == before
 
 
@@ -125,7 +125,7 @@ def test_tables_alone_are_rebuilt_from_the_runs(study, tmp_path, here):
     output = shutil.copytree(study[0], tmp_path / "output", symlinks=True)
     shutil.rmtree(output / "reports/smoke/tables")
     code, out, err = here(output, "smoke", *SETTINGS, "--only", "tables")
-    assert code == 0 and "### scenes, custom" in out and not started(out), err
+    assert code == 0 and f"### {DATA}, custom" in out and not started(out), err
     before = tables(study[0])
     assert tables(output) == {n: b for n, b in before.items() if n != "done.json"}
     (output / "reports/smoke/index.html").unlink()
@@ -138,7 +138,7 @@ def test_work_of_other_settings_is_refused_until_force_new(study, here):
     before = snapshot(output)
     found = here(output, "smoke", *SETTINGS, other)
     assert snapshot(output) == before and is_refusal(*found)
-    for words in ("scenes/custom/fixed/seed0", "lr_g=0.0005, now 0.001", "--force-new", "2 runs"):
+    for words in (FIXED, "lr_g=0.0005, now 0.001", "--force-new", "2 runs"):
         assert words in found[2]
     assert here(output, "smoke", *SETTINGS, other, "--force-new", "--dry-run")[0] == 0
     changed = {p for p in before if p.stat().st_mtime_ns != before[p]}
@@ -150,41 +150,12 @@ def test_force_new_deletes_what_was_made_with_other_settings(tmp_path, monkeypat
     micro = grid.open_study("smoke", MICRO)
     for training in micro.runs():
         loop.fit(training, lambda *_: None)
-    monkeypatch.setattr(snakemake, "run", lambda *_: 1)
+    monkeypatch.setattr(command, "snakemake", lambda *_: 1)
     assert command.main(["smoke", *SETTINGS, "--set=models.custom.lr_g=1e-3", "--force-new"]) == 1
-    assert capsys.readouterr().out.count("deleting scenes/custom/") == 2
+    assert capsys.readouterr().out.count(f"deleting {DATA}/custom/") == 2
     left = [p for run in micro.runs() for p in run.folder.rglob("*") if p.is_file()]
     assert {p.name for p in left} <= {".lock"}
-    assert (micro.folder / "scenes/data/manifest.json").exists()
-
-
-def test_a_clock_that_was_set_back_has_nothing_done_again(study, tmp_path, here):
-    output = shutil.copytree(study[0], tmp_path / "output", symlinks=True)
-    for path in output.rglob("*"):  # as if all was written on a day that is still to come
-        stat = path.stat()
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 86400 * 10**9))
-    code, out, err = here(output, "smoke", *SETTINGS)
-    assert code == 0 and not started(out), out + err
-
-
-def test_files_of_the_future_keep_their_order(tmp_path):
-    for k in range(3):
-        (tmp_path / str(k)).touch()
-        os.utime(tmp_path / str(k), ns=(2**62 + k * 10**6,) * 2)
-    snakemake.leave_the_future(tmp_path)
-    times = [(tmp_path / str(k)).stat().st_mtime for k in range(3)]
-    assert times == sorted(set(times)) and times[-1] <= time.time()
-
-
-@pytest.fixture
-def own_repository(tmp_path, monkeypatch):
-    """A copy of the repository whose notebooks and library may be edited."""
-    for name in ("workflow", "inpaint_lib", "notebooks", "config"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        target = tmp_path / "repository" / name
-        shutil.copytree(ROOT / name, target, ignore=ignored)
-    shutil.copy(ROOT / "run_all.sh", tmp_path / "repository")
-    return tmp_path / "repository"
+    assert (micro.folder / DATA / "data/manifest.json").exists()
 
 
 def edit(path, kind, change):
@@ -194,36 +165,32 @@ def edit(path, kind, change):
     nbformat.write(notebook, path)
 
 
-def planned(output, root):
-    """Return the steps that a dry run lists."""
-    options = ["smoke", *SETTINGS, "--dry-run"]
-    code, out, err = run(*options, root=root, cwd=root, INPAINT_OUTPUT=str(output))
-    assert code == 0, out + err
-    return set(re.findall(r"^(?:local)?rule (\w+):", out, re.M)) or set(
-        re.findall(r"^(prepare|train|tables|figures|report) +\d", out, re.M)
-    )
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A copy of notebooks and library that may be edited, of which the graph is made."""
+    for name in ("inpaint_lib", "notebooks", "config"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / "sources" / name, ignore=ignored)
+    monkeypatch.setattr(graph, "ROOT", tmp_path / "sources")
+    return tmp_path / "sources"
 
 
-def test_prose_and_the_library_retrain_nothing_and_code_cells_do(study, own_repository):
-    output = study[0]
-    training = own_repository / "notebooks/10_train.ipynb"
+def test_prose_retrains_nothing_the_library_redraws_and_code_cells_run_again(study, sources, here):
+    def planned():
+        code, out, err = here(study[0], "smoke", *SETTINGS, "--dry-run")
+        assert code == 0, out + err
+        return set(re.findall(r"^(prepare|train|tables|figures|report) +\d", out, re.M))
+
+    training = sources / "notebooks/10_train.ipynb"
     edit(training, "markdown", "\n\nAnother sentence.")
-    assert planned(output, own_repository) == set()
-    with (own_repository / "inpaint_lib/losses.py").open("a") as source:
+    assert planned() == set()
+    edit(sources / "notebooks/30_figures.ipynb", "code", "\nprint('by hand')")
+    assert planned() == {"figures", "report"}
+    with (sources / "inpaint_lib/losses.py").open("a") as source:
         source.write("\n\ndef another():\n    return 0\n")
-    assert planned(output, own_repository) == {"tables", "figures", "report"}
+    assert planned() == {"tables", "figures", "report"}
     edit(training, "code", "\nprint('by hand')")
-    assert planned(output, own_repository) == {"train", "tables", "figures", "report"}
-
-
-def test_an_edited_notebook_runs_again_with_what_depends_on_it(study, own_repository, tmp_path):
-    output = shutil.copytree(study[0], tmp_path / "output", symlinks=True)
-    edit(own_repository / "notebooks/30_figures.ipynb", "code", "\nprint('by hand')")
-    options = {"root": own_repository, "cwd": own_repository, "INPAINT_OUTPUT": str(output)}
-    code, out, err = run("smoke", *SETTINGS, **options)
-    assert code == 0 and "10_train" not in started(out) and "30_figures" in started(out), out + err
-    assert "by hand" in (output / "reports/smoke/notebooks/figures.html").read_text()
-    assert tables(output) == tables(study[0])
+    assert planned() == {"train", "tables", "figures", "report"}
 
 
 BROKEN = {
@@ -232,19 +199,15 @@ BROKEN = {
     "no parameters cell": lambda path: path.write_text(
         path.read_text().replace('"parameters"', '"others"')
     ),
-    "a syntax error": lambda path: edit(path, "code", "\na b c"),
 }
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_notebook_is_named_with_the_fix(own_repository, monkeypatch, how, study, here):
-    monkeypatch.setattr(graph, "ROOT", own_repository)
+def test_a_broken_notebook_is_named_with_the_fix(sources, how):
     graph.code_of("30_figures")
-    BROKEN[how](own_repository / "notebooks/30_figures.ipynb")
-    found, before = here(study[0], "smoke", *SETTINGS), tables(study[0])
-    assert is_refusal(*found) and "notebooks/30_figures.ipynb" in found[2], found
-    assert "git checkout -- notebooks/30_figures.ipynb restores it" in found[2]
-    assert tables(study[0]) == before
+    BROKEN[how](sources / "notebooks/30_figures.ipynb")
+    with pytest.raises(ValueError, match=r"^notebooks/30_figures.ipynb is .* restores it$"):
+        graph.code_of("30_figures")
 
 
 def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, here):
@@ -254,12 +217,11 @@ def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, here):
 
 
 def test_an_estimate_prints_hours_and_keeps_nothing(tmp_path, here, monkeypatch):
-    from workflow import estimate
-
-    monkeypatch.setattr(estimate, "SECONDS", 0.0)
+    monkeypatch.setattr(estimate, "STEPS", 2)
     code, out, err = here(tmp_path, "smoke", *SETTINGS, "--estimate")
-    assert code == 0 and "custom: 2 runs of" in out and "hours one after another" in out, err
-    assert not list(tmp_path.iterdir()) and os.environ["INPAINT_OUTPUT"] == str(tmp_path)
+    assert code == 0 and not list(tmp_path.iterdir()), err
+    training, evaluation, total = map(float, re.findall(r"([\d.e-]+) (?:hours|of eval)", out))
+    assert total == pytest.approx(2 * (training + evaluation), rel=0.02) and total > 0
 
 
 # --- status
@@ -267,48 +229,27 @@ def test_an_estimate_prints_hours_and_keeps_nothing(tmp_path, here, monkeypatch)
 
 def statuses(here, output):
     before = snapshot(output)
-    code, out, err = here(output, "smoke", *SETTINGS, main=status.main)
+    code, out, err = here(output, "status", "smoke", *SETTINGS)
     assert code == 0 and snapshot(output) == before, err
     return dict(re.findall(r"^(\S+seed\d) +(.*)$", out, re.M)), out
 
 
-HOLD = """
-import sys, time, pathlib
-from inpaint_lib.study import files
-with files.locked(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_status_tells_finished_running_interrupted_diverged_and_missing_runs(
-    study, tmp_path, here, monkeypatch
-):
+def test_status_tells_finished_running_interrupted_diverged_and_missing_runs(study, tmp_path, here):
     output = shutil.copytree(study[0], tmp_path / "output", symlinks=True)
-    fixed, progressive = "scenes/custom/fixed/seed0", "scenes/custom/progressive/seed0"
     found, out = statuses(here, output)
-    assert found == {fixed: "finished", progressive: "finished"} and "2 finished, 0 running" in out
-    shutil.rmtree(output / "runs/smoke" / fixed)
+    assert found == {FIXED: "finished", PROGRESSIVE: "finished"} and "2 finished, 0 running" in out
+    shutil.rmtree(output / "runs/smoke" / FIXED)
     folder = output / RUN
     for name in ("result.json", "done.json"):
         (folder / name).unlink()
     found, _ = statuses(here, output)
-    assert found[fixed] == "missing" and found[progressive].startswith("interrupted ")
-    assert re.search(r"stage 2 of 2, step 16 of 16, checkpoint .* old", found[progressive])
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, folder],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-    )
-    try:
-        holder.stdout.readline()
-        assert statuses(here, output)[0][progressive].startswith("running ")
-    finally:
-        holder.kill()
-        holder.communicate()
-    assert statuses(here, output)[0][progressive].startswith("interrupted ")
+    assert found[FIXED] == "missing" and found[PROGRESSIVE].startswith("interrupted ")
+    assert re.search(r"stage 2 of 2, step 16 of 16, checkpoint .* old", found[PROGRESSIVE])
+    with files.locked(folder):
+        assert statuses(here, output)[0][PROGRESSIVE].startswith("running ")
+    assert statuses(here, output)[0][PROGRESSIVE].startswith("interrupted ")
     files.write_json(folder / "result.json", {"outcome": "diverged", "why": "a loss became nan"})
-    assert statuses(here, output)[0][progressive] == "diverged     a loss became nan"
+    assert statuses(here, output)[0][PROGRESSIVE] == "diverged     a loss became nan"
 
 
 def test_status_of_a_study_that_was_never_started_creates_nothing(tmp_path, here):
@@ -319,19 +260,14 @@ def test_status_of_a_study_that_was_never_started_creates_nothing(tmp_path, here
 # --- interrupted, killed, without room
 
 
-def kill_and_continue(output, seconds, signals):
-    """Start a study, send it signals after some seconds each, and then let it end."""
-    for number, wait in zip(signals, seconds, strict=True):
-        process = start("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
-        time.sleep(wait)
-        process.send_signal(number)
-        process.communicate(timeout=30)  # ends when the last process that holds its output ends
-    return run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
-
-
 def test_killed_it_continues_to_the_same_tables(study, tmp_path):
     """Once by SIGKILL and once by Ctrl-C; `-m drill --kills N` does it many times."""
-    code, out, err = kill_and_continue(tmp_path, (14, 16), (signal.SIGKILL, signal.SIGINT))
+    for number, seconds in ((signal.SIGKILL, 14), (signal.SIGINT, 16)):
+        process = start("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
+        time.sleep(seconds)
+        process.send_signal(number)
+        process.communicate(timeout=30)  # ends when the last process that holds its output ends
+    code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
     assert code == 0, out + err
     assert tables(tmp_path) == tables(study[0])
     assert not [p for p in tmp_path.rglob("*.tmp*")], "a temporary file was left behind"
@@ -346,7 +282,10 @@ def test_killed_at_random_moments_it_continues_to_the_same_tables(study, tmp_pat
         began = time.monotonic()
         process = start("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
         time.sleep(chance.uniform(0, seconds))
-        victims = [process.pid, *processes_of(output, chance.choice(["run_notebook", "ipykernel"]))]
+        victims = [
+            process.pid,
+            *processes_of(output, chance.choice(["workflow notebook", "ipykernel"])),
+        ]
         number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         victim = chance.choice(victims)
         if process.poll() is None:
@@ -418,47 +357,46 @@ def test_figures_are_the_same_in_hostile_surroundings(study, tmp_path):
 # --- the runner
 
 
-def execute(output, name, artefact, parameters):
-    arguments = [name, output / "executed.ipynb", artefact, json.dumps(parameters)]
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "workflow.run_notebook", *arguments],
-        env=os.environ | {"INPAINT_OUTPUT": str(output), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def execute(tmp_path, here):
+    """execute(name, artefact, parameters) -> what `here` gives of the notebook, in tmp_path."""
+
+    def asked(name, artefact, parameters):
+        paths = str(tmp_path / "executed.ipynb"), str(tmp_path / artefact)
+        return here(tmp_path, "notebook", name, *paths, json.dumps(parameters))
+
+    return asked
 
 
-def test_the_data_notebook_shows_real_images_and_what_was_left_out(tmp_path):
+def test_the_data_notebook_shows_real_images_and_what_was_left_out(tmp_path, execute):
     celeba_tree(tmp_path / "source")
     (tmp_path / "source/celeba/img_align_celeba/000001.jpg").write_bytes(b"")
     overrides = {"machine.data_root": str(tmp_path / "source")}
     parameters = {"profile": "smoke", "dataset": "celeba", "overrides": overrides}
-    made = tmp_path / "runs/smoke/celeba/data/summary.json"
-    done = execute(tmp_path, "00_data_prep", made, parameters)
-    assert done.returncode == 0, done.stderr
+    code, _, err = execute("00_data_prep", "runs/smoke/celeba/data/summary.json", parameters)
+    assert code == 0, err
     text = (tmp_path / "executed.ipynb").read_text()
     assert "1 files left out, 59 images kept" in text and "000001.jpg" in text
     assert text.count("image/png") > 4
 
 
-def test_two_photos_are_trained_on_shown_and_measured(tmp_path):
+def test_two_photos_are_trained_on_shown_and_measured(tmp_path, execute):
     folder_tree(tmp_path / "photos", 2)
     overrides = MICRO | {"machine.data_root": str(tmp_path / "photos")}
-    parameters = {"profile": "smoke", "dataset": "folder", "setup": "fixed"}
-    made = tmp_path / "runs/smoke/folder/custom/fixed/seed0/done.json"
-    done = execute(tmp_path, "10_train", made, parameters | {"overrides": overrides})
-    assert done.returncode == 0 and made.is_file(), done.stderr
+    parameters = {"dataset": "folder", "setup": "fixed", "overrides": overrides}
+    made = "runs/smoke/folder/custom/fixed/seed0/done.json"
+    code, _, err = execute("10_train", made, parameters)
+    assert code == 0 and (tmp_path / made).is_file(), err
 
 
-def test_a_run_that_diverges_is_done_and_its_page_ends_there(tmp_path):
+def test_a_run_that_diverges_is_done_and_its_page_ends_there(tmp_path, execute):
     overrides = MICRO | {"models.custom.lr_g": 1e30}
-    parameters = {"dataset": "scenes", "setup": "fixed", "overrides": overrides}
-    folder = tmp_path / "runs/smoke/scenes/custom/fixed/seed0"
-    done = execute(tmp_path, "10_train", folder / "done.json", parameters)
-    assert done.returncode == 0 and "diverged: " in done.stdout, done.stderr
-    assert json.loads((folder / "result.json").read_text())["outcome"] == "diverged"
-    assert json.loads((folder / "done.json").read_text())["outcome"] == "diverged"
+    parameters = {"dataset": DATA, "setup": "fixed", "overrides": overrides}
+    code, out, err = execute("10_train", f"runs/smoke/{FIXED}/done.json", parameters)
+    assert code == 0 and "diverged: " in out, err
+    for name in ("result.json", "done.json"):
+        text = (tmp_path / "runs/smoke" / FIXED / name).read_text()
+        assert json.loads(text)["outcome"] == "diverged"
     assert "Diverged" in (tmp_path / "executed.ipynb").read_text()
 
 
@@ -467,7 +405,7 @@ def test_a_dead_kernel_an_error_and_a_missing_artefact_are_failures(
     tmp_path, monkeypatch, capsys, cause
 ):
     """papermill calls the cells after a kernel's death completed; the missing artefact tells."""
-    monkeypatch.setattr(run_notebook, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(command, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
     cells = [nbformat.v4.new_code_cell(f"import os\n{cause}")]
     if cause != "pass":
@@ -475,10 +413,12 @@ def test_a_dead_kernel_an_error_and_a_missing_artefact_are_failures(
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "dies.ipynb")
     (tmp_path / "artefact").write_text("of an earlier run")
-    assert run_notebook.main("dies", tmp_path / "executed.ipynb", tmp_path / "artefact", "{}") == 1
+    paths = tmp_path / "executed.ipynb", tmp_path / "artefact"
+    assert command.main(["notebook", "dies", *map(str, paths)]) == 2
     said = {"pass": "ended without writing artefact", "1 / 0": "division by zero (cell 1; see"}
-    assert said.get(cause, "Kernel died") in capsys.readouterr().err
-    assert not (tmp_path / "executed.ipynb").exists() and not (tmp_path / "artefact").exists()
+    err = capsys.readouterr().err
+    assert err.startswith("  FAILED: dies: ") and said.get(cause, "Kernel died") in err
+    assert not (tmp_path / "executed.ipynb").exists()
     assert (tmp_path / "executed.failed.ipynb").exists() and not list(tmp_path.glob(".*.tmp*"))
 
 
@@ -486,16 +426,10 @@ def test_a_study_whose_runs_are_all_published_trains_only_without_skip_published
     tmp_path, monkeypatch, here
 ):
     """A profile that is named runs, whatever is published; --skip-published leaves that out."""
-    from workflow import checks
-
     asked = []
-    monkeypatch.setattr(snakemake, "run", lambda study, *_: asked.append(study.runs()) or 130)
-    published = {"scenes/custom/fixed/seed0"}
-    monkeypatch.setattr(checks.published, "names", lambda config, protocol: published)
+    monkeypatch.setattr(command, "snakemake", lambda study, *_: asked.append(study.runs()) or 130)
+    monkeypatch.setattr(checks.published, "names", lambda config, protocol: {FIXED})
     assert here(tmp_path, "smoke", *SETTINGS)[0] == 130
     code, out, _ = here(tmp_path, "smoke", *SETTINGS, "--skip-published")
     assert code == 130 and "1 runs are published and left out" in out
-    assert [[run.setup for run in runs] for runs in asked] == [
-        ["fixed", "progressive"],
-        ["progressive"],
-    ]
+    assert [[run.name for run in runs] for runs in asked] == [[FIXED, PROGRESSIVE], [PROGRESSIVE]]

@@ -1,0 +1,63 @@
+"""Integer arithmetic for drawn images: the same pixels on every machine and with every NumPy.
+
+Shares of a colour are 0 to ONE, colours 0 to 4080 (3, 1, 1). Shapes are negative inside.
+"""
+
+import numpy as np
+
+ONE, INTEGER = 1024, np.int32
+TEST_FROM = 1_000_000_000  # images for testing have numbers that no training image reaches
+HUES = "ff0000 ffff00 00ff00 00ffff 0000ff ff00ff ff0000"
+
+
+def random_numbers(seed, number):
+    """Return r(low, high), which draws whole numbers, both ends included."""
+    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))).random_raw(512)
+    raw = iter(bits.tolist())
+    return lambda low, high: low + ((high - low + 1) * (next(raw) >> 32) >> 32)
+
+
+def rgb(*values):
+    return np.array(values, INTEGER).reshape(3, 1, 1)
+
+
+def mix(one, other, share):
+    return one + ((other - one) * share >> 10)
+
+
+def between(palette, t):
+    """Return the colour at t in [0, ONE] along a palette of hexadecimal colours."""
+    colours = palette.split()
+    k, share = divmod(t * (len(colours) - 1), ONE)
+    nearest = (colours + colours[-1:])[k : k + 2]
+    return mix(*(rgb(*bytes.fromhex(colour)) * 16 for colour in nearest), share)
+
+
+def random_colour(r, saturation):
+    pure = between(HUES, r(0, ONE))
+    return mix(rgb(4080, 4080, 4080), pure, r(0, saturation)) * r(150, 960) >> 10
+
+
+def square(x):
+    return x * x >> 10
+
+
+def wave(t):
+    """Return a smooth wave between -ONE and ONE with a period of 2048, like a sine."""
+    t = (t & 2047) - ONE
+    return t * (ONE - np.abs(t)) >> 8
+
+
+def axis(n):
+    """Return the coordinates of n pixels that span -ONE to ONE."""
+    return (2 * np.arange(n, dtype=INTEGER) + 1 - n) * ONE // n
+
+
+def canvas(n):
+    return np.zeros((3, n, n), INTEGER)
+
+
+def to_pixels(image, k):
+    """Return a canvas (3, k n, k n), averaged over k x k pixels, as (n, n, 3) uint8."""
+    total = sum(image[:, i::k, j::k] for i in range(k) for j in range(k)) // (16 * k * k)
+    return np.ascontiguousarray(total.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))

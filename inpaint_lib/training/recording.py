@@ -1,0 +1,96 @@
+"""What G makes of a few frozen test images in the course of training: a run's recording.npz.
+
+G is the moving average; norms behave as in training. Of R images, at P log points evenly chosen:
+
+    steps, stages      (P,)
+    fills              (P,R,H,W,3) uint8: composites, largest holes
+    scores_<k>         (P,R,h,w) float16: D's scores of the fills at scale k
+
+and at the end of each of S stages, for every width:
+
+    end_fills_<width>, end_scores_<width>_<k>
+    end_gradients_<width>, end_scales_<width>
+                       (S,R,H,W,3) int8 and (S,R) float32: their product is the gradient of G's
+                       unweighted adversarial loss with respect to G's output
+"""
+
+import numpy as np
+import torch
+
+from .. import losses, metrics
+from ..study import files
+from . import probe
+
+
+def recorded(config, n_test):
+    """Return the indices of the test images whose fills are kept: evenly spread over those that are
+    measured after every stage.
+    """
+    n = min(config.evaluation.images_elsewhere, n_test)
+    return probe.spread(n, config.evaluation.recorded_images)
+
+
+def points(config):
+    """Return the steps at which fills are kept: log points, evenly chosen."""
+    every, per_stage = config.training.log_every, config.curriculum.steps_per_stage
+    steps = range(1, config.curriculum.steps + 1)
+    logged = np.array([step for step in steps if step % every == 0 or step % per_stage == 0])
+    return set(logged[probe.spread(len(logged), config.evaluation.recorded_points)].tolist())
+
+
+class Recorder:
+    """Adds to `state.recording`, {array's name: a list of tensors}; `state` is a loop.State."""
+
+    def __init__(self, run, pack, state, device):
+        chosen = recorded(run.config, len(pack.test))
+        self.batches = {  # the largest holes last
+            width: probe.frozen_batch(run, pack, chosen, width, device)
+            for width in run.config.curriculum.mask_widths
+        }
+        self.state, self.objective = state, run.architecture_entry.objective
+        self.points = points(run.config)
+        if any(len(fills) != len(chosen) for fills in state.recording.get("fills", [])):
+            state.recording.clear()  # recorded_images has been changed
+
+    def at_log_point(self, stage):
+        """Record the fills of the largest holes, if this log point is among those chosen."""
+        if self.state.step in self.points:
+            fills, scores, _ = self._judged(*[*self.batches.values()][-1])
+            found = {"steps": torch.tensor(self.state.step), "stages": torch.tensor(stage)}
+            found |= {f"scores_{k}": score for k, score in enumerate(scores)}
+            self._add(found | {"fills": fills})
+
+    def at_end_of_stage(self):
+        """Record fills, scores and gradients for every width."""
+        for width, batch in self.batches.items():
+            fills, scores, gradient = self._judged(*batch)
+            scale = gradient.abs().amax((1, 2, 3)) / 127
+            levels = gradient / scale.clamp(min=1e-30)[:, None, None, None]
+            found = {
+                f"end_fills_{width}": fills,
+                f"end_gradients_{width}": levels.round().to(torch.int8).permute(0, 2, 3, 1),
+                f"end_scales_{width}": scale,
+            }
+            self._add(found | {f"end_scores_{width}_{k}": s for k, s in enumerate(scores)})
+
+    def _judged(self, real, mask):
+        """Return the fills, D's scores of them and the gradient (R,3,H,W) at G's output."""
+        G, D = self.state.average.module, self.state.D
+        with probe.as_in_training(G, D):
+            with torch.no_grad():
+                output = G(real * (1 - mask), mask)[-1]
+            scores = losses.scores(D(self.objective.seen(output.requires_grad_(), real, mask)))
+            (gradient,) = torch.autograd.grad(self.objective.adversarial[1](scores), output)
+        fills = torch.from_numpy(metrics.to_uint8(losses.composite(output, real, mask).detach()))
+        return fills, [score.detach()[:, 0].half() for score in scores], gradient
+
+    def _add(self, found):
+        for name, value in found.items():
+            self.state.recording.setdefault(name, []).append(value.cpu())
+
+
+def write(path, recording):
+    """Write a State's recording."""
+    arrays = {name: torch.stack(values).numpy() for name, values in recording.items()}
+    with files.replacing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)

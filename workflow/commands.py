@@ -1,0 +1,221 @@
+"""The commands of ./run_all.sh beside a study: show, status, publish, verify, lab.
+
+Each raises ValueError or OSError for what it refuses. --help does without the library.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+from inpaint_lib.study.command import Parser, fail, say
+
+from .arguments import ROOT, overrides_of, study_parser
+
+
+def opened(argv, about, *named):
+    """Return (study, parsed arguments) of a command about one study."""
+    from inpaint_lib.study import grid
+
+    parser = study_parser(f"run_all.sh {about.split(':')[0]}", about, profile=None)
+    for name in named:
+        parser.add_argument(name, metavar=name.upper())
+    args = parser.parse_args(argv)
+    return grid.open_study(args.profile, overrides_of(args)), args
+
+
+def show(argv):
+    import yaml
+
+    from inpaint_lib.study import config
+
+    study, _ = opened(argv, "show: print a profile's configuration with all it extends, as YAML.")
+    found = config.to_dict(study.config)
+    say(*yaml.safe_dump(found, sort_keys=False, default_flow_style=None).splitlines())
+
+
+# --- status: it only reads
+
+
+def status(argv):
+    study, _ = opened(argv, "status: say how far every run of a study is.")
+    found = [(run.name, *state_of(run)) for run in study.runs()]
+    counts = Counter(state for _, state, _ in found)
+    states = ("finished", "running", "interrupted", "diverged", "missing")
+    numbers = ", ".join(f"{counts[state]} {state}" for state in states)
+    say(f"profile {study.profile}: {len(found)} runs: {numbers}")
+    width = max(len(name) for name, _, _ in found)
+    say(*(f"{name:{width}}  {state:11}  {details}".rstrip() for name, state, details in found))
+
+
+def state_of(run):
+    """Return (state, details) of a run."""
+    from inpaint_lib.study import files, grid
+
+    if result := files.read_json(run.folder / "result.json"):
+        diverged = result["outcome"] == "diverged"
+        return ("diverged", result["why"]) if diverged else ("finished", "")
+    if is_locked(run.folder):
+        return "running", progress(run)
+    return ("interrupted", progress(run)) if grid.holds_work(run.folder) else ("missing", "")
+
+
+def is_locked(folder):
+    """Return whether a process holds the folder's lock, without creating a file."""
+    try:
+        with open(folder / ".lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError) as error:
+        return isinstance(error, BlockingIOError)
+    return False
+
+
+def progress(run):
+    """Return stage, step, age of the last checkpoint and the time left at this run's own speed."""
+    from inpaint_lib.study import grid
+    from inpaint_lib.training import artifacts
+
+    for path in (run.folder / name for name in grid.CHECKPOINTS):
+        checkpoint = artifacts.load_checkpoint(path) if path.is_file() else None
+        if not checkpoint:  # damaged
+            continue
+        step, steps = checkpoint["state"]["step"], run.config.curriculum.steps
+        stage = run.phase(min(step, steps - 1)).stage + 1
+        age = timedelta(seconds=max(0, round(time.time() - path.stat().st_mtime)))
+        left = (steps - step) * checkpoint["state"]["seconds"] / max(1, step)
+        left = timedelta(seconds=round(left))
+        where = f"stage {stage} of {run.n_stages}, step {step} of {steps}"
+        return f"{where}, checkpoint {age} old, about {left} left"
+    return "no checkpoint yet"
+
+
+# --- published studies
+
+
+def publish(argv):
+    from inpaint_lib.results import collect, published
+
+    if argv[:1] in (["--rebuild"], ["--front"]):
+        return say(*derive(argv))
+    about = """publish: add finished runs to reports/published/NAME. Of a published study
+    publish --rebuild NAME   rebuilds tables, figures and README.md from its saved values
+    publish --front NAME     writes its block in README.md of the repository"""
+    study, args = opened(argv, about, "name")
+    say(*published.publish(collect.collect(study, partial=True), args.name))
+
+
+def derive(argv):
+    """Rewrite what follows from a published study's saved values -> lines to print."""
+    from inpaint_lib.results import published, summary
+    from inpaint_lib.study import files
+
+    parser = Parser(prog="run_all.sh publish")
+    parser.add_argument("--rebuild", metavar="NAME", help="tables, figures and README.md of it")
+    parser.add_argument("--front", metavar="NAME", help="its block in PAGE")
+    parser.add_argument("--page", type=Path, default=ROOT / "README.md", help="default: README.md")
+    args = parser.parse_args(argv)
+    base, results = published.opened(args.rebuild or args.front)
+    if args.rebuild:
+        published.rebuild(results, base)
+        return [f"{base}: tables, figures and README.md rebuilt"]
+    text = summary.filled(args.page.read_text(encoding="utf-8"), results)
+    with files.replacing(args.page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return [f"{args.page}: the block of {args.front} is written"]
+
+
+def verify(argv):
+    from inpaint_lib.results import published
+
+    what = "Rebuild a published study's tables, verdicts and README.md, and compare."
+    parser = Parser(prog="run_all.sh verify", description=what)
+    parser.add_argument("name", metavar="NAME", help="of the study, or its folder (with a /)")
+    name = parser.parse_args(argv).name
+    if wrong := published.verify(name):
+        say(*wrong)
+        return fail(1, f"{name}: {len(wrong)} files are not what the saved values say")
+    say(f"{name}: tables, verdicts and README.md follow from the saved values")
+
+
+# --- the report
+
+
+def report(argv):
+    """Write the report of the study that a study.json describes, as the Snakefile's last step."""
+    from inpaint_lib.study import files, grid
+
+    build(grid.open_study(**files.read_json(argv[0])["parameters"]["grid"]))
+
+
+def rebuild(study, what):
+    """Rebuild the tables, or tables and report, from the finished runs."""
+    from inpaint_lib.results import collect, frames, tables
+
+    results = collect.collect(study)
+    frames.save(results, study.report / "results")
+    tables.write(results, study.report / "tables")
+    if what == "report":
+        build(study)
+
+
+def build(study):
+    """Write the report of saved results, with a page for every executed notebook."""
+    from inpaint_lib.results import frames, report
+
+    pages = [
+        (f"Data: {name}", study.data_folder(name) / "notebook.ipynb", f"data_{name}.html", None)
+        for name in study.config.grid.datasets
+    ]
+    for run in study.runs():
+        page = f"{run.name.replace('/', '_')}.html"
+        pages.append((f"Training: {run.name}", run.folder / "notebook.ipynb", page, run.name))
+    pages.append(("Metrics", study.folder / "metrics.ipynb", "metrics.html", None))
+    pages.append(("Figures", study.folder / "figures.ipynb", "figures.html", None))
+    there = [page for page in pages if page[1].is_file()]
+    report.build(frames.load(study.report / "results"), study.report, there)
+
+
+# --- JupyterLab
+
+
+def lab(argv):
+    """Start JupyterLab on copies of the notebooks, in a folder that git ignores.
+
+    The user's own settings of JupyterLab stay, but kernels start without an IPython profile.
+    """
+    if os.getuid() == 0 and "--allow-root" not in argv:
+        raise ValueError("JupyterLab does not run as root: be another user, or add --allow-root")
+    folder = Path(os.environ.get("INPAINT_OUTPUT") or ROOT).resolve() / "lab"
+    if differ := copy_notebooks(folder):
+        kept = f"{folder}: kept your copies that differ from notebooks/: {', '.join(differ)}"
+        say(f"{kept}; rename a copy to get the repository's")
+    with tempfile.TemporaryDirectory(prefix="lab-") as own:
+        os.environ |= {"IPYTHONDIR": f"{own}/ipython", "JUPYTER_RUNTIME_DIR": f"{own}/runtime"}
+        if not os.access(os.path.expanduser("~"), os.W_OK):
+            os.environ["HOME"] = own
+        from jupyterlab.labapp import main  # Jupyter reads the environment at its import
+
+        address = [] if any("ip=" in a for a in argv) else ["--ip=127.0.0.1"]
+        return main([*address, *argv, str(folder)])
+
+
+def copy_notebooks(folder):
+    """Copy the notebooks that `folder` lacks; return the names of copies that differ."""
+    from inpaint_lib.study import files
+
+    differ = []
+    for original in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        copy = folder / original.name
+        if not copy.exists():
+            with files.replacing(copy) as temporary:
+                shutil.copyfile(original, temporary)
+        elif copy.read_bytes() != original.read_bytes():
+            differ.append(copy.name)
+    return differ
+
+
+COMMANDS = {f.__name__: f for f in (show, status, publish, verify, report, lab)}
