@@ -3,9 +3,9 @@ their losses, the training loop (Hedjazi & Genç 2019).
 
     PYTHONPATH=. python examples/textbook.py custom|context_encoder|free_form [fixed]
 
-trains on drawn faces for a minute. Images and settings come from the library, which is faster, goes
-on after interruptions, pairs the setups' random streams, has more shapes of holes, and measures; a
-test shows that both compute the same step. Images are in [-1, 1]; in masks 1 = hole.
+trains on drawn faces for a minute. Images and settings come from the library, which also evaluates
+a moving average of G, has the other setups and shapes of holes, shows every setup the same images,
+resumes, and is faster. A test shows that both compute the same step. In masks 1 = hole.
 """
 
 import copy
@@ -182,7 +182,7 @@ def attend(features, mask):
     h, w = features.shape[2] // 2, features.shape[3] // 2
     patches = F.unfold(features[:, :, ::2, ::2], 3, padding=1)[0]  # (9C, L)
     known = 1 - F.max_pool2d(F.max_pool2d(mask, 2), 3, 1, 1).flatten()  # patches without hole
-    scores = (patches / patches.norm(dim=0).clamp(min=1e-4)).T @ patches  # (L known, L sought)
+    scores = (patches / patches.norm(dim=0).clamp(min=1e-4)).T @ patches  # (L from, L to)
     for a, b in ((h, w), (w, h)):  # neighbours along rows, then along columns, vote together
         scores = F.conv2d(scores[None, None], torch.eye(3).to(scores)[None, None], padding=1)
         scores = scores.view(a, b, a, b).permute(1, 0, 3, 2).reshape(h * w, h * w)
@@ -252,7 +252,8 @@ def create(name, settings, size):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             keeps_signal = 2.3 / math.sqrt(module.weight[0].numel())  # through gates
             nn.init.normal_(module.weight, 0, keeps_signal if name == "free_form" else 0.02)
-    return *networks, torchvision.models.vgg16().features[:17]  # weights="DEFAULT": ImageNet's
+    vgg = torchvision.models.vgg16().features[:17]  # random; weights="DEFAULT": ImageNet's
+    return *networks, vgg.requires_grad_(False)
 
 
 def train_step(name, G, D, vgg, opt_g, opt_d, real, mask, weights):

@@ -118,6 +118,7 @@ def joined(name, found):
     texts = [column for column in columns if column in TEXT]
     frame = frame.assign(**{column: frame[column].astype(object).fillna("") for column in texts})
     kinds = dict.fromkeys(WHOLE, "int64") | dict.fromkeys(TEXT, object)
+    kinds |= {"mask_width": "float64"} if name == "history" else {}  # a mean over steps
     return frame.astype({column: kinds.get(column, "float64") for column in columns})
 
 

@@ -95,7 +95,7 @@ def _overall(rows):
             f"{(effects < 0).sum()} of {len(effects)} comparisons ({' to '.join(ends)})"
         )
     text = "; ".join(said) or "no complete pair of runs"
-    end = "." if len(words) else ". Estimates: this study carries no words."
+    end = "." if len(words) else ". These are estimates: only the registered studies get a verdict."
     return text[0].upper() + text[1:] + end
 
 

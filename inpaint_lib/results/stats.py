@@ -80,8 +80,11 @@ def registered(path=HYPOTHESES):
 
 
 def digest():
-    """Return the hash of the registered plan, comments apart."""
+    """Return the hash of the registered plan, comments apart, and of its profiles' settings."""
     stored = configuration.read_yaml(HYPOTHESES)
+    for profile in stored["seeds"]:
+        settings = _settings(profile)
+        stored[profile] = {key: settings[key] for key in (*SETTINGS, "models")}
     return files.text_sha256(json.dumps(stored, sort_keys=True, default=str))
 
 
@@ -272,7 +275,7 @@ def _compared(plan, asked, pair, values, registered_seeds):
     shown = np.expm1(shown) if is_ratio else shown
     row = dict(zip(["effect", "ci_low", "ci_high", "detectable"], shown, strict=True))
 
-    untestable = pair.untestable.get(asked.width, "") if n else ""
+    untestable = pair.untestable[asked.width] if n and asked.width != "none" else ""
     texts = [idle, pair.diverged, untestable]
     if is_stability and -smallest > math.log1p(plan.stability):
         texts.append(f"too few seeds to detect a difference of {plan.stability:.0%}")

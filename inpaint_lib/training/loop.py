@@ -126,6 +126,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
     objective, fixed = step.objective, probe.fixed_batch(run, pack, device)
     recorder = recording.Recorder(run, pack, state, device)
     unread = []  # of the fixed batch's losses: scalars on the device
+    widths = []  # of the holes since the last log point
     bar = tqdm(
         total=curriculum.total_images,
         initial=state.step * batch,
@@ -144,6 +145,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         phase = run.phase(state.step)
         if phase.trains:
             step(images, hole_variates(run, state.step), phase)
+            widths.append(phase.mask_width)
             state.average.update_parameters(state.G)
         state.step += 1
         boundary = state.step % per_stage == 0
@@ -157,12 +159,13 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         state.seconds = clock + now
         if trained:
             state.step_seconds += now - started
-            row = _read(step, state, phase)
+            row = _read(step, state, phase, widths)
             row |= probe.gradients(step)
             probed = probe.adversarial(state.G, state.D, objective, *fixed)
             row["probe_g"], row["probe_d"] = map(float, probed)
             row["images_per_second"] = trained * batch / (now - started)
             state.history.append(row)
+            widths.clear()
         if unread:
             read = torch.stack(unread).tolist()
             state.probes += enumerate(read, state.step - len(read) + 1)
@@ -215,7 +218,7 @@ def holes(run, step, mask_width):
     )
 
 
-def _read(step, state, phase):
+def _read(step, state, phase, widths):
     """Return a row of history.csv: means over the steps since the last one, and deviations."""
     since, means = step.count, step.read()
     for name, value in means.items():
@@ -227,7 +230,7 @@ def _read(step, state, phase):
     context = {
         "step": state.step,
         "stage": phase.stage + 1,
-        "mask_width": phase.mask_width,
+        "mask_width": sum(widths) / len(widths),
         "reconstruction_weight": phase.reconstruction,
         "adversarial_weight": phase.adversarial,
     }

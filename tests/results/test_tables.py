@@ -177,7 +177,7 @@ def test_a_study_without_words_is_told_in_estimates():
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
         "The error of progressive is lower than that of fixed in 1 of 1 comparisons "
-        "(-20.0 %). Estimates: this study carries no words."
+        "(-20.0 %). These are estimates: only the registered studies get a verdict."
     )
     text = answers["Q3"]["cells"][0]["text"]
     assert text.startswith("faces, custom: in holes of all widths the error of progressive is 11.1")

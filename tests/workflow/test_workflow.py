@@ -73,8 +73,8 @@ def test_the_study_ends_with_the_table_and_the_report(study):
 
 def test_a_run_folder_holds_what_the_readme_says(study):
     names = {p.name for p in (study[0] / RUN).iterdir() if not p.name.startswith(".")}
-    files = "run.json history.csv probe.csv checkpoint.pt result.json done.json notebook.ipynb"
-    assert names == {*files.split(), "stages", "model", "evaluation"}
+    records = "run.json history.csv probe.csv recording.npz result.json done.json notebook.ipynb"
+    assert names == {*records.split(), "checkpoint.pt", "stages", "model", "evaluation"}
 
 
 def test_every_page_is_small_offline_and_describes_its_pictures(study):
