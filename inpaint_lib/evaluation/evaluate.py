@@ -95,7 +95,7 @@ def _evaluate(run, stage):
             seen = networks_see and (family == own or (largest and family in TO_NETWORKS))
             fill = filling(probe.calibrated(run, pack, G, width, device, family))
             values, images, composites, warned = _measure(
-                fill, config, pack, family, width, n, networks=seen, raw=raw, extra=last
+                fill, config, pack, family, width, n, networks=seen, raw=raw
             )
             if full and largest:
                 snapshot = artifacts.load_snapshot(run, device)
@@ -123,12 +123,12 @@ def _evaluate(run, stage):
     return frame
 
 
-def _measure(fill, config, pack, family, width, n, networks, raw, extra=True):
+def _measure(fill, config, pack, family, width, n, networks, raw):
     """Measure the first n test images as `fill` fills them: (images, holes) -> batches (output,
     real, mask). Return {(region, metric): (mean, n)}, errors per image, composites, warnings.
     """
     truth, holes = np.array(pack.test[:n]), pack.test_masks(family, width, slice(n))
-    each, composites = measures.measure(fill(truth, holes), raw, extra)
+    each, composites = measures.measure(fill(truth, holes), raw)
     values, warnings = measures.means(each), []
     if networks:
         of, batch = config.evaluation, config.machine.evaluation_batch

@@ -47,9 +47,8 @@ def schedules(results):
 
 def stages(results, *cell):
     """Draw the measures after every stage."""
-    part = select.of_cell(results.values, *cell)
-    own = part.mask_family == results.family(cell[1])
-    return plots.per_stage(part[own & (part.region == "hole")])
+    values = select.of_cell(select.by_stage(results), *cell)
+    return plots.per_stage(values[values.stage.notna()])
 
 
 def heat(results, *cell):

@@ -191,7 +191,6 @@ def per_stage(values):
 
 def heat_maps(matrix):
     """Draw the stage x hole width matrix of each setup of one cell of tables.stage_matrix."""
-    matrix = matrix.droplevel("n_images")
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 
+from ..metrics import METRICS, PSNR_CAP
 from ..setups import SETUPS
 from .frames import CELL, RUN
 
@@ -78,12 +79,49 @@ def width_names(results):
 
 
 def measured(results):
-    """Return what setups are compared in: `trained` but for bins of hole area, and `all_widths`.
-    `width` is a name of width_names, "all", or "none" for measures of a run."""
+    """Return what setups are compared in: `trained` but for bins of hole area, `all_widths`, and
+    the largest holes of other families (region "hole, FAMILY"). `width` is a name of width_names,
+    "all", or "none" for measures of a run."""
     rows = trained(results)
     width = rows.mask_width.map(width_names(results)).where(rows.region != "training", "none")
     own = rows.assign(width=width).dropna(subset="width")
-    return pd.concat([own, all_widths(results).assign(width="all")], ignore_index=True)
+    values, last = results.values, results.values.stage == len(results.widths)
+    others = values[last & (values.mask_family != values.architecture.map(results.family))]
+    others = others[(others.region == "hole") & (others.mask_width == results.widths[-1])]
+    others = others.assign(region="hole, " + others.mask_family, width="largest")
+    over_all = all_widths(results).assign(width="all")
+    return pd.concat([own, others, over_all], ignore_index=True)
+
+
+def by_stage(results):
+    """Return hole L1, L2 and PSNR after every stage, training family, and those of the baselines
+    (stage NaN, the baseline as setup): all on the images that are measured after every stage."""
+    n = results.about["config"]["evaluation"]["images_elsewhere"]
+    n = min(n, *(data["images"]["test"] for data in results.about["data"].values()))
+    values, last = results.values, len(results.widths)
+    own = values.mask_family == values.architecture.map(results.family)
+    before = values[
+        own & (values.stage < last) & (values.region == "hole") & (values.mask_width > 0)
+    ]
+    parts = [before[before.metric.isin(METRICS)]]
+    found = results.baseline_images
+    most = found.groupby(["dataset", "baseline"]).image.transform("max") + 1
+    named = found.baseline + " (first " + most.astype(str) + ")"
+    found = found.assign(setup=found.baseline.where(most >= n, named))
+    for architecture in dict.fromkeys(results.runs.architecture):
+        of_family = found[found.mask_family == results.family(architecture)]
+        parts.append(_means(of_family.assign(architecture=architecture), n, "setup"))
+    final = _means(results.per_image, n, "setup", "seed").assign(stage=last)
+    return pd.concat([parts[0], final, *parts[1:]], ignore_index=True)
+
+
+def _means(images, n, *keys):
+    """Return the means of errors over the first n images, a row per metric."""
+    few = images[images.image < n]
+    few = few.assign(psnr=(-10 * np.log10(few.l2)).clip(upper=PSNR_CAP))
+    keys = [*CELL, *keys, "mask_width"]
+    means = few.groupby(keys, sort=False)[list(METRICS)].mean().reset_index()
+    return means.melt(keys, METRICS, "metric", "value").assign(region="hole")
 
 
 def effects(results):

@@ -193,16 +193,18 @@ def judge(results):
         n_images[key] = row.n_images
     pairs = functools.cache(lambda *of: _Pair(results, *of))
     asked_for = functools.cache(lambda *cell: registration(plan, results, *cell))
+    with_words = sum(asked_for(*cell)[0] > 0 for cell in select.cells(results.runs))
+    alpha = plan.alpha / max(plan.primaries, len(plan.questions) * with_words)
     for asked, cell in itertools.product(_comparisons(plan, results), select.cells(results.runs)):
         key, pair = (*cell, *asked[4:7]), pairs(cell, (asked.first, asked.second))
         if not (pair.complete and (asked.question or key in values)):
             continue
         seeds, of_paper = asked_for(*cell)
         seeds = seeds if asked.question else 0
-        row = _compared(plan, asked, pair, values.get(key, {}), seeds)
+        row = _compared(plan, asked, pair, values.get(key, {}), seeds, alpha if seeds else ALPHA)
         row |= dict(zip(frames.CELL, cell, strict=True)) | asked._asdict()
         badges = [] if of_paper else ["exploratory"]
-        if row["word"] and row["n_seeds"] + len(pair.lost) < seeds:
+        if row["word"] and row["n_seeds"] + len([k for k in pair.lost if k < seeds]) < seeds:
             badges.append("provisional")
         row |= {"margin": plan.margin if asked.question else math.nan, "registered_seeds": seeds}
         rows.append(row | {"n_images": n_images.get(key, 0), "badges": ", ".join(badges)})
@@ -252,14 +254,17 @@ class _Pair:
             self.untestable[width] = text and f"trivial baselines not beaten by {text}"
 
 
-def _compared(plan, asked, pair, values, registered_seeds):
+def _compared(plan, asked, pair, values, registered_seeds, alpha):
     """Return the numbers of one comparison in one cell, its word and its remark. values: {(setup,
-    seed): value}. registered_seeds: 0 for no word."""
+    seed): value}. registered_seeds: a word rests on seeds below this; 0 for no word."""
     is_ratio, is_stability = asked.scale == "ratio", asked.metric == "stability"
     idle, remarks, d = pair.idle if is_stability else "", dict(pair.remarks), []
     for seed in [] if idle else pair.seeds:
         one, other = (values.get((setup, seed), math.nan) for setup in (asked.first, asked.second))
-        if is_ratio and min(one, other) <= 0:
+        if registered_seeds and seed >= registered_seeds:
+            what = "left out, not registered"
+            remarks[what] = [*remarks.get(what, []), seed]
+        elif is_ratio and min(one, other) <= 0:
             what = "left out, no logarithm (a value of 0 or below)"
             remarks[what] = [*remarks.get(what, []), seed]
         else:
@@ -267,7 +272,6 @@ def _compared(plan, asked, pair, values, registered_seeds):
     d = pd.Series(d, dtype=float).dropna()
 
     n, has_word = len(d), registered_seeds > 0
-    alpha = 1 - plan.level if has_word else ALPHA
     margin = math.log1p(plan.margin) if asked.question else 0.0
     low, high = interval(d, alpha)
     smallest = detectable(d.std(), n, margin, alpha) if is_ratio else math.nan

@@ -116,12 +116,13 @@ def stage_matrix(results):
     """Return hole L1 after every stage (rows) for every hole width (columns), training family, mean
     over seeds; the baselines are one more setup.
 
-    This is the paper's "quantitative results of each K iterations using different mask sizes"."""
-    values = _with_baselines(results, results.values).query("region == 'hole' and metric == 'l1'")
+    This is the paper's "quantitative results of each K iterations using different mask sizes". All
+    rows are of the images that are measured after every stage."""
+    values = select.by_stage(results).query("metric == 'l1'")
     untrained = values.stage.isna()
     stage = values.stage.fillna(0).astype(int).astype(str).mask(untrained, values.setup)
     found = values.assign(stage=stage, setup=values.setup.mask(untrained, NO_TRAINING))
-    return found.pivot_table("value", [*SETUP, "stage", "n_images"], "mask_width", sort=False)
+    return found.pivot_table("value", [*SETUP, "stage"], "mask_width", sort=False)
 
 
 def generalisation(results, metric="l1", region="hole"):

@@ -142,25 +142,30 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
 
     for images in batches:
         # --- next batch and its holes; G's forward pass, update of D, update of G: Step._compute
-        phase = run.phase(state.step)
+        phase, at = run.phase(state.step), state.step + 1
+        boundary = at % per_stage == 0
+        logs = boundary or at % run.config.training.log_every == 0
         if phase.trains:
-            step(images, hole_variates(run, state.step), phase)
+            given = images, hole_variates(run, state.step), phase
+            if logs:  # before the update, which makes the batch an easy one
+                step.load(*given)
+                gradients = probe.gradients(step)
+            step(*given)
             widths.append(phase.mask_width)
             state.average.update_parameters(state.G)
         state.step += 1
-        boundary = state.step % per_stage == 0
         if phase.stage == run.n_stages - 1:
             unread.append(probe.adversarial_g(state.G, state.D, objective, *fixed))
 
         # --- log; the host waits for the device only here
-        if state.step % run.config.training.log_every and not boundary:
+        if not logs:
             continue
         now, trained = time.monotonic(), step.count
         state.seconds = clock + now
         if trained:
             state.step_seconds += now - started
             row = _read(step, state, phase, widths)
-            row |= probe.gradients(step)
+            row |= gradients
             probed = probe.adversarial(state.G, state.D, objective, *fixed)
             row["probe_g"], row["probe_d"] = map(float, probed)
             row["images_per_second"] = trained * batch / (now - started)

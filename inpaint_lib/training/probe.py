@@ -39,8 +39,8 @@ def adversarial(G, D, objective, real, mask):
     """
     d_loss, g_loss, _ = objective.adversarial
     with as_in_training(G, D):
-        real_scores = losses.scores(D(objective.seen(real, real, mask)))
         fake_scores = _fake_scores(G, D, objective, real, mask)
+        real_scores = losses.scores(D(objective.seen(real, real, mask)))
         return g_loss(fake_scores), d_loss(real_scores, fake_scores)
 
 
@@ -58,7 +58,7 @@ def _fake_scores(G, D, objective, real, mask):
 
 def gradients(step):
     """Return the norms of the gradients of the two parts of G's loss, as the setup weighs them, and
-    their ratio and cosine, for the last batch of a Step.
+    their ratio and cosine, for the batch that a Step holds.
 
     Changes nothing, neither `.grad` nor statistics of norms.
     """

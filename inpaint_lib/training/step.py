@@ -118,13 +118,17 @@ class Step:
                 for network in (state.G, state.D, self.vgg)
             )
 
-    def __call__(self, images, u, phase):
+    def load(self, images, u, phase):
+        """Put a batch and what holds for it on the device."""
         extent = masks.extent(self.family, phase.mask_width, self.size)
         controls = (extent, phase.reconstruction, phase.adversarial)
         if controls != self.now:
             self.now = controls
             self.controls.copy_(feed.to_device(torch.tensor(controls), self.device))
         self.batch = tuple(feed.to_device(t, self.device) for t in (images, u))
+
+    def __call__(self, images, u, phase):
+        self.load(images, u, phase)
         if self.done < WARM_UP and (self.options.compile or self.options.cuda_graph):
             self._warm_up(*self.batch)
         else:

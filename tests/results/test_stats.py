@@ -9,7 +9,7 @@ import pytest
 import yaml
 from scipy import stats as scipy_stats
 
-from inpaint_lib import models, setups
+from inpaint_lib import masks, models, setups
 from inpaint_lib.evaluation import measures
 from inpaint_lib.results import resampling, select, standing, stats
 from inpaint_lib.study import config, files
@@ -55,6 +55,20 @@ def test_a_planted_effect_gets_its_word(registered, effect, noise, expected):
     assert found.word.to_dict() == dict.fromkeys(["Q1", "Q2", "Q3"], expected)
     assert set(found.badges) == {"exploratory"} and set(found.registered_seeds) == {5}
     assert list(found.width) == ["largest", "all", "all"] and set(found.level) == {1 - 0.05 / 18}
+
+
+def test_a_word_rests_on_the_registered_seeds_alone(registered):
+    results = synthetic.study(**CELL | {"seeds": range(5)}, noise=0.01)
+    more = synthetic.study(**CELL | {"seeds": range(9)}, noise=0.01)
+    found, wanted = questions(more), questions(results)
+    assert (found.effect == wanted.effect).all() and (found.word == wanted.word).all()
+    assert found.remark["Q1"] == "seed 5, 6, 7, 8: left out, not registered"
+
+
+def test_intervals_of_more_comparisons_than_registered_are_wider(registered):
+    three = {"setups": ["fixed", "progressive", "mixed"], "datasets": ["faces", "clutter", "coco"]}
+    results = synthetic.study(**three, seeds=range(5), diverged=())
+    assert set(questions(results).level) == {1 - 0.05 / 27}
 
 
 def test_every_interval_is_called_by_exactly_one_word_whose_claim_it_carries():
@@ -275,6 +289,18 @@ def test_a_game_is_active_by_accuracy_and_share_of_its_own_stage(column, value, 
         assert runs.active_stages == ("3 of 3" if active else "2 of 3")
 
 
+def test_a_game_is_judged_by_the_means_over_its_log_points():
+    results, rows = synthetic.study(**CELL), "setup == 'fixed' and seed == 1 and stage == 3"
+    steps = sorted(results.history.query(rows).step)
+    for first, active in ((0.10, False), (0.45, True)):  # 0.7 at the others
+        of = synthetic.with_rows(results, "history", rows, d_accuracy=0.7)
+        of = synthetic.with_rows(of, "history", f"{rows} and step == {steps[0]}", d_accuracy=first)
+        found = standing.games(of).set_index(["setup", "seed", "stage"])
+        assert found.active["fixed", 1, 3] is active
+        mean = (first + 0.7 * (len(steps) - 1)) / len(steps)
+        assert found.d_accuracy["fixed", 1, 3] == pytest.approx(mean)
+
+
 def test_a_game_is_not_applicable_without_an_adversarial_loss_or_without_training():
     named = ["recon_first", "recon_only", "last_only"]
     results = synthetic.study(**CELL | {"setups": named, "seeds": [0]})
@@ -373,7 +399,10 @@ def test_the_registered_file_agrees_with_what_there_is():
     assert plan.primaries == len(plan.questions) * n_cells == 18
     assert plan.level == 1 - 0.05 / 18 and plan.seeds == {"small": 10, "paper": 5}
     assert {of.width for of in plan.questions.values()} <= {"largest", "all"}
-    assert {(of.region, of.metric) for of in plan.measures} <= set(measures.MEASURES)
+    known = {(of.region.split(", ")[0], of.metric) for of in plan.measures}
+    assert known <= set(measures.MEASURES)
+    families = {of.region.split(", ")[1] for of in plan.measures if ", " in of.region}
+    assert families == set(masks.FAMILIES)
     named = set(itertools.chain(*plan.pairs))
     assert named == set(setups.SETUPS) >= set(grid.setups)
     for setup, entry in setups.SETUPS.items():
