@@ -68,10 +68,10 @@ class Plan(Strict):
     pairs: Annotated[tuple[Pair, ...], Many]
     measures: Annotated[tuple[Measure, ...], Many]
 
-    @property
-    def level(self):
-        """The level of a question's interval."""
-        return 1 - self.alpha / self.primaries
+    def level(self, asked=0):
+        """Return the level of each interval where so many questions are asked, or the primaries if
+        those are more."""
+        return 1 - self.alpha / max(self.primaries, asked)
 
 
 def registered(path=HYPOTHESES):
@@ -194,17 +194,18 @@ def judge(results):
     pairs = functools.cache(lambda *of: _Pair(results, *of))
     asked_for = functools.cache(lambda *cell: registration(plan, results, *cell))
     with_words = sum(asked_for(*cell)[0] > 0 for cell in select.cells(results.runs))
-    alpha = plan.alpha / max(plan.primaries, len(plan.questions) * with_words)
+    simultaneous = plan.level(len(plan.questions) * with_words)
     for asked, cell in itertools.product(_comparisons(plan, results), select.cells(results.runs)):
-        key, pair = (*cell, *asked[4:7]), pairs(cell, (asked.first, asked.second))
+        seeds, of_paper = asked_for(*cell)
+        seeds = seeds if asked.question else 0  # estimates use all
+        key, pair = (*cell, *asked[4:7]), pairs(cell, (asked.first, asked.second), seeds)
         if not (pair.complete and (asked.question or key in values)):
             continue
-        seeds, of_paper = asked_for(*cell)
-        seeds = seeds if asked.question else 0
-        row = _compared(plan, asked, pair, values.get(key, {}), seeds, alpha if seeds else ALPHA)
+        level = simultaneous if seeds else 1 - ALPHA
+        row = _compared(plan, asked, pair, values.get(key, {}), seeds > 0, level)
         row |= dict(zip(frames.CELL, cell, strict=True)) | asked._asdict()
         badges = [] if of_paper else ["exploratory"]
-        if row["word"] and row["n_seeds"] + len([k for k in pair.lost if k < seeds]) < seeds:
+        if row["word"] and row["n_seeds"] + len(pair.lost) < seeds:
             badges.append("provisional")
         row |= {"margin": plan.margin if asked.question else math.nan, "registered_seeds": seeds}
         rows.append(row | {"n_images": n_images.get(key, 0), "badges": ", ".join(badges)})
@@ -217,18 +218,22 @@ def primary(table):
 
 
 class _Pair:
-    """The runs of two setups in one cell: `seeds` that are pairs, `lost` seeds of which a run
-    diverged, `remarks` {what differs between two runs: seeds}. In words, or "": `diverged`, how
-    many runs did; `idle`, in how many the game is not active in the last stage; `untestable`
-    {width: which side of lower hole L1 (both if equal) does not beat the trivial baselines}."""
+    """The runs of two setups in one cell, with seeds below `registered` if that is not 0: `seeds`
+    that are pairs, `lost` seeds of which a run diverged, `remarks` {what differs between two runs,
+    or is left out: seeds}. In words, or "": `diverged`, how many runs did; `idle`, in how many the
+    game is not active in the last stage; `untestable` {width: which side of lower hole L1 (both if
+    equal) does not beat the trivial baselines}."""
 
-    def __init__(self, results, cell, setups):
+    def __init__(self, results, cell, setups, registered):
         runs, gates = (
             select.of_cell(table, *cell)[lambda t: t.setup.isin(setups)]
             for table in (standing.of_runs(results), standing.gates(results))
         )
         self.complete = runs.setup.nunique() == len(setups)
         self.seeds, self.lost, self.remarks = [], [], {}
+        if others := sorted({seed for seed in runs.seed if registered and seed >= registered}):
+            self.remarks["left out, not registered"] = others
+            runs = runs[runs.seed < registered]
         for seed, pair in runs.groupby("seed"):
             differ = [key for key in (*ALIKE, *NOTED) if pair[key].nunique() > 1]
             apart = [key for key in differ if key in ALIKE]
@@ -254,24 +259,21 @@ class _Pair:
             self.untestable[width] = text and f"trivial baselines not beaten by {text}"
 
 
-def _compared(plan, asked, pair, values, registered_seeds, alpha):
+def _compared(plan, asked, pair, values, has_word, level):
     """Return the numbers of one comparison in one cell, its word and its remark. values: {(setup,
-    seed): value}. registered_seeds: a word rests on seeds below this; 0 for no word."""
+    seed): value}."""
     is_ratio, is_stability = asked.scale == "ratio", asked.metric == "stability"
     idle, remarks, d = pair.idle if is_stability else "", dict(pair.remarks), []
     for seed in [] if idle else pair.seeds:
         one, other = (values.get((setup, seed), math.nan) for setup in (asked.first, asked.second))
-        if registered_seeds and seed >= registered_seeds:
-            what = "left out, not registered"
-            remarks[what] = [*remarks.get(what, []), seed]
-        elif is_ratio and min(one, other) <= 0:
+        if is_ratio and min(one, other) <= 0:
             what = "left out, no logarithm (a value of 0 or below)"
             remarks[what] = [*remarks.get(what, []), seed]
         else:
             d.append(math.log(one / other) if is_ratio else one - other)
     d = pd.Series(d, dtype=float).dropna()
 
-    n, has_word = len(d), registered_seeds > 0
+    n, alpha = len(d), 1 - level
     margin = math.log1p(plan.margin) if asked.question else 0.0
     low, high = interval(d, alpha)
     smallest = detectable(d.std(), n, margin, alpha) if is_ratio else math.nan
@@ -288,5 +290,5 @@ def _compared(plan, asked, pair, values, registered_seeds, alpha):
     if has_word and n + len(pair.lost) >= MIN_SEEDS:
         said = "not testable" if untestable else word(low, high, margin)
         said = "diverged" if pair.diverged else said
-    row |= {"level": 1 - alpha, "deviation": d.std(), "n_seeds": n}
+    row |= {"level": level, "deviation": d.std(), "n_seeds": n}
     return row | {"word": said, "remark": "; ".join(filter(None, texts))}

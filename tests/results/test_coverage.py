@@ -7,7 +7,7 @@ from inpaint_lib.results import stats
 
 STUDIES = 2000
 PLAN = stats.registered()
-MARGIN, ALPHA = np.log1p(PLAN.margin), 1 - PLAN.level
+MARGIN, ALPHA = np.log1p(PLAN.margin), 1 - PLAN.level()
 TRUE = {  # word: whether it is true of an effect
     "supported": lambda effect: effect < -MARGIN,
     "no harm": lambda effect: effect <= MARGIN,

@@ -397,7 +397,7 @@ def test_the_registered_file_agrees_with_what_there_is():
     grid = config.load("small").grid
     n_cells = len(models.ARCHITECTURES) * len(grid.datasets)
     assert plan.primaries == len(plan.questions) * n_cells == 18
-    assert plan.level == 1 - 0.05 / 18 and plan.seeds == {"small": 10, "paper": 5}
+    assert plan.level() == 1 - 0.05 / 18 and plan.seeds == {"small": 10, "paper": 5}
     assert {of.width for of in plan.questions.values()} <= {"largest", "all"}
     known = {(of.region.split(", ")[0], of.metric) for of in plan.measures}
     assert known <= set(measures.MEASURES)
