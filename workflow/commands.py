@@ -123,8 +123,7 @@ def derive(argv):
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
     text = summary.filled(args.page.read_text(encoding="utf-8"), results)
-    with files.replacing(args.page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_text(args.page, text)
     return [f"{args.page}: the block of {args.front} is written"]
 
 

@@ -41,8 +41,7 @@ def write(run, frame):
         warnings=_warnings(run, description["data"]),
         licence=sources.find(run.dataset).licence,
     )
-    with files.replacing(folder / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_text(folder / "README.md", text)
 
 
 def _warnings(run, data):

@@ -79,13 +79,11 @@ def _evaluate(run, stage):
     raw = not models.central(run.architecture)  # else it has no output outside the hole
     networks_see = last or config.evaluation.fid_stages == "all"
 
-    def filling(network):
+    def inpainting(network):
         return lambda images, holes: metrics.inpaint(network, images, holes, device, batch)
 
-    G, chosen = (
-        artifacts.load_generator(run, stage, device),
-        recording.recorded(config, len(pack.test)),
-    )
+    G = artifacts.load_generator(run, stage, device)
+    chosen = recording.recorded(config, len(pack.test))
     rows, warnings, fills, of_own = [], [], {}, []
     for family in run.architecture_entry.mask_families if last else (own,):
         full = last and family == own
@@ -93,14 +91,14 @@ def _evaluate(run, stage):
         for width in widths:
             largest = width == widths[-1]
             seen = networks_see and (family == own or (largest and family in TO_NETWORKS))
-            fill = filling(probe.calibrated(run, pack, G, width, device, family))
+            fill = inpainting(probe.calibrated(run, pack, G, width, device, family))
             values, images, composites, warned = _measure(
                 fill, config, pack, family, width, n, networks=seen, raw=raw
             )
             if full and largest:
                 snapshot = artifacts.load_snapshot(run, device)
                 values["hole", "overfitting"] = _overfitting(fill, pack, family, width, images.l1)
-                values |= _of_snapshot(filling(snapshot), pack, family, width)
+                values |= _of_snapshot(inpainting(snapshot), pack, family, width)
                 values |= _of_game(run, pack, snapshot, device)
             rows += _rows(stage, family, width, values)
             warnings += warned

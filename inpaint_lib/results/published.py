@@ -82,8 +82,7 @@ def _write(results, base, folder):
     said = base / PERSONAL
     personal = said.read_text(encoding="utf-8").strip() if said.is_file() else ""
     tables.write(results, folder / "tables")
-    with files.replacing(folder / "README.md") as temporary:
-        temporary.write_text(summary.page(results, personal), encoding="utf-8")
+    files.write_text(folder / "README.md", summary.page(results, personal))
 
 
 def _of_main_runs(results):

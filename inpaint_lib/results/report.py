@@ -94,12 +94,7 @@ def convert(notebook, page, title, about=None, neighbours=()):
     for name, style in (("light", "default"), ("dark", "github-dark")):
         shown[name] = HtmlFormatter(style=style).get_style_defs(".highlight")
     body = exporter.from_notebook_node(node)[0]
-    _write(page, notes.render("page.html", body=body, **shown))
-
-
-def _write(page, text):
-    with files.replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_text(page, notes.render("page.html", body=body, **shown))
 
 
 def _html(frame):
@@ -172,5 +167,5 @@ def build(results, folder, pages=()):
         runs=results.runs.assign(name=frames.names_of(results.runs)).to_dict("records"),
         provenance=provenance.current(),
     )
-    _write(folder / "index.html", text)
+    files.write_text(folder / "index.html", text)
     return folder / "index.html"

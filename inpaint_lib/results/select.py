@@ -43,12 +43,27 @@ def finished(results):
     return results.runs[results.runs.outcome == "finished"]
 
 
+def of_own_family(results):
+    """Return, for every row of the values, whether its holes are of the family trained with."""
+    return results.values.mask_family == results.values.architecture.map(results.family)
+
+
+def baseline_images(results, dataset, architecture):
+    """Return the baselines' errors with the holes that an architecture is trained with."""
+    table = results.baseline_images
+    own = table.mask_family == results.family(architecture)
+    return table[own & (table.dataset == dataset)]
+
+
+def baseline_names(names, n_images, enough):
+    """Return names of baselines: where one was measured on too few images, the name says so."""
+    return names.where(n_images >= enough, names + " (first " + n_images.astype(str) + ")")
+
+
 def trained(results):
     """Return the values after the last stage on holes of the family trained with."""
-    values = results.values
-    own = {name: results.family(name) for name in values.architecture.unique()}
-    last = values.stage == len(results.widths)
-    return values[last & (values.mask_family == values.architecture.map(own))]
+    last = results.values.stage == len(results.widths)
+    return results.values[last & of_own_family(results)]
 
 
 def final(results):
@@ -86,7 +101,7 @@ def measured(results):
     width = rows.mask_width.map(width_names(results)).where(rows.region != "training", "none")
     own = rows.assign(width=width).dropna(subset="width")
     values, last = results.values, results.values.stage == len(results.widths)
-    others = values[last & (values.mask_family != values.architecture.map(results.family))]
+    others = values[last & ~of_own_family(results)]
     others = others[(others.region == "hole") & (others.mask_width == results.widths[-1])]
     others = others.assign(region="hole, " + others.mask_family, width="largest")
     over_all = all_widths(results).assign(width="all")
@@ -99,20 +114,15 @@ def by_stage(results):
     n = results.about["config"]["evaluation"]["images_elsewhere"]
     n = min(n, *(data["images"]["test"] for data in results.about["data"].values()))
     values, last = results.values, len(results.widths)
-    own = values.mask_family == values.architecture.map(results.family)
-    before = values[
-        own & (values.stage < last) & (values.region == "hole") & (values.mask_width > 0)
-    ]
+    before = values[of_own_family(results) & (values.stage < last) & (values.region == "hole")]
     parts = [before[before.metric.isin(METRICS)]]
-    found = results.baseline_images
-    most = found.groupby(["dataset", "baseline"]).image.transform("max") + 1
-    named = found.baseline + " (first " + most.astype(str) + ")"
-    found = found.assign(setup=found.baseline.where(most >= n, named))
-    for architecture in dict.fromkeys(results.runs.architecture):
-        of_family = found[found.mask_family == results.family(architecture)]
-        parts.append(_means(of_family.assign(architecture=architecture), n, "setup"))
-    final = _means(results.per_image, n, "setup", "seed").assign(stage=last)
-    return pd.concat([parts[0], final, *parts[1:]], ignore_index=True)
+    parts.append(_means(results.per_image, n, "setup", "seed").assign(stage=last))
+    for cell in cells(results.runs):
+        found = baseline_images(results, *cell)
+        measured = found.groupby("baseline").image.transform("max") + 1
+        named = baseline_names(found.baseline, measured, n)
+        parts.append(_means(found.assign(setup=named, architecture=cell[1]), n, "setup"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _means(images, n, *keys):

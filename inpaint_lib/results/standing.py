@@ -2,8 +2,8 @@
 baselines or not, adversarial game active.
 
 - Beating a baseline: the upper end of the 95 % interval of log(hole L2 / the baseline's), over test
-  images drawn anew, lies below 0. A run is judged with the largest
-  hole, on the images that the baseline was measured on.
+  images drawn anew, lies below 0. A run is judged with the largest hole, on the images that the
+  baseline was measured on.
 - Game active in a stage: D's balanced accuracy lies within ACCURACY, and the gradient of G's
   adversarial loss has at least SHARE of the norm of that of its reconstruction losses; both are
   means over the stage's log points."""
@@ -48,13 +48,6 @@ def _of_games(results):
     return last.drop(columns=["stage", "active"])
 
 
-def _baselines(results, dataset, architecture):
-    """Return the baselines' errors with the holes that an architecture is trained with."""
-    table = results.baseline_images
-    own = table.mask_family == results.family(architecture)
-    return table[own & (table.dataset == dataset)]
-
-
 def _log_means(*errors):
     """Return the logarithms of the means of columns (a row per image) in every resample."""
     errors = pd.concat(errors, axis=1, join="inner")
@@ -74,7 +67,7 @@ def gates(results):
     l1, rows = l1.groupby(GATE[:4]).value.mean(), []
     for cell, part in results.per_image.groupby(frames.CELL, sort=False):
         own = part.pivot_table("l2", "image", ["setup", "mask_width"])
-        table = _baselines(results, *cell)
+        table = select.baseline_images(results, *cell)
         others = table.pivot_table("l2", "image", ["baseline", "mask_width"])[TRIVIAL]
         drawn = _log_means(own, others)
         for setup in part.setup.unique():
@@ -94,7 +87,9 @@ def _beaten(results):
     for cell, part in results.per_image.query(largest).groupby(frames.CELL, sort=False):
         own = part.pivot(index="image", columns=["setup", "seed"], values="l2")
         highs, ratios, means = {}, {}, {}
-        for name, table in _baselines(results, *cell).query(largest).groupby("baseline"):
+        for name, table in (
+            select.baseline_images(results, *cell).query(largest).groupby("baseline")
+        ):
             other = table.set_index("image").l2.rename(name)
             drawn = _log_means(own, other)
             highs[name] = drawn[own.columns].sub(drawn[name], axis=0).quantile(0.975)

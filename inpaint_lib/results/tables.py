@@ -41,9 +41,8 @@ def _baselines(results):
     found = results.baselines
     counted = found.assign(n_images=found.n_images.where(found.mask_width > 0, 0))
     n = counted.groupby(["dataset", "baseline"]).n_images.transform("max")
-    slow = found.baseline + " (first " + n.astype(str) + ")"
     most = n.groupby(found.dataset).transform("max")
-    return found.assign(setup=found.baseline.where(n == most, slow))
+    return found.assign(setup=select.baseline_names(found.baseline, n, most))
 
 
 def _with_baselines(results, values):
@@ -220,5 +219,4 @@ def write(results, folder):
         look = {"column_format": "l" + "r" * text.shape[1], "multicolumn_format": "c"}
         latex.append(text.to_latex(caption=", ".join(cell).replace("_", r"\_"), **look))
     for name, content in (("md", [*lines, note]), ("tex", [*latex, f"% {note}"])):
-        with files.replacing(folder / f"table.{name}") as temporary:
-            temporary.write_text("\n".join(content) + "\n", encoding="utf-8")
+        files.write_text(folder / f"table.{name}", "\n".join(content) + "\n")

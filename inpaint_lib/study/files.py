@@ -122,10 +122,15 @@ def temporary_for(path):
     return path.with_name(f"{start}{os.getpid()}.tmp{path.suffix[:16]}")
 
 
+def write_text(path, text):
+    """Write a text."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path, value):
     """Write a value as JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_csv(path, frame):

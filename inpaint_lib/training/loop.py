@@ -148,8 +148,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if phase.trains:
             given = images, hole_variates(run, state.step), phase
             if logs:  # before the update, which makes the batch an easy one
-                step.load(*given)
-                gradients = probe.gradients(step)
+                gradients = probe.gradients(step, *given)
             step(*given)
             widths.append(phase.mask_width)
             state.average.update_parameters(state.G)

@@ -2,7 +2,7 @@
 
 Stability: the deviation of G's unweighted adversarial loss on one fixed batch with the largest
 holes over the steps of the last stage, divided by its deviation over batches with the final
-networks frozen. 1 means that nothing moves beyond what one batch differs from another.
+networks frozen. 1 means that it varies no more in training than from batch to batch.
 """
 
 import contextlib
@@ -56,14 +56,14 @@ def _fake_scores(G, D, objective, real, mask):
     return losses.scores(D(objective.seen(output, real, mask)))
 
 
-def gradients(step):
+def gradients(step, images, u, phase):
     """Return the norms of the gradients of the two parts of G's loss, as the setup weighs them, and
-    their ratio and cosine, for the batch that a Step holds.
+    their ratio and cosine, for the networks and a batch of a Step.
 
     Changes nothing, neither `.grad` nor statistics of norms.
     """
     G, D = step.state.G, step.state.D
-    real, mask = step.inputs(*step.batch)
+    real, mask = step.inputs(*step.load(images, u, phase))
     with as_in_training(G, D):
         terms = step.generator_losses(step.fill(G, real, mask), real, mask, D, step.vgg)
         adversarial, reconstruction = (

@@ -105,7 +105,6 @@ class Step:
         self.names, self.sums, self.count = [], None, 0  # logged terms since the last reading
         self.now = None  # extent, reconstruction and adversarial weight, on the device too:
         self.controls = torch.zeros(3, device=device)
-        self.batch = None  # the last one, on the device
         self.done, self.graph, self.held = 0, None, None
         set_deterministic(options.deterministic)
         if options.keep_memory:
@@ -119,20 +118,20 @@ class Step:
             )
 
     def load(self, images, u, phase):
-        """Put a batch and what holds for it on the device."""
+        """Put a batch and what holds for it on the device; return images and u there."""
         extent = masks.extent(self.family, phase.mask_width, self.size)
         controls = (extent, phase.reconstruction, phase.adversarial)
         if controls != self.now:
             self.now = controls
             self.controls.copy_(feed.to_device(torch.tensor(controls), self.device))
-        self.batch = tuple(feed.to_device(t, self.device) for t in (images, u))
+        return tuple(feed.to_device(t, self.device) for t in (images, u))
 
     def __call__(self, images, u, phase):
-        self.load(images, u, phase)
+        batch = self.load(images, u, phase)
         if self.done < WARM_UP and (self.options.compile or self.options.cuda_graph):
-            self._warm_up(*self.batch)
+            self._warm_up(*batch)
         else:
-            self._advance(*self.batch)
+            self._advance(*batch)
         self.done += 1
         self.count += 1
 

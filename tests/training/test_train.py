@@ -364,7 +364,9 @@ def test_shares_are_taken_before_the_update_and_the_log_agrees_with_the_probe(
     micro, run_of, monkeypatch, architecture
 ):
     run, taken, done = run_of(micro({"grid.architectures": [architecture]})), probe.gradients, []
-    monkeypatch.setattr(probe, "gradients", lambda step: done.append(step.count) or taken(step))
+    monkeypatch.setattr(
+        probe, "gradients", lambda step, *of: done.append(step.count) or taken(step, *of)
+    )
     loop.fit(run, quiet)
     history = pd.read_csv(run.folder / "history.csv")
     assert done == list(history.step.diff().fillna(3) - 1), "steps since the last log point"
