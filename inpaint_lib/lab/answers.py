@@ -1,0 +1,83 @@
+"""What the explorer's page asks and how it is answered: ANSWERS {kind: function(state, buffers,
+**params)}.
+
+Scores are as D gives them, images (H,W,3) uint8, holes (H,W) uint8, 1 = hole.
+"""
+
+import numpy as np
+import torch
+
+from .. import losses, metrics
+
+HOLE = metrics.REGIONS.index("hole")
+
+
+def histories(state, _, runs):
+    """Return every logged column of some runs: {"runs": [{"columns", "values" (columns, rows)}]}"""
+    found = []
+    for name in runs:
+        frame = state.history(name)
+        values = frame.to_numpy(np.float32).T
+        found.append({"columns": list(frame.columns), "values": values})
+    return {"runs": found}
+
+
+def recorded(state, _, runs, image):
+    """Return the recordings of a test image: {"runs": [state.recorded]}"""
+    return {"runs": [state.recorded(name, image) for name in runs]}
+
+
+def image(state, _, dataset, image):
+    """Return a test image with its frozen holes: {"truth", "holes": {family_width: hole}}"""
+    truth, holes = state.image(dataset, image)
+    return {"truth": truth, "holes": holes}
+
+
+def errors(state, _, runs):
+    """Return hole L1 of some runs: {"runs": [{"stages" (stages, widths), "images"}]}"""
+    found = [state.errors(name) for name in runs]
+    return {"runs": [{"stages": stages, "images": images} for stages, images in found]}
+
+
+# --- with networks
+
+
+def run_of(state, name):
+    """Return a run with weights. Raises ValueError for one of a published study."""
+    run = state.runs.get(name)
+    if run is None:
+        raise ValueError("This study is published without weights: only recorded fills are shown.")
+    return run
+
+
+def fill(state, _, runs, stage, width, image):
+    """Fill a test image's frozen hole with the networks of a stage (0: before training).
+
+    Returns {"runs": [{"fill", "l1", "scores": D's maps of the fill, "real": of the real image}]}.
+    """
+    found = []
+    for name in runs:
+        run = run_of(state, name)
+        pack = state.pack(run.dataset)
+        truth = np.array(pack.test[image])
+        hole = pack.test_masks(run.model.mask_family, width, [image])[0]
+        found.append(filled(state, run, stage, width, truth, hole))
+    return {"runs": found}
+
+
+def filled(state, run, stage, width, truth, hole):
+    """Return what one run makes of a hole: {"fill", "l1", "scores", "real"}."""
+    G, D = state.generator(run, stage, width), state.networks(run, stage)[1]
+    [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
+    output, real, mask = batch
+    maps = {}
+    for key, shown in {"scores": output, "real": real}.items():
+        with torch.inference_mode():
+            seen = run.architecture_entry.objective.seen(shown, real, mask)
+            maps[key] = [scores[0, 0].numpy() for scores in losses.scores(D(seen))]
+    composite = metrics.to_uint8(losses.composite(*batch))[0]
+    l1 = metrics.per_image(*batch)[0, HOLE, 0].item()
+    return {"fill": composite, "l1": l1, **maps}
+
+
+ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill)}

@@ -1,0 +1,24 @@
+"""Join the explorer's plain JavaScript, in lab/static/, to one script: nothing builds it."""
+
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+# one scope: a file uses the functions of those before it
+FILES = "elements host cursor choice curves fills game maps wipe health painter panels".split()
+STYLE = (STATIC / "explorer.css").read_text("utf-8")
+
+
+def source():
+    """Return all files as one text, to stand in one scope."""
+    paths = [STATIC / f"{name}.js" for name in FILES]
+    return "\n".join(path.read_text("utf-8") for path in paths if path.is_file())
+
+
+def module():
+    """Return the ES module that anywidget loads."""
+    return source() + "\nexport default { render };\n"
+
+
+def classic():
+    """Return a script for a page opened from a file, which may have no module."""
+    return f"(function () {{\n{source()}\nwindow.inpaint = {{ mount }};\n}})();\n"
