@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .. import losses, metrics
+from ..results import health as rules
 
 HOLE = metrics.REGIONS.index("hole")
 
@@ -58,10 +59,7 @@ def fill(state, _, runs, stage, width, image):
     found = []
     for name in runs:
         run = run_of(state, name)
-        pack = state.pack(run.dataset)
-        truth = np.array(pack.test[image])
-        hole = pack.test_masks(run.model.mask_family, width, [image])[0]
-        found.append(filled(state, run, stage, width, truth, hole))
+        found.append(filled(state, run, stage, width, *state.holed(run, width, image)))
     return {"runs": found}
 
 
@@ -80,4 +78,39 @@ def filled(state, run, stage, width, truth, hole):
     return {"fill": composite, "l1": l1, **maps}
 
 
-ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill)}
+def attention(state, _, run, stage, width, image):
+    """Return what free_form's attention copies into a test image's frozen hole: {"fill", "hole",
+    "valid" (side, side): what may be copied, "weights" (queries, keys)}; side: patches across.
+    """
+    run, seen = run_of(state, run), []
+    truth, hole = state.holed(run, width, image)
+    G = state.generator(run, stage, width)
+    layer = getattr(G, "attention", None)
+    if layer is None:
+        raise ValueError(f"{run.architecture} has no attention.")
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    try:
+        [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
+    finally:
+        hook.remove()
+    with torch.inference_mode():
+        weights, valid = layer.weights(*seen[0])
+    side = seen[0][0].shape[2] // 2
+    found = {"fill": metrics.to_uint8(losses.composite(*batch))[0], "hole": hole}
+    return found | {"valid": valid[0].view(side, -1).numpy(), "weights": weights[0].T.numpy()}
+
+
+def health(state, _, runs):
+    """Return what the rules of results/health.py find: {"runs": [{"level", "headline",
+    "findings"}]}
+    """
+    found = []
+    for name in runs:
+        findings = state.health(name)
+        level, headline = rules.headline(findings)
+        rows = findings[rules.COLUMNS].to_dict("records")
+        found.append({"level": level, "headline": headline, "findings": rows})
+    return {"runs": found}
+
+
+ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill, attention, health)}

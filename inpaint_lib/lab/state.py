@@ -9,11 +9,12 @@ from collections import OrderedDict
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .. import models, setups
 from ..data import packs
 from ..evaluation import evaluate
-from ..results import frames, plots, published, select, stats
+from ..results import frames, health, plots, published, select, standing, stats
 from ..study import config as configuration
 from ..study import files, grid
 from ..training import artifacts, identity, probe, recording
@@ -131,7 +132,8 @@ class Trained:
                 lacks[run.name] = why
             else:
                 self.runs[run.name] = run
-        self.networks_kept, self.bytes_kept = OrderedDict(), 0
+        self.kept, self.bytes_kept = OrderedDict(), 0
+        torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in PARTS)) for n, r in self.runs.items()]
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
         more = {"points": sorted(recording.points(study.config)), "live": True}
@@ -188,25 +190,12 @@ class Trained:
     def recorded(self, name, image):
         """Return {array's name in recording.npz: its part of a recorded test image}.
 
-        `fills_<width>` are evaluation's, in the order of `stages_<width>`.
+        `end_fills_<width>` are evaluation's, with batch norm's statistics of that width.
         """
         run = self.runs[name]
         place = self.about["datasets"][run.dataset]["recorded"].index(image)
-        found, family = {}, run.model.mask_family
-        with np.load(run.folder / "recording.npz") as stored:
-            for key in stored.files:
-                whole = key in ("steps", "stages")
-                found[key] = stored[key] if whole else stored[key][:, place]
-        for stage in run.evaluated_stages:
-            path = run.folder / "evaluation" / f"stage{stage}_fills.npz"
-            if path.is_file():
-                with np.load(path) as stored:
-                    for width in self.about["widths"]:
-                        key = f"{family}_{width}"
-                        if f"end_fills_{width}" in found and key in stored:
-                            ends = found[f"end_fills_{width}"] = found[f"end_fills_{width}"].copy()
-                            ends[stage - 1] = stored[key][place]
-        return found
+        found = self._kept((name, "record"), lambda: _record(run))
+        return {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
 
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
@@ -217,17 +206,46 @@ class Trained:
         n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
         return _by_stage(own, images, self.config, n), _per_image(images, widths)
 
+    def health(self, name):
+        """Return the findings of results/health.py on a run."""
+        run, stages = self.runs[name], self.errors(name)[0]
+        rows = [
+            (stage + 1, width, stages[stage, k])
+            for stage in range(run.n_stages)
+            for k, width in enumerate(self.about["widths"])
+            if np.isfinite(stages[stage, k])
+        ]
+        errors = pd.DataFrame(rows, columns=["stage", "mask_width", "l1"])
+        return health.of_run(self.history(name), run.setup, run.schedule, errors, self._beside(run))
+
+    def _beside(self, run):
+        """Return how a run compares with the baselines; None where they were not measured."""
+        largest, images = self.about["widths"][-1], evaluate.read_images(run)
+        try:
+            table = evaluate.read_baseline_images(self.pack(run.dataset).folder)
+        except FileNotFoundError:
+            return None
+        table = table[(table.mask_width == largest) & (table.mask_family == run.model.mask_family)]
+        own = images[images.mask_width == largest].set_index("image")[["l2"]]
+        return standing.against(own, table).iloc[0].to_dict()
+
     # --- networks
+
+    def holed(self, run, width, image):
+        """Return (test image, the frozen hole of the run's own family)."""
+        pack = self.pack(run.dataset)
+        hole = pack.test_masks(run.model.mask_family, width, [image])[0]
+        return np.array(pack.test[image]), hole
 
     def _kept(self, key, make):
         """Return what `make` returns, of the last ones kept where it is among them."""
-        if key not in self.networks_kept:
-            made = self.networks_kept[key] = make()
+        if key not in self.kept:
+            made = self.kept[key] = make()
             self.bytes_kept += _bytes(made)
-            while self.bytes_kept > KEPT and len(self.networks_kept) > 1:
-                self.bytes_kept -= _bytes(self.networks_kept.popitem(last=False)[1])
-        self.networks_kept.move_to_end(key)
-        return self.networks_kept[key]
+            while self.bytes_kept > KEPT and len(self.kept) > 1:
+                self.bytes_kept -= _bytes(self.kept.popitem(last=False)[1])
+        self.kept.move_to_end(key)
+        return self.kept[key]
 
     def networks(self, run, stage):
         """Return (G, D) of the end of a stage; 0: before training."""
@@ -244,9 +262,28 @@ class Trained:
         return self._kept((run.name, stage, width), make)[0]
 
 
-def _bytes(networks):
-    tensors = (t for network in networks for t in network.state_dict().values())
+def _bytes(kept):
+    """Return the size of a tuple of networks, or of a dict of arrays."""
+    if isinstance(kept, dict):
+        return sum(array.nbytes for array in kept.values())
+    tensors = (t for network in kept for t in network.state_dict().values())
     return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _record(run):
+    """Return a run's recording, with evaluation's fills at the ends of stages."""
+    family = run.model.mask_family
+    with np.load(run.folder / "recording.npz") as stored:
+        found = {key: stored[key] for key in stored.files}
+    for stage in run.evaluated_stages:
+        path = run.folder / "evaluation" / f"stage{stage}_fills.npz"
+        if path.is_file():
+            with np.load(path) as stored:
+                for width in run.config.curriculum.mask_widths:
+                    ends, fills = found.get(f"end_fills_{width}"), f"{family}_{width}"
+                    if ends is not None and fills in stored:
+                        ends[stage - 1] = stored[fills]
+    return found
 
 
 class Published:
@@ -319,3 +356,7 @@ class Published:
         n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
         own = values[values.mask_family == family]
         return _by_stage(own, images, config, n), _per_image(images, self.about["widths"])
+
+    def health(self, name):
+        """Return the findings of results/health.py on a run."""
+        return self._of(health.of_results(self.results), name)

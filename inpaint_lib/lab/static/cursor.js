@@ -6,15 +6,18 @@ const cursorStep = (host) => host.selection.hover ?? host.selection.step;
 // which exist for the recorded images and the largest hole; all else is of the nearest end of a
 // stage, 0 being before training.
 function moment(host) {
-  const { meta, selection } = host, step = cursorStep(host), every = meta.steps / meta.stages;
-  const { recorded } = host.dataset(), largest = meta.widths[meta.widths.length - 1];
-  const isRecorded = recorded.includes(selection.image);
-  if (isRecorded && selection.width === largest && meta.points.length && step > 0) {
+  const { meta, selection } = host, step = cursorStep(host);
+  if (hasPoints(host) && step > 0) {
     return { kind: "point", step: meta.points[nearest(meta.points, step)], recorded: true };
   }
-  const first = host.live ? 0 : 1;
-  const stage = Math.max(first, Math.min(meta.stages, Math.round(step / every)));
-  return { kind: "end", stage, step: Math.round(stage * every), recorded: isRecorded && stage > 0 };
+  const stage = stageOf(host, host.live ? 0 : 1), recorded = host.dataset().recorded.includes(selection.image);
+  return { kind: "end", stage, step: Math.round(stage * meta.steps / meta.stages), recorded: recorded && stage > 0 };
+}
+
+// whether fills are recorded between the ends of stages, too
+function hasPoints(host) {
+  const { meta, selection } = host, largest = meta.widths[meta.widths.length - 1];
+  return meta.points.length > 0 && selection.width === largest && host.dataset().recorded.includes(selection.image);
 }
 
 function describe(host, when) {
@@ -28,12 +31,8 @@ function describe(host, when) {
 
 // the steps at which the picture changes
 function moments(host) {
-  const { meta } = host, every = meta.steps / meta.stages;
-  if (moment({ ...host, selection: { ...host.selection, hover: meta.steps } }).kind === "point") {
-    return host.live ? [0, ...meta.points] : meta.points;
-  }
-  const ends = meta.widths.map((_, k) => Math.round((k + 1) * every));
-  return host.live ? [0, ...ends] : ends;
+  const { meta } = host, ends = meta.widths.map((_, k) => Math.round((k + 1) * meta.steps / meta.stages));
+  return [...(host.live ? [0] : []), ...(hasPoints(host) ? meta.points : ends)];
 }
 
 function timeLine(place, host) {

@@ -59,9 +59,10 @@ function reaches(host, runs, shown) {
 }
 
 // a picture with its name, the hole's outline, a number and D's maps
-function makeTile(name, colour, act) {
-  const canvas = pixelCanvas(name), maps = make("div", { class: "ix-maps" });
-  const title = make("div", { class: "ix-name", title: name }, make("i", { style: `background:${colour}` }), name);
+function makeTile([name, rest], colour, act) {
+  const canvas = pixelCanvas(`${name} ${rest}`), maps = make("div", { class: "ix-maps" });
+  const title = make("div", { class: "ix-name", title: `${name} ${rest}` }, make("i", { style: `background:${colour}` }), name,
+    make("small", { text: rest }));
   const frame = make(act ? "button" : "div", act ? { class: "ix-frame", type: "button", onclick: act,
     title: "compare by wiping" } : { class: "ix-frame" }, canvas);
   const number = make("div", { class: "ix-number" });
@@ -84,21 +85,19 @@ function fills(place, host) {
   let tiles = [], drawn = "";
 
   function rebuild(runs) {
-    const key = runs.map((run) => run.name).join() + nameOf(host, runs[0]);
+    const key = runs.map((run) => run.name + nameOf(host, run)).join();
     if (key === drawn) return;
     drawn = key;
-    tiles = [makeTile("input", "transparent"),
-      ...runs.map((run) => makeTile(nameOf(host, run), colourOf(host, run),
+    tiles = [makeTile(["input", ""], "transparent"),
+      ...runs.map((run) => makeTile(wordsOf(host, run), colourOf(host, run),
         () => host.select({ tab: "wipe", wiped: run.name }))),
-      makeTile("truth", "transparent")];
+      makeTile(["truth", ""], "transparent")];
     grid.replaceChildren(...tiles.map(({ tile }) => tile));
   }
 
   const redraw = host.redrawer(place, async () => {
-    const all = host.chosen(), runs = all.slice(0, TILES), { size, boundaries } = host.meta;
-    if (!runs.length) { grid.replaceChildren(); drawn = ""; note.textContent = ""; say(place, "No finished run matches this choice."); return; }
+    const runs = someRuns(host, TILES), { size, boundaries } = host.meta;
     const { when, base, shown } = await pictures(host, runs);
-    say(place, "");
     rebuild(runs);
     const reach = reaches(host, runs, shown);
     runs.forEach((run, k) => {
@@ -120,7 +119,7 @@ function fills(place, host) {
       drawMaps(last.maps, real.real, boundaries[name], reach[name]);
       last.number.textContent = `D: ${nameOf(host, runs[k])}`;
     } else { last.maps.replaceChildren(); last.number.textContent = ""; }
-    note.textContent = noteOf(when, all.length, runs);
+    note.textContent = noteOf(when, host.chosen().length, runs);
   });
 
   function outline(tile, hole, size) {

@@ -82,6 +82,7 @@ function makeHost(meta, request, interactive) {
           try {
             await draw();
             place.classList.remove("ix-failed");
+            say(place, "");
           } catch (error) {
             place.classList.add("ix-failed");
             say(place, error.message);
@@ -123,12 +124,27 @@ function firstSelection(meta) {
   };
 }
 
-// what a run is called beside the others that are chosen
-function nameOf(host, run) {
-  const { architectures, seeds } = host.selection, parts = [run.setup];
-  if (architectures.length > 1) parts.unshift(run.architecture);
-  if (seeds.length > 1) parts.push(`seed ${run.seed}`);
-  return parts.join(" · ");
+// what a run is called beside the others that are chosen: [setup, the rest]
+function wordsOf(host, run) {
+  const { architectures, seeds } = host.selection, rest = [];
+  if (architectures.length > 1) rest.push(run.architecture);
+  if (seeds.length > 1) rest.push(`seed ${run.seed}`);
+  return [run.setup, rest.join(" · ")];
+}
+
+const nameOf = (host, run) => wordsOf(host, run).filter(Boolean).join(" · ");
+
+// the chosen runs, or a message; at most some, where more would not fit
+function someRuns(host, most = Infinity) {
+  const runs = host.chosen();
+  if (!runs.length) throw new Error("No finished run matches this choice: choose other buttons above.");
+  return runs.slice(0, most);
+}
+
+// the stage (first ..) whose end is nearest to the cursor
+function stageOf(host, first = 1) {
+  const { steps, stages } = host.meta;
+  return Math.max(first, Math.min(stages, Math.round(cursorStep(host) * stages / steps)));
 }
 
 const colourOf = (host, run) => (host.meta.setups[run.setup] || { colour: "#999999" }).colour;

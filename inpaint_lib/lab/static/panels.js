@@ -38,7 +38,7 @@ function mount(root, host, reopen) {
   keys(root, host, timeLine(line, host));
   for (const [title, name] of MAIN) {
     if (!PANELS[name]) continue;
-    const place = make("section", { class: `ix-panel ix-${name}`, "aria-label": title });
+    const place = make("section", { class: `ix-panel ix-panel-${name}`, "aria-label": title });
     main.append(place);
     PANELS[name](place, host);
   }
@@ -53,7 +53,7 @@ function mount(root, host, reopen) {
     tabs.forEach(([key, title, name], k) => {
       buttons[k].setAttribute("aria-selected", String(key === current));
       if (key === current && !opened[key]) { // a panel is drawn when it is first looked at
-        opened[key] = make("section", { class: `ix-panel ix-${key}`, role: "tabpanel", "aria-label": title });
+        opened[key] = make("section", { class: `ix-panel ix-panel-${key}`, role: "tabpanel", "aria-label": title });
         below.append(opened[key]);
         PANELS[name](opened[key], host);
       }
