@@ -63,9 +63,10 @@ def opened(name="", overrides=None):
 def _opened(name, overrides=None):
     if name.startswith("published/"):
         return Published(published.opened(name.removeprefix("published/"))[1])
-    described = files.read_json(grid.output_root() / "runs" / name / "study.json")
-    if described and overrides is None:  # as the command that trained it was given
-        return Trained(grid.open_study(**described["parameters"]["grid"]))
+    described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
+    asked = described.get("parameters", {}).get("grid")
+    if asked and overrides is None:  # as the command that trained it was given
+        return Trained(grid.open_study(**asked))
     return Trained(grid.open_study(name, overrides or {}))
 
 

@@ -5,7 +5,6 @@ The page sends {"id", "kind", "params"} and buffers; the reply is {"id", "answer
 {"buffer", "shape", "dtype"}.
 """
 
-import os
 import traceback
 
 import anywidget
@@ -13,7 +12,7 @@ import numpy as np
 import traitlets
 
 from ..data import images
-from . import answers, script, state
+from . import answers, explore, script, state
 
 WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
 
@@ -33,20 +32,20 @@ def packed(value, buffers):
 
 
 class Explorer(anywidget.AnyWidget):
-    """Explore the runs of a profile, or of the newest finished one: `Explorer("tiny")`."""
+    """Explore an opened study: `Explorer(state.opened("tiny"))`."""
 
     _esm = script.module()
     _css = script.STYLE
     meta = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, profile="", overrides=None):
-        self.state = state.opened(profile, overrides)
+    def __init__(self, opened):
+        self.state = opened
         super().__init__(meta=self.state.about)
         self.on_msg(lambda _, content, buffers: self.answer(content, buffers))
 
     def _repr_mimebundle_(self, **kwargs):
         """Return the view; where nobody watches, a line in its place."""
-        if os.environ.get("INPAINT_UNSEEN"):
+        if explore.UNSEEN:
             return {"text/plain": f"explorer of {self.meta['study']}: needs a running kernel"}
         return super()._repr_mimebundle_(**kwargs)
 
