@@ -4,8 +4,10 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 # one scope: a file uses the functions of those before it
-FILES = "elements host cursor choice curves fills game maps wipe health painter panels".split()
-STYLE = (STATIC / "explorer.css").read_text("utf-8")
+FILES = (
+    "elements host cursor choice curves fills game maps wipe health board painter panels".split()
+)
+STYLE = "\n".join((STATIC / f"{n}.css").read_text("utf-8") for n in ("explorer", "painter"))
 
 
 def source():
