@@ -4,14 +4,15 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 # one scope: a file uses the functions of those before it
-FILES = "elements host cursor choice curves fills game maps wipe health painter panels".split()
-STYLE = (STATIC / "explorer.css").read_text("utf-8")
+FILES = (
+    "elements host cursor choice curves fills game maps wipe health board painter panels".split()
+)
+STYLE = "\n".join((STATIC / f"{n}.css").read_text("utf-8") for n in ("explorer", "painter"))
 
 
 def source():
     """Return all files as one text, to stand in one scope."""
-    paths = [STATIC / f"{name}.js" for name in FILES]
-    return "\n".join(path.read_text("utf-8") for path in paths if path.is_file())
+    return "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in FILES)
 
 
 def module():
@@ -21,4 +22,6 @@ def module():
 
 def classic():
     """Return a script for a page opened from a file, which may have no module."""
-    return f"(function () {{\n{source()}\nwindow.inpaint = {{ mount }};\n}})();\n"
+    return (
+        f"(function () {{\n{source()}\nwindow.inpaint = {{ mount, makeHost, revived }};\n}})();\n"
+    )

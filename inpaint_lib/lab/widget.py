@@ -12,8 +12,9 @@ import numpy as np
 import traitlets
 
 from ..data import images
-from . import answers, explore, script, state
+from . import answers, explore, paint, script, state
 
+ANSWERS = answers.ANSWERS | paint.PAINT
 WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
 
 
@@ -56,7 +57,7 @@ class Explorer(anywidget.AnyWidget):
                 self.state = state.opened(content["params"]["study"])
                 found = self.state.about
             else:
-                of_kind = answers.ANSWERS[content["kind"]]
+                of_kind = ANSWERS[content["kind"]]
                 found = of_kind(self.state, buffers, **content["params"])
             sent = []
             self.send({"id": content["id"], "answer": packed(found, sent)}, sent)

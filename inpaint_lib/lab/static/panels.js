@@ -1,28 +1,12 @@
 // The list of panels, the page's layout, and how it is put in place.
 
-const MAIN = [["Curves", "curves"], ["Fills and D's maps", "fills"]];
-// [key, title, function's name, whether it needs networks]
+const MAIN = [["Curves", "curves", curves], ["Fills and D's maps", "fills", fills]];
+// [title, key, what fills it, whether it needs networks]
 const TABS = [
-  ["health", "Health", "health"],
-  ["game", "Game", "game"],
-  ["gradient", "D's gradient", "gradient"],
-  ["attention", "Attention", "attention", true],
-  ["matrix", "Stages × widths", "matrix"],
-  ["scatter", "Images", "scatter"],
-  ["wipe", "Wipe", "wipe"],
-  ["painter", "Painter", "painter", true],
+  ["Health", "health", health], ["Game", "game", game], ["D's gradient", "gradient", gradient],
+  ["Attention", "attention", attention, true], ["Stages × widths", "matrix", matrix], ["Images", "scatter", scatter],
+  ["Wipe", "wipe", wipe], ["Painter", "painter", painter, true],
 ];
-const PANELS = {};
-if (typeof curves === "function") PANELS.curves = curves;
-if (typeof fills === "function") PANELS.fills = fills;
-if (typeof health === "function") PANELS.health = health;
-if (typeof game === "function") PANELS.game = game;
-if (typeof gradient === "function") PANELS.gradient = gradient;
-if (typeof attention === "function") PANELS.attention = attention;
-if (typeof matrix === "function") PANELS.matrix = matrix;
-if (typeof scatter === "function") PANELS.scatter = scatter;
-if (typeof wipe === "function") PANELS.wipe = wipe;
-if (typeof painter === "function") PANELS.painter = painter;
 
 // put the explorer of a host into an element; reopen(study) shows another one
 function mount(root, host, reopen) {
@@ -36,28 +20,25 @@ function mount(root, host, reopen) {
   root.host = host; // for tests
   chooser(head, host, reopen);
   keys(root, host, timeLine(line, host));
-  for (const [title, name] of MAIN) {
-    if (!PANELS[name]) continue;
-    const place = make("section", { class: `ix-panel ix-panel-${name}`, "aria-label": title });
-    main.append(place);
-    PANELS[name](place, host);
+  function add(parent, title, key, panel, role) {
+    const place = make("section", { class: `ix-panel ix-panel-${key}`, "aria-label": title, role });
+    parent.append(place);
+    panel(place, host);
+    return place;
   }
-  const tabs = TABS.filter(([, , name, networks]) => PANELS[name] && (!networks || host.live));
+  for (const [title, key, panel] of MAIN) add(main, title, key, panel, "region");
+  const tabs = TABS.filter(([, , , networks]) => !networks || host.live);
   const opened = {};
-  const buttons = tabs.map(([key, title]) => make("button", {
+  const buttons = tabs.map(([title, key]) => make("button", {
     type: "button", role: "tab", text: title, "data-tab": key, onclick: () => host.select({ tab: key }),
   }));
   bar.append(...buttons);
   function open() {
-    const current = host.selection.tab || (tabs[0] || [])[0];
-    tabs.forEach(([key, title, name], k) => {
+    const current = host.selection.tab || tabs[0][1];
+    tabs.forEach(([title, key, panel], k) => {
       buttons[k].setAttribute("aria-selected", String(key === current));
-      if (key === current && !opened[key]) { // a panel is drawn when it is first looked at
-        opened[key] = make("section", { class: `ix-panel ix-panel-${key}`, role: "tabpanel", "aria-label": title });
-        below.append(opened[key]);
-        PANELS[name](opened[key], host);
-      }
       if (opened[key]) opened[key].hidden = key !== current;
+      else if (key === current) opened[key] = add(below, title, key, panel, "tabpanel"); // drawn when first looked at
     });
   }
   host.on("selection", (_, changed) => changed.includes("tab") && open());
