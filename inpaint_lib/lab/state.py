@@ -5,6 +5,7 @@ methods. Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8
 1 = hole.
 """
 
+import contextlib
 from collections import OrderedDict
 
 import numpy as np
@@ -51,7 +52,7 @@ def opened(name="", overrides=None):
         return found
     for entry, _ in studies():
         try:
-            found = _opened(entry)
+            found = _opened(entry, overrides)
         except (ValueError, OSError):  # of a profile that is no longer there
             continue
         if found.runs:
@@ -201,6 +202,10 @@ class Trained:
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
         run, widths = self.runs[name], self.about["widths"]
+        if not all(evaluate.evaluated(run, stage) for stage in run.evaluated_stages):
+            raise ValueError(
+                f"{name} is not evaluated: ./run_all.sh {self.study.profile} does that"
+            )
         values = evaluate.read_values(run)
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_images(run)
@@ -209,15 +214,12 @@ class Trained:
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""
-        run, stages = self.runs[name], self.errors(name)[0]
-        rows = [
-            (stage + 1, width, stages[stage, k])
-            for stage in range(run.n_stages)
-            for k, width in enumerate(self.about["widths"])
-            if np.isfinite(stages[stage, k])
-        ]
-        errors = pd.DataFrame(rows, columns=["stage", "mask_width", "l1"])
-        return health.of_run(self.history(name), run.setup, run.schedule, errors, self._beside(run))
+        run, errors, beside = self.runs[name], None, None
+        with contextlib.suppress(ValueError):  # not evaluated: those rules say so
+            stages = pd.DataFrame(self.errors(name)[0], columns=self.about["widths"])
+            errors = stages.assign(stage=stages.index + 1).melt("stage", None, "mask_width", "l1")
+            errors, beside = errors.dropna(), self._beside(run)
+        return health.of_run(self.history(name), run.setup, run.schedule, errors, beside)
 
     def _beside(self, run):
         """Return how a run compares with the baselines; None where they were not measured."""
