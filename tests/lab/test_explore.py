@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from inpaint_lib import losses, models
-from inpaint_lib.data import images, packs
+from inpaint_lib.data import images
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import explore, live, panels
+from inpaint_lib.lab import explore, panels
 from inpaint_lib.study import grid
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO, smooth
@@ -234,22 +234,3 @@ def test_an_own_image_is_cut_as_data_preparation_does_and_an_unusable_one_is_rep
     painter.box.children[0].children[-1].value = 1  # the test image
     painter.box.children[0].children[-1].value = 0
     assert shown(painter.box) == on_test_image
-
-
-# --- the live view
-
-
-def test_the_live_view_draws_at_the_end_where_nobody_watches(trained, monkeypatch):
-    monkeypatch.setenv("INPAINT_UNSEEN", "1")
-    run, seen = trained.runs()[0], []
-    G, _ = artifacts.load_networks(run, 2)
-    history = pd.read_csv(run.folder / "history.csv").to_dict("records")
-    monkeypatch.setattr("inpaint_lib.lab.live.display", lambda fig, **_: seen.append(fig))
-    watch = live.Live()
-    for step in (6, 16):
-        watch(run, type("State", (), {"step": step, "G": G, "history": history}), "half")
-        assert len(seen) == (step == 16)
-    assert "trained" in seen[0].get_suptitle() and len(seen[0].axes) == 4
-    pack = packs.existing(trained, run.dataset)
-    width = pack.test[:1].shape[1] * 8
-    assert seen[0].axes[-1].images[0].get_array().shape[1] > width
