@@ -19,9 +19,11 @@ from ..results import frames, health, plots, published, select, standing, stats
 from ..study import config as configuration
 from ..study import files, grid
 from ..training import artifacts, identity, probe, recording
+from . import what_if
 
 KEPT = 1 << 30  # bytes of weights in memory, at most
 BANDS = 40  # seeds, at most, for which the page knows the t interval
+COLOURS = ("#AA4499", "#882255", "#999933", "#44AA99")  # of what-if runs
 PARTS = ("dataset", "architecture", "setup", "seed")
 
 
@@ -74,7 +76,7 @@ def _opened(name, overrides=None):
 # --- what the page is told of both kinds
 
 
-def _about(name, config, entries, lacks, datasets, **more):
+def _about(name, config, entries, datasets, **more):
     """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
     widths = config["curriculum"]["mask_widths"]
     steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
@@ -96,7 +98,6 @@ def _about(name, config, entries, lacks, datasets, **more):
         },
         "terms": plots.TERM_LABELS,
         "runs": [dict(zip(("name", *PARTS), entry, strict=True)) for entry in entries],
-        "lacks": lacks,
         "datasets": datasets,
         "bands": {n: stats.half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
         "studies": studies(),
@@ -137,10 +138,17 @@ class Trained:
         self.kept, self.bytes_kept = OrderedDict(), 0
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in PARTS)) for n, r in self.runs.items()]
+        tried, more_lacks = what_if.runs(study)
+        labels = {run.name: f"what if {run.study.what_if} ({run.setup})" for run in tried}
+        entries += [(r.name, r.dataset, r.architecture, labels[r.name], r.seed) for r in tried]
+        self.runs |= {run.name: run for run in tried}
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
         more = {"points": sorted(recording.points(study.config)), "live": True}
-        more["opened"] = study.profile
-        self.about = _about(study.profile, self.config, entries, lacks, datasets, **more)
+        more |= {"opened": study.profile, "lacks": lacks | more_lacks}
+        self.about = _about(study.profile, self.config, entries, datasets, **more)
+        for k, run in enumerate(tried):
+            look = {"colour": COLOURS[k % len(COLOURS)], "about": what_if.about(run)}
+            self.about["setups"][labels[run.name]] = look | {"control": False}
 
     def _found(self):
         """Yield (run, why it is not shown or ""), those of the grid first."""
@@ -307,9 +315,9 @@ class Published:
             name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
             for name, data in results.about["data"].items()
         }
-        more = {"points": [], "live": False, "opened": f"published/{results.about['name']}"}
         name = results.about["name"]
-        self.about = _about(name, config, entries, lacks, datasets, **more)
+        more = {"points": [], "live": False, "opened": f"published/{name}", "lacks": lacks}
+        self.about = _about(name, config, entries, datasets, **more)
 
     def _of(self, frame, name):
         """Return a frame's rows of a run."""

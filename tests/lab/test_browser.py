@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium; apt-get install chromium"),
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 180_000  # ms that a busy machine may take for one thing
+PATIENCE = 45_000
 LONG = MICRO | {"grid.seeds": [1], "curriculum.total_images": 960}
 
 
@@ -225,12 +225,13 @@ def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
 @pytest.mark.parametrize("page", ["10_train"], indirect=True)
 def test_training_is_seen_live_stopped_saved_and_continued(page, folder):
     run = folder / "output/runs/smoke/clutter/custom/progressive/seed1"
-    cell = page.locator(".jp-CodeCell", has_text="loop.fit(run")
+    cell = page.locator(".jp-CodeCell", has_text="live.train(run")
     live = cell.locator(".jp-OutputArea-output img")
     expect(live).to_be_visible()
     assert not (run / "result.json").exists(), "the picture is there only when training is over"
     menu(page, "Kernel", re.compile("^Interrupt Kernel"))  # as the stop button does
-    expect(cell).to_contain_text(re.compile(r"KeyboardInterrupt: \S+ is saved at step \d+ of 240"))
+    expect(cell).to_contain_text(re.compile(r"\S+ is saved at step \d+ of 240"))
+    expect(cell).not_to_contain_text("Traceback")
     assert (run / "checkpoint.pt").exists() and not (run / "result.json").exists()
     cell.locator(".jp-InputArea-editor").click()
     page.keyboard.press("Shift+Enter")

@@ -1,16 +1,14 @@
 """What the explorer knows of a study and answers to its page, without a browser."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from inpaint_lib import losses, models
-from inpaint_lib.data import packs
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import answers, live, script, state, widget
+from inpaint_lib.lab import answers, script, state, what_if, widget
 from inpaint_lib.results import collect, frames, published, select
-from inpaint_lib.study import grid
+from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO
 
@@ -52,7 +50,7 @@ def test_the_script_has_every_file_once_and_loads_nothing():
     assert "export" not in script.classic() and "import " not in text
     for source in (text, script.STYLE):
         addresses = source.replace("http://www.w3.org/2000/svg", "")
-        assert "//www" not in addresses and "http" not in addresses and "url(" not in addresses
+        assert "://" not in addresses and "url(" not in addresses and "fetch(" not in addresses
 
 
 # --- which study
@@ -91,6 +89,23 @@ def test_a_published_study_is_opened_where_nothing_is_trained(results, tmp_path,
     found = state.opened()
     assert found.about["opened"] == "published/smoke" and list(found.runs) == NAMES
     assert not found.about["live"] and found.about["points"] == []
+
+
+def test_a_what_if_run_stands_beside_the_study_s_runs(trained, results):
+    changes = {"lr_g": 1e-5}
+    run = what_if.of(trained, "slow", "clutter", "custom", "progressive", 0, changes)
+    files.write_json(trained.folder / "what_if/slow" / what_if.CHANGES, changes)
+    loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
+    found = state.opened("smoke", GRID)
+    name = f"what_if/slow/{NAMES[1]}"
+    assert list(found.runs) == [*NAMES, name]
+    label = "what if slow (progressive)"
+    assert found.about["runs"][-1]["setup"] == label
+    assert found.about["setups"][label]["about"] == "progressive with lr_g = 1e-05"
+    [one, other] = answers.fill(found, [], [NAMES[1], name], 2, 16, 3)["runs"]
+    assert one["l1"] != other["l1"]
+    assert len(answers.health(found, [], [name])["runs"][0]["findings"]) > 7
+    assert len(collect.collect(trained, partial=True).runs) == len(results.runs)
 
 
 # --- what is shown
@@ -234,7 +249,7 @@ def test_what_cannot_be_answered_is_a_line_and_the_traceback_stays_in_the_log(
     said = page.ask("fill", runs=["nobody"], stage=2, width=16, image=0)[0]
     assert "\n" not in said["error"]
     said = page.ask("recorded", runs=NAMES[:1], image=-5)[0]
-    assert "\n" not in said["error"] and "ValueError" in capsys.readouterr().err + "ValueError"
+    assert "\n" not in said["error"]
     assert "KeyError" in page.ask("nothing")[0]["error"]
     assert "Traceback" in capsys.readouterr().err
 
@@ -243,22 +258,3 @@ def test_an_unknown_study_is_refused_and_the_open_one_stays(opened, monkeypatch)
     page = Page(opened, monkeypatch)
     said = page.ask("open", study="nowhere")[0]
     assert "nowhere" in said["error"] and page.explorer.state is opened
-
-
-# --- the live view
-
-
-def test_the_live_view_draws_at_the_end_where_nobody_watches(trained, monkeypatch):
-    monkeypatch.setenv("INPAINT_UNSEEN", "1")
-    run, seen = trained.runs()[0], []
-    G, _ = artifacts.load_networks(run, 2)
-    history = pd.read_csv(run.folder / "history.csv").to_dict("records")
-    monkeypatch.setattr("inpaint_lib.lab.live.display", lambda fig, **_: seen.append(fig))
-    watch = live.Live()
-    for step in (6, 16):
-        watch(run, type("State", (), {"step": step, "G": G, "history": history}), "half")
-        assert len(seen) == (step == 16)
-    assert "trained" in seen[0].get_suptitle() and len(seen[0].axes) == 4
-    pack = packs.existing(trained, run.dataset)
-    width = pack.test[:1].shape[1] * 8
-    assert seen[0].axes[-1].images[0].get_array().shape[1] > width

@@ -29,7 +29,8 @@ def planted(stages=(1, 2, 3, 4), seed=0, **columns):
 
 def found(history, setup="fixed", **more):
     """Return {(rule, stage): level} of what a run's findings complain about."""
-    rows = health.wrong(health.of_run(history, setup, SCHEDULE, **more))
+    table = health.of_run(history, setup, SCHEDULE, **more)
+    rows = table[table.level.isin(["bad", "warn"])]
     assert (rows.sentence != "").all() and (rows.evidence != "").all() and (rows.advice != "").all()
     return {(row.rule, row.stage): row.level for row in rows.itertuples()}
 
@@ -68,6 +69,9 @@ def test_each_rule_finds_what_is_planted_in_its_stage_alone(rule, columns, level
 def test_what_a_later_stage_ended_only_warns():
     history = planted(d_accuracy={1: 0.51, 2: 0.53})
     assert found(history) == {("idle", 2): "warn", ("idle", 1): "warn"}
+    table = health.of_run(history, "fixed", SCHEDULE)
+    assert health.headline(table) == ("warn", "D is idle (stage 1, 2)")
+    assert len(health.wrong(table)) == 1 and health.wrong(table).stage.tolist() == [2]
     assert found(history[history.stage <= 2]) == {("idle", 2): "bad", ("idle", 1): "warn"}
 
 

@@ -12,6 +12,7 @@ function chooser(place, host, reopen) {
   const width = choice("hole", meta.widths.map((w) => [w, `${w} px`]), host.selection.width,
     (value) => host.select({ width: Number(value) }));
   const lacking = make("p", { class: "ix-lacks" });
+  const lost = Object.keys(meta.lacks).filter((name) => name.startsWith("what_if/"));
   const pills = ["architectures", "setups", "seeds"].map((key) => pillsOf(host, key, distinct(key.slice(0, -1))));
   place.append(
     make("div", { class: "ix-row" }, study.around, dataset.around,
@@ -34,7 +35,7 @@ function chooser(place, host, reopen) {
     width.select.value = String(selection.width);
     dataset.select.value = selection.dataset;
     pills.forEach(({ update }) => update());
-    lacking.textContent = lacks(host);
+    lacking.textContent = lacks(host) + lost.map((name) => ` ${name}: ${meta.lacks[name]}.`).join("");
   }
   host.on("selection", redraw);
   redraw();
@@ -69,7 +70,7 @@ function lacks(host) {
   const missing = [];
   for (const a of architectures) for (const s of setups) for (const k of seeds) {
     const name = `${dataset}/${a}/${s}/seed${k}`;
-    if (!there.has(name)) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
+    if (!there.has(name) && !(s.startsWith("what if"))) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
   }
   const first = missing.slice(0, 4).join(", "), more = missing.length > 4 ? ` and ${missing.length - 4} more` : "";
   const count = `${there.size} ${there.size === 1 ? "run" : "runs"} chosen.`;

@@ -65,7 +65,7 @@ function makeTile(words, colour, act) {
   const title = make("div", { class: "ix-name", title: `${name} ${rest}` }, make("i", { style: `background:${colour}` }), name,
     make("small", { text: rest }));
   const frame = make(act ? "button" : "div", act ? { class: "ix-frame", type: "button", onclick: act,
-    title: "compare by wiping" } : { class: "ix-frame" }, canvas);
+    title: "compare by wiping", "aria-label": `wipe ${name} ${rest}` } : { class: "ix-frame" }, canvas);
   const number = make("div", { class: "ix-number" });
   return { tile: make("div", { class: "ix-tile" }, title, frame, number, maps), frame, canvas, number, maps };
 }
