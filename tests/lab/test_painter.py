@@ -5,7 +5,9 @@ Skipped where there is no Chromium.
 
 import base64
 import json
+import re
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +22,7 @@ from tests.lab import test_browser
 from tests.lab.test_browser import CHROMIUM, FLAGS, PATIENCE
 
 pytestmark = test_browser.pytestmark
+folder, address = test_browser.folder, test_browser.address  # a JupyterLab's
 GRID = MICRO | {"grid.architectures": ["custom", "context_encoder"]}
 SIZE, SIDE = 32, 320  # px of an image, and of the canvas here
 PAGE = """
@@ -135,10 +138,10 @@ class Painter:
         return sent
 
     def numbers(self):
-        return self.page.locator(".ix-painter .ix-tile .ix-number").all_inner_texts()
+        return self.page.locator(".ix-panel-painter .ix-tile .ix-number").all_inner_texts()
 
     def words(self):
-        return " ".join(self.page.locator(".ix-painter [role=status]").all_inner_texts())
+        return " ".join(self.page.locator(".ix-panel-painter [role=status]").all_inner_texts())
 
 
 @pytest.fixture
@@ -361,9 +364,9 @@ def test_several_own_images_are_painted_on_and_sent_in_parts(painter, tmp_path):
     large = photograph(tmp_path / "large.png", 1000)
     painter.press("place")
     before = painter.numbers()
-    file = painter.page.locator(".ix-painter input[type=file]")
+    file = painter.page.locator(".ix-panel-painter input[type=file]")
     file.set_input_files(large)
-    expect(painter.page.locator(".ix-painter")).to_contain_text("large.png: its central square")
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("large.png: its central square")
     painter.settle()
     assert np.abs(painter.canvas_pixels().astype(int) - expected_pixels(large))[:8].max() <= 1
     assert painter.numbers() != before
@@ -371,7 +374,7 @@ def test_several_own_images_are_painted_on_and_sent_in_parts(painter, tmp_path):
     assert len(sizes) == 3 and max(sizes) == 2**20 and sum(sizes) == large.stat().st_size
     Image.fromarray(smooth(50, 50, seed=3)).save(tmp_path / "other.png")
     file.set_input_files(tmp_path / "other.png")
-    expect(painter.page.locator(".ix-painter")).to_contain_text("other.png: its central square")
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("other.png: its central square")
     image = painter.page.get_by_label("image", exact=True)
     assert image.locator("option").all_inner_texts() == ["test image", "large.png", "other.png"]
     image.select_option("test image")
@@ -384,14 +387,14 @@ def test_what_cannot_be_read_is_refused_in_words(painter, tmp_path):
         huge.truncate(70 * 2**20)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
-    file = painter.page.locator(".ix-painter input[type=file]")
+    file = painter.page.locator(".ix-panel-painter input[type=file]")
     for name, words in [
         ("huge", "huge.png has 70 MB; at most 64 MB are read"),
         ("text", "text.png cannot be used: not an image"),
         ("empty", "empty.png cannot be used: not an image"),
     ]:
         file.set_input_files(tmp_path / f"{name}.png")
-        expect(painter.page.locator(".ix-painter .ix-bad")).to_contain_text(words)
+        expect(painter.page.locator(".ix-panel-painter .ix-bad")).to_contain_text(words)
     assert len([kind for kind, *_ in painter.asked if kind == "own_image"]) == 3
     expect(painter.page.get_by_role("button", name="own image")).to_be_enabled()
 
@@ -403,8 +406,8 @@ def test_an_image_can_be_dropped(painter, tmp_path):
       data.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], "mine.png"));
       return data; }"""
     data = painter.page.evaluate_handle(make, content)
-    painter.page.dispatch_event(".ix-painter", "drop", {"dataTransfer": data})
-    expect(painter.page.locator(".ix-painter")).to_contain_text("mine.png: its central square")
+    painter.page.dispatch_event(".ix-panel-painter", "drop", {"dataTransfer": data})
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("mine.png: its central square")
     painter.settle()
     shown = painter.canvas_pixels().astype(int)
     assert np.abs(shown - expected_pixels(tmp_path / "mine.png")).max() <= 1
@@ -443,7 +446,7 @@ def test_python_lines_are_shown_for_what_is_painted(painter):
     expect(lines).to_be_visible()
     params, buffers = [(p, b) for kind, p, b in painter.asked if kind == "paint"][-1]
     assert lines.input_value() == paint.code(painter.trained, buffers, **params)["code"]
-    expect(painter.page.locator(".ix-painter")).to_contain_text("Cop")
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("Cop")
 
 
 def test_the_families_are_those_that_there_are():
@@ -452,3 +455,48 @@ def test_the_families_are_those_that_there_are():
     names = ", ".join(f'"{name}"' for name in masks.FAMILIES)
     assert f"PAINT_FAMILIES = [{names}]" in script.source()
     assert f"PAINT_HOLE = {pictures.HOLE.tolist()}" in script.source()
+
+
+# --- in JupyterLab
+
+
+def test_in_jupyterlab_20_mb_are_uploaded_and_keys_stay_in_the_painter(
+    browser, folder, address, tmp_path
+):
+    cell = f"from inpaint_lib.lab import widget\nwidget.Explorer('smoke', {MICRO!r})"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, folder / "notebooks/paint_here.ipynb")
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    page.goto(address.format("paint_here"))
+    expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
+    test_browser.menu(page, "Run", "Run All Cells")
+    expect(page.locator(".ix-panel-fills .ix-number").nth(1)).to_have_text(re.compile("L1 0"))
+    page.locator("[data-tab=painter]").click()
+    panel, cells = page.locator(".ix-panel-painter"), page.locator(".jp-Cell").count()
+    expect(panel).to_contain_text("Paint a hole")
+    canvas = panel.locator(".ix-easel canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y, step = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + step, y, steps=3)
+    page.mouse.up()
+    expect(panel).to_contain_text(re.compile(r"[1-9]\d* px of hole"))
+    expect(panel.locator(".ix-number").first).to_have_text(re.compile(r"hole L1 0\.\d"))
+    for key, words in (("z", "Paint a hole"), ("y", "px of hole"), ("b", ""), ("e", ""), ("r", "")):
+        page.keyboard.press(key)
+        expect(panel).to_contain_text(words)
+    assert page.locator(".jp-Cell").count() == cells, "b inserts a cell in the notebook"
+    file = panel.locator("input[type=file]")
+    large = photograph(tmp_path / "large.png", 2700)
+    assert large.stat().st_size > 20 * 2**20
+    file.set_input_files(large)
+    expect(panel).to_contain_text("large.png: its central square at 32 px")
+    with open(tmp_path / "huge.png", "wb") as huge:
+        huge.truncate(70 * 2**20)
+    file.set_input_files(tmp_path / "huge.png")
+    expect(panel).to_contain_text("huge.png has 70 MB; at most 64 MB are read")
+    page.close()
