@@ -366,7 +366,9 @@ def test_several_own_images_are_painted_on_and_sent_in_parts(painter, tmp_path):
     before = painter.numbers()
     file = painter.page.locator(".ix-panel-painter input[type=file]")
     file.set_input_files(large)
-    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("large.png: its central square")
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text(
+        "large.png: its central square"
+    )
     painter.settle()
     assert np.abs(painter.canvas_pixels().astype(int) - expected_pixels(large))[:8].max() <= 1
     assert painter.numbers() != before
@@ -374,7 +376,9 @@ def test_several_own_images_are_painted_on_and_sent_in_parts(painter, tmp_path):
     assert len(sizes) == 3 and max(sizes) == 2**20 and sum(sizes) == large.stat().st_size
     Image.fromarray(smooth(50, 50, seed=3)).save(tmp_path / "other.png")
     file.set_input_files(tmp_path / "other.png")
-    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("other.png: its central square")
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text(
+        "other.png: its central square"
+    )
     image = painter.page.get_by_label("image", exact=True)
     assert image.locator("option").all_inner_texts() == ["test image", "large.png", "other.png"]
     image.select_option("test image")
@@ -407,7 +411,9 @@ def test_an_image_can_be_dropped(painter, tmp_path):
       return data; }"""
     data = painter.page.evaluate_handle(make, content)
     painter.page.dispatch_event(".ix-panel-painter", "drop", {"dataTransfer": data})
-    expect(painter.page.locator(".ix-panel-painter")).to_contain_text("mine.png: its central square")
+    expect(painter.page.locator(".ix-panel-painter")).to_contain_text(
+        "mine.png: its central square"
+    )
     painter.settle()
     shown = painter.canvas_pixels().astype(int)
     assert np.abs(shown - expected_pixels(tmp_path / "mine.png")).max() <= 1
