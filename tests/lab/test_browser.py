@@ -202,7 +202,6 @@ def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
     expect(page.locator(".ix-tile canvas").first).to_be_visible()
 
     page.get_by_label("test image", exact=True).fill("1")  # not recorded: the kernel fills
-    page.get_by_label("test image", exact=True).press("Enter")
     expect(page.locator(".ix-when")).to_contain_text("end of stage 2")
     for tab in ("Game", "Stages × widths", "Images", "D's gradient", "Attention", "Wipe"):
         page.get_by_role("tab", name=tab).click()

@@ -7,7 +7,7 @@ function chooser(place, host, reopen) {
   const dataset = choice("data", distinct("dataset").map((name) => [name, name]), host.selection.dataset,
     (value) => host.select({ dataset: value, image: meta.datasets[value].recorded[0] }));
   const image = make("input", { type: "number", min: "0", step: "1", "aria-label": "test image",
-    onchange: () => show(Number(image.value)) });
+    oninput: () => image.value === "" || show(Number(image.value)) });
   const recorded = make("select", { "aria-label": "recorded images", onchange: () => show(Number(recorded.value)) });
   const width = choice("hole", meta.widths.map((w) => [w, `${w} px`]), host.selection.width,
     (value) => host.select({ width: Number(value) }));
