@@ -1,9 +1,9 @@
 """Published studies: reports/published/<name>/ is a saved Results (frames.py) with tables, figures
 and README.md made from it.
 
-`publish` adds runs, `verify` rebuilds tables, verdicts and README from the saved frames and
-compares. An interruption leaves the study that was there, perhaps with tables of the new one:
-publishing again completes it. surprised.md is what a person has to say, if anything."""
+`publish` adds runs, `verify` rebuilds tables, verdicts and README from the frames and compares. An
+interruption leaves the study that was there, perhaps with tables of the new one: publishing again
+completes it. surprised.md is what a person has to say, if anything; networks.py keeps networks."""
 
 import math
 import os
@@ -96,13 +96,13 @@ def _personal(base):
 
 
 def _of_main_runs(results):
-    """Return the fills that are published: of the first seed's runs with the paper's setups and
-    those that pictures.sizes shows."""
-    first, found = f"seed{results.runs.seed.min()}", {}
+    """Return the fills that are published: of the first seed, after the last stage, by the paper's
+    setups and SHOWN."""
+    wanted, found = [f"seed{results.runs.seed.min()}", f"stage{len(results.widths)}"], {}
     for key, pixels in results.fills.items():
         parts = key.split("/")
-        shown = "/stage" in key and (not select.is_control(parts[2]) or parts[2] in SHOWN)
-        if "/stage" not in key or (parts[3] == first and shown):
+        main = "/stage" in key and (not select.is_control(parts[2]) or parts[2] in SHOWN)
+        if "/stage" not in key or (main and parts[3:5] == wanted):
             found[key] = pixels
     return found
 
