@@ -95,7 +95,7 @@ def progress(run):
 
 
 def publish(argv):
-    from inpaint_lib.results import collect, published
+    from inpaint_lib.results import collect, networks, published
 
     if argv[:1] in (["--rebuild"], ["--front"]):
         return say(*derive(argv))
@@ -104,6 +104,7 @@ def publish(argv):
     publish --front NAME     writes its block in README.md of the repository"""
     study, args = opened(argv, about, "name")
     say(*published.publish(collect.collect(study, partial=True), args.name))
+    say(*(f"networks of {name}" for name in networks.save(study, published.place(args.name))))
 
 
 def derive(argv):
