@@ -54,7 +54,7 @@ def opened(name="", overrides=None):
         return found
     for entry, _ in studies():
         try:
-            found = _opened(entry)
+            found = _opened(entry, overrides)
         except (ValueError, OSError):  # of a profile that is no longer there
             continue
         if found.runs:
@@ -221,6 +221,10 @@ class Trained:
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
         run, widths = self.runs[name], self.about["widths"]
+        if not all(evaluate.evaluated(run, stage) for stage in run.evaluated_stages):
+            raise ValueError(
+                f"{name} is not evaluated: ./run_all.sh {self.study.profile} does that"
+            )
         values = evaluate.read_values(run)
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_images(run)

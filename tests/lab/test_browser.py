@@ -1,4 +1,4 @@
-"""The notebooks in JupyterLab, in a headless Chromium: sliders, a painted hole, the stop button.
+"""The notebooks in JupyterLab, in a headless Chromium: the explorer, the stop button.
 
 Skipped where there is no Chromium. Server, kernels and browser are this test's own and end with it.
 """
@@ -16,10 +16,12 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
 from tests.conftest import MICRO, repository
@@ -60,7 +62,9 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INPAINT_OUTPUT", str(folder / "output"))
         for run in grid.open_study("smoke", MICRO).runs():
-            loop.fit(run, lambda *_: None)
+            loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
+            history = pd.read_csv(run.folder / "history.csv")
+            history.assign(d_accuracy=0.5).to_csv(run.folder / "history.csv", index=False)
     return folder
 
 
@@ -124,34 +128,98 @@ def wait_until(condition):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
-def test_a_slider_and_painted_strokes_change_pictures_and_metrics(page):
-    text, picture = page.locator(".scrub-text"), page.locator(".scrub-picture")
-    expect(text).to_contain_text("stage 2")
-    before = picture.get_attribute("src")
-    page.locator(".scrub .noUi-handle").first.focus()
-    page.keyboard.press("ArrowLeft")
-    expect(text).to_contain_text("stage 1")
-    wait_until(lambda: picture.get_attribute("src") != before)
-    assert re.search(r"custom progressive\s+0\.\d+", text.inner_text())
+def settled(page):
+    """Wait until no panel of the explorer is at work, and return what is chosen."""
+    root = page.locator(".ix")
+    root.evaluate("root => root.host.settled()")
+    return root.evaluate("root => root.host.selection")
 
-    canvas, text = page.locator(".paint-canvas"), page.locator(".paint-text")
-    page.get_by_role("button", name="clear", exact=True).click()
-    expect(text).to_contain_text("no hole")
-    seen = []
-    for x in (80, 200):
-        words = text.inner_text()
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        assert (box["width"], box["height"]) == (320, 320)  # or clicks are scaled
-        page.mouse.move(box["x"] + x, box["y"] + 80)
-        page.mouse.down()
-        page.mouse.move(box["x"] + x + 20, box["y"] + 200, steps=8)
-        page.mouse.up()
-        expect(text).not_to_have_text(words, use_inner_text=True)
-        seen.append(int(re.search(r"(\d+) px of hole", text.inner_text())[1]))
-    assert 30 < seen[0] < seen[1] < 2.5 * seen[0]
-    assert re.search(r"custom fixed\s+0\.\d+", text.inner_text())
+
+def shown(page, place):
+    """Return the pixels of a canvas as one string."""
+    return page.locator(place).first.evaluate("canvas => canvas.toDataURL()")
+
+
+@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
+def test_one_cursor_moves_curves_fills_and_maps(page):
+    away = []
+    page.on("request", lambda request: away.append(request.url))
+    when, fill = page.locator(".ix-when"), ".ix-tile:nth-child(2) canvas"
+    expect(when).to_contain_text("step 16 of 16, in stage 2")
+    expect(page.locator(".ix-panel-health")).to_contain_text("D hardly tells")
+    settled(page)
+    last = shown(page, fill)
+
+    plot = page.locator(".ix-above").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    inside = box["width"] - 52  # of the axes
+    page.mouse.move(box["x"] + 44 + 3 / 16 * inside, box["y"] + 60)
+    expect(when).to_contain_text("step 3 of 16, in stage 1")
+    expect(page.locator(".ix-tip").first).to_contain_text("progressive:")
+    settled(page)
+    assert shown(page, fill) != last
+    page.mouse.move(box["x"] + 100, box["y"] - 40)  # only a click keeps the step
+    expect(when).to_contain_text("step 16")
+    settled(page)
+    assert shown(page, fill) == last
+    page.mouse.click(box["x"] + 44 + 9 / 16 * inside, box["y"] + 60)
+    assert settled(page)["step"] == 9
+
+    page.mouse.move(box["x"] + 44 + 0.5 * inside, box["y"] + 60)  # zoom
+    page.mouse.down()
+    page.mouse.move(box["x"] + 44 + 0.9 * inside, box["y"] + 60, steps=5)
+    page.mouse.up()
+    page.get_by_role("button", name="whole range").click()
+
+    page.locator(".ix").focus()
+    page.keyboard.press("ArrowRight")
+    assert settled(page)["step"] == 12
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert settled(page)["step"] == 8
+    page.keyboard.press("Escape")
+    assert page.evaluate("!document.activeElement.closest('.ix')")
+    page.get_by_role("button", name="▶ play").click()
+    wait_until(lambda: settled(page)["step"] == 16 and not settled(page)["playing"])
+    local = re.compile(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:")
+    assert not [url for url in away if not local.match(url)]
+
+
+@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
+def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
+    lacks, names = page.locator(".ix-lacks"), page.locator(".ix-fills .ix-name, .ix-tiles .ix-name")
+    expect(lacks).to_contain_text("2 runs chosen")
+    page.get_by_role("button", name="fixed", exact=True).click()
+    expect(lacks).to_contain_text("1 run chosen")
+    settled(page)
+    assert "fixed" not in names.all_inner_texts()
+    page.get_by_role("button", name="progressive", exact=True).click()
+    expect(page.locator(".ix-message").first).to_contain_text("No finished run matches")
+    expect(page.locator(".ix-tile canvas").first).to_be_hidden()  # no stale picture
+    page.get_by_role("button", name="fixed", exact=True).click()
+    page.get_by_role("button", name="progressive", exact=True).click()
+    expect(page.locator(".ix-tile canvas").first).to_be_visible()
+
+    page.get_by_label("test image", exact=True).fill("1")  # not recorded: the kernel fills
+    page.get_by_label("test image", exact=True).press("Enter")
+    expect(page.locator(".ix-when")).to_contain_text("end of stage 2")
+    for tab in ("Game", "Stages × widths", "Images", "D's gradient", "Attention", "Wipe"):
+        page.get_by_role("tab", name=tab).click()
+        settled(page)
+    failed = page.locator(".ix-failed > .ix-message").all_inner_texts()
+    assert ["recorded images" in failed[0], "free_form" in failed[1]] == [True, True], failed
+    page.get_by_role("tab", name="Stages × widths").click()
+    page.get_by_role("button", name=re.compile("stage 1, hole 8 px")).first.click()
+    chosen = settled(page)
+    assert (chosen["step"], chosen["width"]) == (8, 8)
+
+    page.locator(".ix-frame[type=button]").first.click()  # a fill: compare it
+    expect(page.get_by_role("tab", name="Wipe")).to_have_attribute("aria-selected", "true")
+    settled(page)
+    before, slider = shown(page, ".ix-zoomed canvas"), page.get_by_label("where the two pictures")
+    slider.fill("0")
+    wait_until(lambda: shown(page, ".ix-zoomed canvas") != before)
 
 
 @pytest.mark.parametrize("page", ["10_train"], indirect=True)

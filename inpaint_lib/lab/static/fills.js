@@ -59,7 +59,8 @@ function reaches(host, runs, shown) {
 }
 
 // a picture with its name, the hole's outline, a number and D's maps
-function makeTile([name, rest], colour, act) {
+function makeTile(words, colour, act) {
+  const [name, rest = ""] = [words].flat();
   const canvas = pixelCanvas(`${name} ${rest}`), maps = make("div", { class: "ix-maps" });
   const title = make("div", { class: "ix-name", title: `${name} ${rest}` }, make("i", { style: `background:${colour}` }), name,
     make("small", { text: rest }));
