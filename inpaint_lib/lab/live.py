@@ -123,8 +123,8 @@ class Live:
         self._show("health", {"text/html": card(findings(run))}, raw=True)
 
     def _show(self, name, what, **options):
-        if name in self.shown:
-            self.shown[name].update(what, **options)
+        if handle := self.shown.get(name):  # there is none outside IPython
+            handle.update(what, **options)
         else:
             self.shown[name] = display(what, display_id=True, **options)
 

@@ -5,8 +5,8 @@ methods. Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8
 1 = hole.
 """
 
-import contextlib
 from collections import OrderedDict
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,15 @@ import torch
 from .. import models, setups
 from ..data import packs
 from ..evaluation import evaluate
-from ..results import frames, health, plots, published, select, standing, stats
+from ..results import frames, health, plots, published, select, stats
 from ..study import config as configuration
 from ..study import files, grid
 from ..training import artifacts, identity, probe, recording
-from . import what_if
+from . import live, what_if
 
 KEPT = 1 << 30  # bytes of weights in memory, at most
+WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if runs
 BANDS = 40  # seeds, at most, for which the page knows the t interval
-COLOURS = ("#AA4499", "#882255", "#999933", "#44AA99")  # of what-if runs
 PARTS = ("dataset", "architecture", "setup", "seed")
 
 
@@ -138,24 +138,25 @@ class Trained:
         self.kept, self.bytes_kept = OrderedDict(), 0
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in PARTS)) for n, r in self.runs.items()]
-        tried, more_lacks = what_if.runs(study)
-        labels = {run.name: f"what if {run.study.what_if} ({run.setup})" for run in tried}
-        entries += [(r.name, r.dataset, r.architecture, labels[r.name], r.seed) for r in tried]
-        self.runs |= {run.name: run for run in tried}
+        others, lacking = what_if.runs(study)
+        labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
+        self.runs |= {run.name: run for run in others}
+        for run, label in zip(others, labels, strict=True):
+            entries.append((run.name, run.dataset, run.architecture, label, run.seed))
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
         more = {"points": sorted(recording.points(study.config)), "live": True}
-        more |= {"opened": study.profile, "lacks": lacks | more_lacks}
+        more |= {"opened": study.profile, "lacks": lacks | lacking}
         self.about = _about(study.profile, self.config, entries, datasets, **more)
-        for k, run in enumerate(tried):
-            look = {"colour": COLOURS[k % len(COLOURS)], "about": what_if.about(run)}
-            self.about["setups"][labels[run.name]] = look | {"control": False}
+        for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
+            about = {"about": what_if.about(run), "control": False, "colour": colour}
+            self.about["setups"].setdefault(label, about)
 
     def _found(self):
         """Yield (run, why it is not shown or ""), those of the grid first."""
         runs = {run.name: run for run in self.study.runs()}
         for path in sorted(self.study.folder.glob("*/*/*/seed*/result.json")):
             dataset, architecture, setup, seed = path.parent.relative_to(self.study.folder).parts
-            if dataset != "what_if" and path.parent.relative_to(self.study.folder) not in runs:
+            if path.parent.relative_to(self.study.folder) not in runs:
                 try:
                     run = grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
                     runs.setdefault(run.name, run)
@@ -194,8 +195,10 @@ class Trained:
         return np.array(pack.test[image]), holes
 
     def history(self, name):
-        """Return history.csv as a frame."""
-        return pd.read_csv(self.runs[name].folder / "history.csv")
+        """Return history.csv as a frame; a what-if run's steps are stretched over the study's."""
+        run = self.runs[name]
+        history = pd.read_csv(run.folder / "history.csv")
+        return history.assign(step=self._stretched(run, history.step))
 
     def recorded(self, name, image):
         """Return {array's name in recording.npz: its part of a recorded test image}.
@@ -205,7 +208,13 @@ class Trained:
         run = self.runs[name]
         place = self.about["datasets"][run.dataset]["recorded"].index(image)
         found = self._kept((name, "record"), lambda: _record(run))
-        return {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
+        found = {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
+        return found | {"steps": self._stretched(run, found["steps"])}
+
+    def _stretched(self, run, steps):
+        """Return steps of a run as those of the study with the same progress."""
+        steps_of_study = self.study.config.curriculum.steps
+        return (steps * steps_of_study / run.config.curriculum.steps).round().astype(int)
 
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
@@ -222,23 +231,7 @@ class Trained:
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""
-        run, errors, beside = self.runs[name], None, None
-        with contextlib.suppress(ValueError):  # not evaluated: those rules say so
-            stages = pd.DataFrame(self.errors(name)[0], columns=self.about["widths"])
-            errors = stages.assign(stage=stages.index + 1).melt("stage", None, "mask_width", "l1")
-            errors, beside = errors.dropna(), self._beside(run)
-        return health.of_run(self.history(name), run.setup, run.schedule, errors, beside)
-
-    def _beside(self, run):
-        """Return how a run compares with the baselines; None where they were not measured."""
-        largest, images = self.about["widths"][-1], evaluate.read_images(run)
-        try:
-            table = evaluate.read_baseline_images(self.pack(run.dataset).folder)
-        except FileNotFoundError:
-            return None
-        table = table[(table.mask_width == largest) & (table.mask_family == run.model.mask_family)]
-        own = images[images.mask_width == largest].set_index("image")[["l2"]]
-        return standing.against(own, table).iloc[0].to_dict()
+        return live.findings(self.runs[name])
 
     # --- networks
 

@@ -41,7 +41,7 @@ def train(run, name, changes):
     if live.train(wanted, evaluate.evaluate, ANOTHER)["outcome"] == "finished":
         evaluate.complete(wanted)
         print(f"{wanted.name}: {health.headline(live.findings(wanted))[1]}.")
-        print("Reload 40_explore: it is there beside the runs of the study.")
+        print("Open 40_explore again: it is there beside the runs of the study.")
 
 
 def of(study, name, dataset, architecture, setup, seed, changes):

@@ -36,6 +36,7 @@ UNREAD = {
     IsADirectoryError: "no finished run; finish it, or name a file stages/<n>.safetensors in it",
     PermissionError: "may not be read; ask its owner for access",
 }
+PUBLISHED = files.ROOT / "reports" / "published"
 LOSSY = "JPEG changes every pixel, also outside the hole; .png, .tif and .webp keep them"
 
 
@@ -50,11 +51,18 @@ class Model:
 
 
 def load(weights, device="cpu"):
-    """Return the Model in a finished run's folder, its model/, or a .safetensors file of a run.
+    """Return the Model in a finished run's folder, its model/, a .safetensors file of a run, or
+    that of a published study, as in "small/faces/custom/progressive".
 
     Nothing is unpickled. Raises ValueError for anything else.
     """
     path = Path(weights)
+    study, *of = path.parts
+    if len(of) == 3 and not path.exists():
+        path = PUBLISHED.joinpath(study, "networks", *of)
+        if (PUBLISHED / study).is_dir() and not path.is_dir():
+            what = "is not published; train it: ./run_all.sh PROFILE --setups ... (docs/photos.md)"
+            raise ValueError(f"--weights {weights}: the network {what}")
     try:
         inside = [path / name for name in ("model.safetensors", "model/model.safetensors")]
         path = next((file for file in inside if file.is_file()), path)
@@ -192,7 +200,12 @@ def arguments(argv=None):
     add("photo", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
     add("--mask", type=Path, help="image of the same size, white = hole; or a folder of them")
     add("--box", type=_box, action="append", default=[], dest="boxes", help="x,y,w,h")
-    add("--weights", type=Path, required=True, help="a run's folder, or a .safetensors file")
+    add(
+        "--weights",
+        type=Path,
+        required=True,
+        help="a run's folder, a .safetensors file, or a published STUDY/DATASET/ARCHITECTURE/SETUP",
+    )
     add("-o", "--output", type=Path, required=True, help=".png, .tif, .webp, .jpg; or a folder")
     add("--invert", **yes, help="black = hole in the mask")
     add("--overwrite", **yes, help="replace files that exist")

@@ -3,16 +3,21 @@
 A kind is drawn once for the study, or for every data set, or for every data set and architecture.
 What a study lacks has no figure: its function returns None."""
 
+import numpy as np
 import pandas as pd
 import yaml
 from IPython.display import display
 
 from ..setups import SETUPS
-from . import frames, pictures, plots, select, stats, tables
+from . import frames, pictures, plots, select, standing, stats, tables
 
 CAPTIONS = yaml.safe_load((plots.TEMPLATES / "captions.yaml").read_text("utf-8"))
 PAPER_PAIR = ("custom", "free_form")  # the architectures that the paper compares
 ASKED = ("fixed", "progressive", "mixed")  # the setups of the three questions
+VARIED = {  # of decomposition: setup: what is compared with it
+    "progressive": ("mixed", "replay", "reversed", "continuous", "long_last"),
+    "fixed": ("progressive", "last_only", "recon_only"),
+}
 VALUES = {"largest": select.hole_l1, "all": select.all_widths}  # what a question compares
 
 
@@ -37,6 +42,43 @@ def pairs(results):
     values = select.all_widths(results)
     several = select.effects(results).seed.nunique() > 1
     return plots.pairs(values[values.setup.isin(ASKED)], ASKED) if several else None
+
+
+def decomposition(results, dataset):
+    """Draw what each control changes, by hole width: against the setup that it varies."""
+    values = select.measured(results).query("region == 'hole' and metric == 'l1'")
+    values = values[values.dataset == dataset]
+    names = select.width_names(results)
+    labels = {name: str(width) for width, name in names.items()} | {"all": "all"}
+    rows = []
+    for architecture, of in values.groupby("architecture", sort=False):
+        wide = of.pivot_table("value", ["width", "seed"], "setup", sort=False)
+        for base, setups in VARIED.items():
+            for setup in [name for name in setups if {name, base} <= set(wide)]:
+                logs = np.log(wide[setup] / wide[base]).dropna()
+                for width in [width for width in labels if width in logs]:
+                    d = logs[width].to_numpy()
+                    low, high = stats.interval(d) if len(d) >= stats.MIN_SEEDS else [np.nan] * 2
+                    found = [architecture, base, setup, labels[width]]
+                    rows.append(found + np.expm1([d.mean(), low, high]).tolist())
+    columns = ["architecture", "base", "setup", "width", "effect", "low", "high"]
+    controls = any(map(select.is_control, values.setup))
+    effects = pd.DataFrame(rows, columns=columns)
+    return plots.by_width(effects, stats.registered().margin) if controls and rows else None
+
+
+def forgetting(results):
+    """Draw the smallest holes' error by stage, of the setups of the questions and of replay."""
+    values = select.by_stage(results).query("metric == 'l1' and stage.notna()")
+    width = results.widths[0]
+    shown = (values.mask_width == width) & values.setup.isin([*ASKED, "replay"])
+    return plots.forgetting(values[shown], width) if shown.any() else None
+
+
+def games(results):
+    """Draw in how many runs the adversarial game is active."""
+    table = standing.games(results)
+    return plots.games(table) if len(table) else None
 
 
 def schedules(results):
@@ -71,7 +113,11 @@ def pair(results, dataset):
 KINDS = {  # kind: function, for what it is drawn
     "answer": (answer, "study"),
     "pairs": (pairs, "study"),
+    "decomposition": (decomposition, "dataset"),
+    "games": (games, "study"),
+    "forgetting": (forgetting, "study"),
     "schedules": (schedules, "study"),
+    "sizes": (pictures.sizes, "cell"),
     "grid": (pictures.comparison, "cell"),
     "stages": (stages, "cell"),
     "heat": (heat, "cell"),
@@ -79,7 +125,7 @@ KINDS = {  # kind: function, for what it is drawn
     "pair": (pair, "dataset"),
     "masks": (pictures.growing_masks_of, "dataset"),
 }
-PUBLISHED = ("answer", "pairs", "schedules", "grid")  # what a published study keeps
+PUBLISHED = ("answer", "pairs", "decomposition", "games", "forgetting", "sizes")
 
 
 def draw(results, *kinds):

@@ -176,7 +176,7 @@ def _game(part):
         part_of += f" (the setup weighs it {weight:.2g} here)"
     missing = f"; a factor of {SHARE / share:.2f} is missing" if STARVED <= share < SHARE else ""
     return {
-        "idle": _level(accuracy < low, f"{judged}; guessing is 50 %, idle is below {low:.0%}."),
+        "idle": _level(accuracy < low, f"{judged}; idle is below {low:.0%}. {part_of}."),
         "wins": _level(accuracy > high, f"{judged}; winning is above {high:.0%}."),
         "starved": _level(share < STARVED, f"{part_of}; starved is below {STARVED:.1%}."),
         "small_share": _level(

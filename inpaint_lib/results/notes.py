@@ -83,20 +83,32 @@ def answers(judged):
     return found
 
 
+def meanings(judged):
+    """Return what the words of the registered questions mean, a text each."""
+    rows = stats.primary(judged).query("word != ''")
+    margins = dict(zip(rows.word, rows.margin, strict=True))
+    return [
+        f"{word}: {MEANING[word].format(margin=f'{100 * m:g} %')}" for word, m in margins.items()
+    ]
+
+
 def _overall(rows):
     """Return the words of a question in all cells, and its estimates, in a sentence."""
     words = rows.word[rows.word != ""].value_counts(sort=False)
-    said = [f"{word} in {count} of {len(rows)} comparisons" for word, count in words.items()]
-    effects, first = rows.effect.dropna(), rows["first"].iloc[0]
-    if len(effects):
-        ends = dict.fromkeys(map(_per_cent, (effects.min(), effects.max())))
-        said.append(
-            f"the error of {first} is lower than that of {rows.second.iloc[0]} in "
-            f"{(effects < 0).sum()} of {len(effects)} comparisons ({' to '.join(ends)})"
-        )
-    text = "; ".join(said) or "no complete pair of runs"
-    end = "." if len(words) else ". These are estimates: only the registered studies get a verdict."
-    return text[0].upper() + text[1:] + end
+    effects, (first, second) = rows.effect.dropna(), rows[["first", "second"]].iloc[0]
+    if effects.empty:
+        return "No complete pair of runs."
+    text = f"The error of {first}, against that of {second}: {spread(effects)}"
+    if words.empty:
+        return f"{text}. These are estimates: only the registered studies get a verdict."
+    return f"{text}. {'; '.join(f'{word} in {n}' for word, n in words.items()).capitalize()}."
+
+
+def spread(effects):
+    """Return between what per cents some effects lie, and how many are below zero."""
+    ends = " to ".join(dict.fromkeys(map(per_cent, (effects.min(), effects.max()))))
+    lower = f" (lower in {(effects < 0).sum()} of {len(effects)} comparisons)"
+    return ends + lower * (len(effects) > 1)
 
 
 def _estimate(row):
@@ -140,8 +152,9 @@ def _interval(row):
 def _effect(row, value):
     if pd.isna(value):
         return "-"
-    return _per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
+    return per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
 
 
-def _per_cent(value):
+def per_cent(value):
+    """Return a ratio less one as text."""
     return f"{round(100 * value, 1) + 0.0:+.1f} %"  # + 0.0: no -0.0

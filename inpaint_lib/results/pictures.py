@@ -10,6 +10,12 @@ from . import frames, plots, select
 
 HOLE = np.array([255, 0, 144], np.uint8)  # a colour no photograph has
 OUTLINE = "#FF0090"
+SIZES = (
+    "fixed",
+    "progressive",
+    "mixed",
+    "replay",
+)  # setups that `sizes` shows, where they were run
 
 
 def show_hole(images, holes):
@@ -18,25 +24,28 @@ def show_hole(images, holes):
 
 
 def grid(columns, title=None, rows=(), holes=()):
-    """Draw {heading: (N,H,W,3) uint8} side by side, a row per image, enlarged without blur.
+    """Draw {heading: (N,H,W,3) uint8}, or such pairs, side by side, a row per image, enlarged
+    without blur.
 
-    rows: N labels at the left. holes (N,H,W): their outlines are drawn on every column."""
-    n, size = max(len(images) for images in columns.values()), next(iter(columns.values())).shape[2]
-    canvas, gap = tiled(list(columns.values()), n)
-    head = 0.1 + 0.18 * max(h.count("\n") + 1 for h in columns) + 0.25 * bool(title)  # inches
+    rows: N labels at the left. holes (N,H,W), or a list of them, one a column: their outlines are
+    drawn on every column."""
+    headings, columns = zip(*getattr(columns, "items", lambda: columns)(), strict=True)
+    n, size = max(map(len, columns)), columns[0].shape[2]
+    canvas, gap = tiled(columns, n)
+    head = 0.1 + 0.18 * max(h.count("\n") + 1 for h in headings) + 0.25 * bool(title)  # inches
     left = 0.25 * bool(rows)
     width, height = 1.35 * len(columns) + left, 1.35 * n + head
     fig, axis = plots.figure(figsize=(width, height))
     axis.imshow(canvas, interpolation="none")  # a PDF then holds the pixels as they are
-    axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], list(columns))
+    axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], headings)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     _bare(axis)
     for i, label in enumerate(rows):
         middle = i * (size + gap) + size / 2
         axis.text(-size / 20, middle, label, rotation=90, ha="right", va="center")
-    for i, hole in enumerate(holes):
-        for j in range(len(columns)):
+    for j, of in enumerate(holes if isinstance(holes, list) else [holes] * len(columns)):
+        for i, hole in enumerate(of):
             lines = outline(hole) + (j * (size + gap), i * (size + gap))
             axis.add_collection(LineCollection(lines, colors=OUTLINE, lw=0.8), autolim=False)
     if title:
@@ -131,6 +140,34 @@ def comparison(results, dataset, *architectures):
     hole = results.fills[f"{dataset}/mask/{holes}"][rows]
     shown = {"input": show_hole(truth, hole)} | columns | {"truth": truth}
     return grid(shown, rows=list(picked), holes=hole)
+
+
+def sizes(results, dataset, architecture):
+    """Draw recorded images with holes of several widths (rows), as some setups fill them; None
+    without fills. The images that the architecture fills best and median are shown."""
+    family, last = results.family(architecture), len(results.widths)
+    truth = results.fills[f"{dataset}/truth"]
+    chosen = np.linspace(0, last - 1, min(4, last)).round().astype(int)
+    by_width, masks = {}, {}
+    for width in [results.widths[k] for k in chosen]:
+        by_width[width] = fills(results, dataset, architecture, last, f"{family}_{width}")
+        masks[width] = results.fills.get(f"{dataset}/mask/{family}_{width}")
+    found = by_width[results.widths[-1]]
+    setups = [name for name in SIZES if name in found] + [
+        name for name in found if name not in SIZES
+    ]
+    if not found:
+        return None
+    pairs, holes = [], []
+    for image in list(ranked(results, dataset, architecture).values())[:2]:
+        real = np.repeat(truth[image][None], len(masks), 0)
+        own = np.stack([mask[image] for mask in masks.values()])
+        columns = [("input", show_hole(real, own))]
+        for setup in setups[: len(SIZES)]:
+            columns.append((setup, np.stack([of[setup][image] for of in by_width.values()])))
+        pairs += [*columns, ("truth", real)]
+        holes += [own] * (len(columns) + 1)
+    return grid(pairs, rows=[f"{width} px" for width in masks], holes=holes)
 
 
 def growing_masks_of(results, dataset):

@@ -3,17 +3,20 @@
 A setup has the colour and the marker of its entry in setups.SETUPS everywhere. From three seeds
 on, a line is their mean and its band the 95 % t interval; with two, both seeds are drawn."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
+from matplotlib.colors import LinearSegmentedColormap
 
 from ..setups import SETUPS
 from . import select, stats
 from .frames import ordered
 
 TEMPLATES = Path(__file__).parent / "templates"
+ACTIVE = LinearSegmentedColormap.from_list("active", ["#e69f5f", "#f2f2f2", "#8fbfe0"])
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = yaml.safe_load((TEMPLATES / "labels.yaml").read_text("utf-8"))
 
@@ -142,6 +145,83 @@ def pairs(values, setups):
     return fig
 
 
+def by_width(effects, margin):
+    """Draw effects on hole L1, %, by hole width: a row per setup that others are compared with, a
+    column per architecture. Bars: 95 % intervals.
+
+    effects: columns architecture, base, setup, width, effect, low, high (NaN below three seeds)."""
+    bases, names = (list(dict.fromkeys(effects[key])) for key in ("base", "architecture"))
+    widths = list(dict.fromkeys(effects.width))
+    shape = len(bases), len(names)
+    look = {"figsize": (1 + 2.6 * shape[1], 0.6 + 2.3 * shape[0]), "layout": "constrained"}
+    fig, axes = figure(*shape, sharex=True, sharey="row", squeeze=False, **look)
+    for (i, base), (j, name) in itertools.product(enumerate(bases), enumerate(names)):
+        axis, of = axes[i, j], effects[(effects.base == base) & (effects.architecture == name)]
+        axis.axhspan(-100 * margin, 100 * margin, color="0.9", zorder=0)
+        axis.axhline(0, color="0.3", lw=0.8)
+        setups = ordered(of.setup)
+        for k, setup in enumerate(setups):
+            part = of[of.setup == setup]
+            x = [widths.index(w) + 0.12 * (k - (len(setups) - 1) / 2) for w in part.width]
+            axis.plot(x, 100 * part.effect, lw=0.8, ms=4, label=setup, **style(setup))
+            axis.vlines(x, 100 * part.low, 100 * part.high, color=style(setup)["color"], lw=1.2)
+        axis.set_title(f"{name}, against {base}")
+        axis.set_xticks(range(len(widths)), widths)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("hole L1, %\n(below 0: better)")
+    for axis in axes[-1]:
+        axis.set_xlabel("hole width (px)")
+    _legend(fig, *axes[:, 0])
+    return fig
+
+
+def forgetting(values, width):
+    """Draw hole L1 of the smallest holes after every stage, a panel per data set and architecture.
+
+    values: rows of select.by_stage with holes of `width` px."""
+    cells = select.cells(values)
+    fig, axes = panels(len(cells), lambda columns, rows: (0.8 + 2.5 * columns, 0.5 + 2 * rows))
+    for axis, cell in zip(axes.flat, cells, strict=False):
+        of = select.of_cell(values, *cell)
+        for setup in ordered(of.setup):
+            _lines(axis, of[of.setup == setup].pivot_table("value", "stage", "seed"), setup, ms=4)
+        axis.set_title(", ".join(cell))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"hole L1, {width} px")
+    for axis in axes[-1]:
+        axis.set_xlabel("after stage")
+    _legend(fig, axes[0, 0])
+    return fig
+
+
+def games(table):
+    """Draw in how many runs the adversarial game is active, a panel per data set and architecture:
+    a row per setup, a column per stage. table: rows of standing.games."""
+    cells = select.cells(table)
+    n_rows = max(select.of_cell(table, *cell).setup.nunique() for cell in cells)
+    height = 0.5 + 0.2 * n_rows
+    fig, axes = panels(len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + height * rows))
+    for axis, cell in zip(axes.flat, cells, strict=False):
+        of = select.of_cell(table, *cell)
+        known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))
+        setups = ordered(of.setup)
+        counts = known.pivot_table("on", "setup", "stage", ["sum", "count"])
+        counts = counts.reindex(setups).reindex(columns=sorted(of.stage.unique()), level=1)
+        active, of_runs = (counts[key].to_numpy() for key in ("sum", "count"))
+        axis.imshow(active / of_runs, cmap=ACTIVE, vmin=0, vmax=1, aspect="auto")
+        for (i, j), n in np.ndenumerate(of_runs):
+            text = f"{active[i, j]:.0f}/{n:.0f}" if n > 0 else ""
+            axis.text(j, i, text, ha="center", va="center", fontsize=6)
+        axis.set_xticks(range(active.shape[1]), [f"{s:.0f}" for s in sorted(of.stage.unique())])
+        axis.set_yticks(range(len(setups)), setups)
+        axis.set_title(", ".join(cell))
+        axis.grid(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("stage")
+    return fig
+
+
 def training_curves(history):
     """Draw logged quantities over the iterations of one data set and architecture."""
     terms = [t for t in TERM_LABELS if t in history and history[t].notna().any()]
@@ -226,8 +306,12 @@ def _lines(axis, values, setup, **options):
     axis.plot(mean.index, mean, label=setup, **look)
 
 
-def _legend(fig, axis):
-    """Name the setups above all panels, where no curve is."""
-    handles, labels = axis.get_legend_handles_labels()
+def _legend(fig, *axes):
+    """Name the setups of some panels above all of them, where no curve is."""
+    named = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    labels, handles = list(named), list(named.values())
     columns = min(len(labels), max(2, int(fig.get_figwidth() / 1.1)))
     fig.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)

@@ -1,9 +1,9 @@
 """Published studies: reports/published/<name>/ is a saved Results (frames.py) with tables, figures
 and README.md made from it.
 
-`publish` adds runs, `verify` rebuilds tables, verdicts and README from the saved frames and
-compares. An interruption leaves the study that was there, perhaps with tables of the new one:
-publishing again completes it. surprised.md is what a person has to say, if anything."""
+`publish` adds runs, `verify` rebuilds tables, verdicts and README from the frames and compares. An
+interruption leaves the study that was there, perhaps with tables of the new one: publishing again
+completes it. surprised.md is what a person has to say, if anything; networks.py keeps networks."""
 
 import math
 import os
@@ -16,11 +16,12 @@ from pathlib import Path
 import pandas as pd
 
 from ..study import files
-from . import frames, select, summary, tables
+from . import findings, frames, select, summary, tables
 
 FOLDER = files.ROOT / "reports" / "published"
 NEAR = 1e-5  # relative difference that another processor's arithmetic may make
 PERSONAL = "surprised.md"
+SHOWN = ("mixed", "replay")  # of the controls, those whose fills are published
 
 
 def place(name):
@@ -79,18 +80,29 @@ def rebuild(results, base):
 
 def _write(results, base, folder):
     """Write tables and README of the study in `base` into a folder."""
-    said = base / PERSONAL
-    personal = said.read_text(encoding="utf-8").strip() if said.is_file() else ""
     tables.write(results, folder / "tables")
-    files.write_text(folder / "README.md", summary.page(results, personal))
+    files.write_text(folder / "README.md", _page(results, base))
+
+
+def _page(results, base):
+    captions = files.read_json(base / "figures" / "captions.json")
+    return summary.page(results, _personal(base), captions)
+
+
+def _personal(base):
+    """Return what a person has to say of the study in `base`."""
+    said = base / PERSONAL
+    return said.read_text(encoding="utf-8") if said.is_file() else ""
 
 
 def _of_main_runs(results):
-    """Return the fills that are published: of the first seed's runs with the paper's setups."""
-    first, found = f"seed{results.runs.seed.min()}", {}
+    """Return the fills that are published: of the first seed, after the last stage, by the paper's
+    setups and SHOWN."""
+    wanted, found = [f"seed{results.runs.seed.min()}", f"stage{len(results.widths)}"], {}
     for key, pixels in results.fills.items():
         parts = key.split("/")
-        if "/stage" not in key or (parts[3] == first and not select.is_control(parts[2])):
+        main = "/stage" in key and (not select.is_control(parts[2]) or parts[2] in SHOWN)
+        if "/stage" not in key or (main and parts[3:5] == wanted):
             found[key] = pixels
     return found
 
@@ -106,7 +118,8 @@ def verify(name):
         paths = {p.relative_to(made) for p in made.rglob("*") if p.is_file()}
         paths |= {p.relative_to(base) for p in (base / "tables").glob("*")}
         wrong = [line for path in sorted(paths) for line in _differs(path, base, made)]
-    shown = re.findall(r"\]\((figures/[^)]+)\)", summary.page(results))
+    wrong += [f"{PERSONAL}: {text}" for text in findings.surprises(results, _personal(base))[1]]
+    shown = re.findall(r"\]\((figures/[^)]+)\)", _page(results, base))
     return wrong + [f"{path}: missing" for path in shown if not (base / path).is_file()]
 
 

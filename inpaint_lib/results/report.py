@@ -11,7 +11,7 @@ from pygments.formatters import HtmlFormatter
 
 from ..study import config as configuration
 from ..study import files, provenance
-from . import frames, notes, select, standing, stats, summary, tables
+from . import findings, frames, notes, select, standing, stats, summary, tables
 
 CHOICES = yaml.safe_load((notes.TEMPLATES / "choices.yaml").read_text("utf-8"))
 
@@ -156,6 +156,7 @@ def build(results, folder, pages=()):
         caveats=notes.caveats(results),
         standing=standing.summary(runs),
         answers=notes.answers(judged),
+        estimated=findings.estimated(results),
         opening=summary.opening(results, runs),
         shown={name: _html(frame) for name, frame in shown.items() if len(frame)},
         tables=_tables(results, made),

@@ -1,21 +1,15 @@
 """A published study as a page of Markdown, and its block in the front page (study.md.j2)."""
 
-from . import frames, notes, select, standing, stats, tables
+from . import findings, frames, notes, standing, stats, tables
 
 BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in the front page
 
 
-def page(results, personal="", front=False):
-    """Return README.md of a published study, or what the front page says of it; `personal`: what a
-    person has to say."""
+def page(results, personal="", captions=None, front=False):
+    """Return README.md of a published study, or what the front page says of it. personal: what
+    a person has to say (findings.surprises); captions: {figure: {"caption": text}}."""
     runs, judged, config = standing.of_runs(results), stats.judge(results), results.about["config"]
-    n_seeds, pictures = select.effects(results).seed.nunique(), {}
-    if name := opening(results, runs):
-        pictures[name] = "Holes filled by every setup"
-    if n_seeds:
-        pictures["answer"] = "Effects of the three questions, and of every setup against fixed"
-    if n_seeds > 1:
-        pictures["pairs"] = "Hole L1 over all widths, a line per seed"
+    name = opening(results, runs)
     return notes.render(
         "study.md",
         front=front,
@@ -23,14 +17,25 @@ def page(results, personal="", front=False):
         config=config,
         runs=results.runs,
         answers=notes.answers(judged),
-        pictures=pictures,
+        meanings=notes.meanings(judged),
+        estimated=findings.estimated(results),
+        primaries="\n".join(tables.markdown(_primaries(judged))),
+        opening=name,
+        captions={key: of["caption"] for key, of in (captions or {}).items()},
         standing=standing.summary(runs),
         standings="\n".join(tables.markdown(tables.standings(runs))),
         made="\n".join(tables.markdown(_computed_by(results.runs))),
-        personal=personal,
+        personal=findings.surprises(results, personal)[0],
         caveats=notes.caveats(results),
         networks=notes.networks(results),
     )
+
+
+def _primaries(judged):
+    """Return the registered questions as a table of words and intervals."""
+    rows = stats.primary(judged)
+    table = notes.in_words(rows).assign(comparison=rows.question).rename(columns={"comparison": ""})
+    return table.drop(columns=["width", "level", "smallest detectable effect"])
 
 
 def filled(text, results):
@@ -53,7 +58,7 @@ def opening(results, runs):
     shown = {tuple(key.split("/")[:2]) for key in results.fills if "/stage" in key}
     cells = cells[(cells.beats_trivial > 0) & cells.index.isin(shown)]
     best = cells.sort_values(["beats_trivial", "ratio"], ascending=[False, True]).index
-    return "_".join(["grid", *best[0]]) if len(best) else None
+    return "_".join(["sizes", *best[0]]) if len(best) else None
 
 
 def _computed_by(runs):

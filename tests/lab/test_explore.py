@@ -99,7 +99,7 @@ def test_a_what_if_run_stands_beside_the_study_s_runs(trained, results):
     found = state.opened("smoke", GRID)
     name = f"what_if/slow/{NAMES[1]}"
     assert list(found.runs) == [*NAMES, name]
-    label = "what if slow (progressive)"
+    label = "what_if/slow: progressive"
     assert found.about["runs"][-1]["setup"] == label
     assert found.about["setups"][label]["about"] == "progressive with lr_g = 1e-05"
     [one, other] = answers.fill(found, [], [NAMES[1], name], 2, 16, 3)["runs"]

@@ -170,7 +170,7 @@ def test_every_word_has_its_meaning(word):
     row = dict.fromkeys(stats.COLUMNS, 0.0) | {"question": "Q1", "name": "It helps.", "word": word}
     row |= {"badges": "exploratory, provisional", "remark": "", "margin": 0.02, "n_seeds": 3}
     (answer,) = notes.answers(pd.DataFrame([row]))
-    assert answer["text"].startswith(f"{word.capitalize()} in 1 of 1 comparisons; ")
+    assert answer["text"].endswith(f". {word.capitalize()} in 1.")
     assert answer["badges"] == "exploratory, provisional"
     (cell,) = answer["cells"]
     assert cell["word"] == word and len(cell["meaning"]) > 20 and "{" not in cell["meaning"]
@@ -181,8 +181,8 @@ def test_a_study_without_words_is_told_in_estimates():
     answers = {answer["question"]: answer for answer in notes.answers(judged)}
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
-        "The error of progressive is lower than that of fixed in 1 of 1 comparisons "
-        "(-20.0 %). These are estimates: only the registered studies get a verdict."
+        "The error of progressive, against that of fixed: -20.0 %. "
+        "These are estimates: only the registered studies get a verdict."
     )
     text = answers["Q3"]["cells"][0]["text"]
     assert text.startswith("faces, custom: in holes of all widths the error of progressive is 11.1")

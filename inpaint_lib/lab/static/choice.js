@@ -70,7 +70,7 @@ function lacks(host) {
   const missing = [];
   for (const a of architectures) for (const s of setups) for (const k of seeds) {
     const name = `${dataset}/${a}/${s}/seed${k}`;
-    if (!there.has(name) && !(s.startsWith("what if"))) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
+    if (!there.has(name) && !(s.startsWith("what_if/"))) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
   }
   const first = missing.slice(0, 4).join(", "), more = missing.length > 4 ? ` and ${missing.length - 4} more` : "";
   const count = `${there.size} ${there.size === 1 ? "run" : "runs"} chosen.`;

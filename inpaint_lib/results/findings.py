@@ -1,0 +1,118 @@
+"""What a study's estimates say in sentences: of exposure, of the adversarial game, and what a
+person found surprising, with its numbers filled in and its directions checked."""
+
+import jinja2
+import numpy as np
+
+from . import notes, select, standing, stats
+
+
+def estimated(results):
+    """Return (name, text) of what is estimated beside the registered questions, a few sentences
+    each."""
+    judged = stats.judge(results)
+    found = {
+        "Is it the time spent on the largest hole?": _exposure(results, judged),
+        "Is the adversarial game steadier?": _game(results, judged),
+    }
+    return [(name, " ".join(texts)) for name, texts in found.items() if texts]
+
+
+def _exposure(results, judged):
+    rows = judged[(judged.metric == "l1") & (judged.region == "hole") & (judged.width == "largest")]
+    rows = rows[rows["first"] == "progressive"]
+    n, found = len(results.widths), []
+    for setup, what in (
+        ("last_only", "trained in the last stage alone, on the same number of largest holes"),
+        ("long_last", "which gives the largest hole half of the steps"),
+    ):
+        if len(part := rows[rows.second == setup].dropna(subset="effect")):
+            found.append(
+                f"Against {setup}, {what}, its error there is {notes.spread(part.effect)}."
+            )
+    first = f"progressive trains on the largest hole in one step of {n}, fixed in all."
+    return [first, *found] if found else []
+
+
+def _game(results, judged):
+    runs, found = standing.of_runs(results), []
+    for setup in ("fixed", "progressive", "mixed"):
+        of = runs[(runs.setup == setup) & runs.has_game]
+        if len(of):
+            found.append(f"{of.always_active.sum()} of {len(of)} runs of {setup}")
+    rows = judged[(judged.metric == "stability") & (judged["second"] == "fixed")]
+    rows = rows[rows["first"] == "progressive"].dropna(subset="effect")
+    if not len(rows):
+        return []
+    active = f"It is active in every stage of {', '.join(found)}."
+    return [
+        active,
+        "Where it is active in the last stage of all runs of both, the deviation of G's "
+        f"adversarial loss under progressive, against fixed, is {notes.spread(rows.effect)}.",
+    ]
+
+
+class Claims:
+    """The names that a text of surprises may use; `wrong` lists claims that do not hold.
+
+    lower, higher(first, second, dataset, architecture, width): how much lower or higher the hole L1
+    of the first setup is, in per cent; width "largest", "smallest", "all" or pixels. error(setup,
+    dataset, architecture, width, stage): mean hole L1, on the images that every stage is measured
+    on. active(setup, dataset, architecture): in how many runs the game is active in every stage."""
+
+    def __init__(self, results):
+        self.results, self.wrong = results, []
+        self.names = {f.__name__: f for f in (self.lower, self.higher, self.error, self.active)}
+
+    def _of(self, frame, *cell):
+        rows = select.of_cell(frame, *cell)
+        if rows.empty:
+            raise ValueError(f"nothing is published of {', '.join(cell)}")
+        return rows
+
+    def effect(self, first, second, dataset, architecture, width):
+        """Return the mean over seeds of log(first / second), and what it is called."""
+        rows = self._of(select.measured(self.results), dataset, architecture)
+        rows = rows.query("region == 'hole' and metric == 'l1'")
+        rows = rows[rows.width == str(width)]
+        wide = rows.pivot_table("value", "seed", "setup")
+        what = f"{first} against {second}, {dataset}, {architecture}, width {width}"
+        if (
+            not {first, second} <= set(wide)
+            or (d := np.log(wide[first] / wide[second]).dropna()).empty
+        ):
+            raise ValueError(f"no pair of runs of {what}")
+        return np.expm1(d.mean()), what
+
+    def lower(self, *of, sign=-1):
+        value, what = self.effect(*of)
+        said, true = (
+            f"{abs(100 * value):.1f} % {'lower' if s < 0 else 'higher'}" for s in (sign, value)
+        )
+        if said != true:
+            self.wrong.append(f"{what}: is {true}")
+        return true
+
+    def higher(self, *of):
+        return self.lower(*of, sign=1)
+
+    def error(self, setup, dataset, architecture, width, stage):
+        rows = self._of(select.by_stage(self.results), dataset, architecture)
+        rows = rows[(rows.setup == setup) & (rows.mask_width == width) & (rows.stage == stage)]
+        return f"{rows[rows.metric == 'l1'].value.mean():.3f}"
+
+    def active(self, setup, dataset, architecture):
+        rows = self._of(standing.of_runs(self.results), dataset, architecture)
+        rows = rows[(rows.setup == setup) & rows.has_game]
+        return f"{rows.always_active.sum()} of {len(rows)}"
+
+
+def surprises(results, text):
+    """Return (a person's text with its numbers filled in, what of it is wrong). Raises ValueError
+    for a text that names what there is not."""
+    claims = Claims(results)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    try:
+        return environment.from_string(text).render(claims.names).strip(), claims.wrong
+    except (jinja2.TemplateError, TypeError) as error:
+        raise ValueError(str(error)) from None

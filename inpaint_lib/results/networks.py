@@ -1,0 +1,64 @@
+"""The networks that a published study keeps, beside its saved results: those of its first data set
+and seed, in half precision.
+
+    networks/<data set>/<architecture>/<setup>/model.safetensors
+                          G, and D under "discriminator.", of the last stage; described as a run's
+    networks/<data set>/<architecture>/<setup>/recording.npz
+                          what was recorded during training (training/recording.py)
+    networks/<data set>/calibration.npz
+                          the training images that batch norm is re-estimated on
+"""
+
+import shutil
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..data import packs
+from ..study import files
+from ..training import artifacts, identity, probe
+
+SETUPS = ("fixed", "progressive", "mixed")  # whose networks are kept
+RECORDED = (*SETUPS, "replay")  # whose recordings are kept
+
+
+def save(study, base):
+    """Add the networks of a study's finished runs to the published study in the folder `base`; what
+    is there stays. Return the names of the setups' folders that were added."""
+    config, added = study.config.grid, []
+    for run in study.runs():
+        place = base / "networks" / run.dataset / run.architecture / run.setup
+        first = (run.dataset, run.seed) == (config.datasets[0], config.seeds[0])
+        result = identity.result(run) if first and run.setup in RECORDED else None
+        if not result or result["outcome"] != "finished" or (place / "recording.npz").is_file():
+            continue
+        if run.setup in SETUPS:
+            _save_model(run, place / "model.safetensors")
+        _save_calibration(run, place.parent.parent / "calibration.npz")
+        with files.replacing(place / "recording.npz") as temporary:
+            shutil.copyfile(run.folder / "recording.npz", temporary)
+        added.append(f"{base.name}/{run.dataset}/{run.architecture}/{run.setup}")
+    return added
+
+
+def _save_model(run, path):
+    with safe_open(run.folder / "model" / "model.safetensors", "pt") as file:
+        header = file.metadata()
+    G, D = (network.state_dict() for network in artifacts.load_networks(run, run.n_stages))
+    tensors = G | {artifacts.DISCRIMINATOR + name: value for name, value in D.items()}
+    with files.replacing(path) as temporary:
+        save_file({name: halved(value) for name, value in tensors.items()}, temporary, header)
+
+
+def halved(tensor):
+    """Return a tensor in half precision if it has floating point, else as it is."""
+    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+
+
+def _save_calibration(run, path):
+    pack = packs.existing(run.study, run.dataset)
+    chosen = probe.spread(len(pack.train), probe.CALIBRATION)
+    if not path.is_file():
+        with files.replacing(path) as temporary:
+            np.savez_compressed(temporary, images=pack.train[chosen])

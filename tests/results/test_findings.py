@@ -1,0 +1,102 @@
+"""Sentences about estimates say what the frames hold; a claim of another direction is named."""
+
+import numpy as np
+import pytest
+
+from inpaint_lib.results import figures, findings, published, select, stats
+from tests.results import synthetic
+
+SETUPS = ["fixed", "progressive", "mixed", "last_only", "long_last", "recon_only"]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return synthetic.study(["faces"], setups=SETUPS, seeds=range(3), smaller={"mixed": 0.5})
+
+
+def test_estimates_are_told_with_their_range(results):
+    told = dict(findings.estimated(results))
+    exposure, game = told.values()
+    judged = stats.judge(results).query(
+        "width == 'largest' and metric == 'l1' and region == 'hole'"
+    )
+    rows = judged[(judged["first"] == "progressive") & (judged.second == "last_only")]
+    low, high = (f"{100 * value:+.1f} %" for value in (rows.effect.min(), rows.effect.max()))
+    assert f"{low} to {high} (lower in 3 of 3 comparisons)" in exposure
+    assert "in one step of 3" in exposure
+    assert "9 of 9 runs of fixed, 9 of 9 runs of progressive, 9 of 9 runs of mixed" in game
+    few = synthetic.study(["faces"], ["custom"], ["recon_only"], seeds=[0])
+    assert findings.estimated(few) == []
+
+
+def test_claims_are_filled_in_from_the_frames(results):
+    of = '"faces", "custom"'
+    text = f'{{{{ lower("progressive", "fixed", {of}, "all") }}}}, then '
+    text += f'{{{{ error("mixed", {of}, 8, 1) }}}}; {{{{ active("fixed", {of}) }}}}\n'
+    filled, wrong = findings.surprises(results, text)
+    wide = select.all_widths(results).query("architecture == 'custom'")
+    wide = wide.pivot(index="seed", columns="setup", values="value")
+    effect = np.exp(np.log(wide.progressive / wide.fixed).mean()) - 1
+    rows = select.by_stage(results).query(
+        "architecture == 'custom' and setup == 'mixed' and mask_width == 8 and stage == 1"
+    )
+    error = rows[rows.metric == "l1"].value.mean()
+    assert filled == f"{-100 * effect:.1f} % lower, then {error:.3f}; 3 of 3" and wrong == []
+
+
+def test_a_claim_whose_direction_is_another_is_told_and_the_true_one_is_shown(results):
+    text = '{{ higher("progressive", "fixed", "faces", "custom", "largest") }}'
+    filled, (wrong,) = findings.surprises(results, text)
+    assert filled.endswith("% lower") and wrong.endswith(f"width largest: is {filled}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{ lower("progressive", "fixed", "faces", "nobody", "all") }}',
+        '{{ lower("replay", "fixed", "faces", "custom", "all") }}',
+        '{{ lower("progressive", "fixed") }}',
+        "{{ nothing }}",
+        "{% if %}",
+    ],
+)
+def test_a_text_that_names_what_there_is_not_is_one_error(results, text):
+    with pytest.raises(ValueError, match="."):
+        findings.surprises(results, text)
+
+
+def test_verify_names_a_claim_that_new_seeds_have_turned(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    monkeypatch.setattr(figures, "draw", lambda *_: {})
+    few = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], seeds=[0])
+    published.publish(few, "mine")
+    said = '{{ higher("progressive", "fixed", "faces", "custom", "all") }}'
+    (tmp_path / "mine/surprised.md").write_text(said)
+    published.rebuild(published.opened("mine")[1], tmp_path / "mine")
+    line, *others = reversed(sorted(published.verify("mine")))
+    assert all(other.endswith(".png: missing") for other in others)
+    assert line.startswith("surprised.md: progressive against fixed, faces, custom, width all: is ")
+
+
+def test_the_decomposition_compares_controls_with_what_they_vary(results):
+    figure, _ = figures.draw(results, "decomposition")["decomposition_faces"]
+    assert len(figure.axes) == 6
+    axis = next(a for a in figure.axes if a.get_title() == "custom, against progressive")
+    drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
+    wide = select.all_widths(results).query("architecture == 'custom'")
+    wide = wide.pivot(index="seed", columns="setup", values="value")
+    logs = np.log(wide.mixed / wide.progressive)
+    assert drawn["mixed"][-1] == pytest.approx(100 * np.expm1(logs.mean()))
+    low, high = stats.interval(logs)
+    bars = [path.vertices[:, 1] for of in axis.collections for path in of.get_paths()]
+    assert any(np.allclose(sorted(bar), 100 * np.expm1([low, high])) for bar in bars)
+    papers = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], seeds=[0])
+    assert figures.draw(papers, "decomposition") == {}
+
+
+def test_games_are_counted_by_setup_and_stage(results):
+    table = select.of_cell(figures.standing.games(results), "faces", "custom")
+    figure, _ = figures.draw(results, "games")["games"]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("3/3") == table[table.active.notna()].groupby(["setup", "stage"]).ngroups
+    assert texts.count("") == 5  # recon_only, and what last_only does not train
