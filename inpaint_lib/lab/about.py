@@ -16,7 +16,8 @@ def about(name, config, entries, datasets, **more):
     """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
     widths = config["curriculum"]["mask_widths"]
     steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
-    known = {k: v for k, v in setups.SETUPS.items() if any(e[3] == k for e in entries)}
+    named = {entry[3] for entry in entries} | {lost.split("/")[-2] for lost in more["lacks"]}
+    known = {k: v for k, v in setups.SETUPS.items() if k in named}
     used = list(dict.fromkeys(entry[2] for entry in entries))
     boundaries = {a: models.ARCHITECTURES[a].objective.adversarial[2] for a in used}
     return {
