@@ -110,6 +110,7 @@ import numpy as np
 
 from inpaint_lib import losses, metrics
 from inpaint_lib.data import images, packs
+from inpaint_lib.lab import what_if
 from inpaint_lib.study import grid
 from inpaint_lib.training import artifacts, probe
 
@@ -118,11 +119,12 @@ image = {image}
 bits = zlib.decompress(base64.b64decode({bits!r}))
 hole = np.unpackbits(np.frombuffer(bits, np.uint8), count={size}**2).reshape({size}, {size})
 fills, hole_l1 = {{}}, {{}}
-for dataset, architecture, setup, seed in {runs!r}:
-    run = grid.Run(study, dataset, architecture, setup, seed)
+for run in [
+{runs}
+]:
     G = artifacts.load_generator(run, stage={stage})
     # batch norm's statistics: of holes of {width} px, as in evaluation
-    G = probe.calibrated(run, packs.existing(study, dataset), G, {width}, "cpu")
+    G = probe.calibrated(run, packs.existing(study, run.dataset), G, {width}, "cpu")
     [batch] = metrics.inpaint(G, image[None], hole[None], "cpu", 1)
     fills[run.name] = metrics.to_uint8(losses.composite(*batch))[0]
     hole_l1[run.name] = float(metrics.per_image(*batch)[0, 0, 0])
@@ -140,23 +142,31 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
     if not state.about["live"] or any(run.study.what_if for run in chosen):
         raise ValueError("Only fills by the runs of a profile's grid can be written as Python.")
     test = f"np.array(packs.existing(study, {dataset!r}).test[{image}])"
+    study = state.study
     text = CODE.format(
-        profile=state.study.source,
-        overrides=overrides(state.study),
+        profile=study.source,
+        overrides=changed(grid.open_study(study.source), study),
         image=f"images.read({own!r}, {size})  # give the path of your file" if own else test,
         bits=base64.b64encode(zlib.compress(np.packbits(hole).tobytes(), 9)).decode(),
         size=size,
-        runs=[(run.dataset, run.architecture, run.setup, run.seed) for run in chosen],
+        runs="\n".join(f"    {_as_code(study, run)}," for run in chosen),
         stage=stage,
         width=width if width in widths else nearest(widths, hole),
     )
     return {"code": text}
 
 
-def overrides(study):
-    """Return {"dotted.key": value} of what differs from the file of the study's profile."""
-    plain, own = (config.to_dict(s.config) for s in (grid.open_study(study.source), study))
-    return {key: value for key, _, value in provenance.differences(plain, own)}
+def changed(before, after):
+    """Return {"dotted.key": value} of what differs in the settings of the second of two studies."""
+    differences = provenance.differences(*(config.to_dict(s.config) for s in (before, after)))
+    return {key: value for key, _, value in differences}
+
+
+def _as_code(study, run):
+    parts = f"{run.dataset!r}, {run.architecture!r}, {run.setup!r}, {run.seed}"
+    if name := run.study.what_if:
+        return f"what_if.of(study, {name!r}, {parts}, {changed(study, run.study)!r})"
+    return f"grid.Run(study, {parts})"
 
 
 PAINT = {f.__name__: f for f in (paint, preset, own_image, code)}

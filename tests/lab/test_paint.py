@@ -10,8 +10,8 @@ from PIL import Image
 from inpaint_lib import losses, masks, metrics, models
 from inpaint_lib.data import images
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import paint, state
-from inpaint_lib.study import grid
+from inpaint_lib.lab import paint, state, what_if
+from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop, probe
 from tests.conftest import MICRO, smooth
 
@@ -29,11 +29,16 @@ def trained(tmp_path_factory):
         for run in study.runs():
             loop.fit(run, lambda *_: None)
             evaluate.evaluate(run, 2)
+        changes = {"lr_g": 0.003}
+        run = what_if.of(study, "fast", "clutter", "custom", "fixed", 0, changes)
+        files.write_json(study.folder / "what_if" / "fast" / what_if.CHANGES, changes)
+        loop.fit(run, lambda *_: None)
+        evaluate.evaluate(run, 2)
         yield state.Trained(study)
 
 
 def names(trained, *architectures):
-    found = trained.runs.values()
+    found = [run for run in trained.runs.values() if not run.study.what_if]
     return [
         run.name for run in found if run.architecture in (architectures or models.ARCHITECTURES)
     ]
@@ -232,7 +237,8 @@ def run_code(trained, hole, runs, folder, monkeypatch, own=None, **more):
 
 def test_copied_lines_make_the_same_fills(trained, tmp_path, monkeypatch, capsys):
     hole = box(9, 2, 8, 20)
-    for runs in (names(trained), names(trained, "custom")):
+    [tried] = set(trained.runs) - set(names(trained))
+    for runs in (names(trained), [*names(trained, "custom"), tried]):
         for stage in (0, 2):
             expected = painted(trained, hole, runs, stage=stage)["runs"]
             found = run_code(trained, hole, runs, tmp_path, monkeypatch, stage=stage)
