@@ -145,9 +145,12 @@ def test_a_stage_and_an_own_image_are_those_asked_for(trained):
     assert not np.array_equal(later["runs"][0]["fill"], expected)
 
 
-def test_runs_without_weights_are_refused_in_words(trained):
-    with pytest.raises(ValueError, match="without weights"):
-        painted(trained, box(10, 10, 8, 8), ["clutter/custom/fixed/seed9"])
+def test_runs_without_networks_are_named_or_left_empty_beside_others(trained):
+    hole, missing, there = box(10, 10, 8, 8), "clutter/custom/fixed/seed9", names(trained, "custom")
+    with pytest.raises(ValueError, match="seed9 is published without its network"):
+        painted(trained, hole, [missing])
+    found = painted(trained, hole, [missing, *there])["runs"]
+    assert found[0] is None and found[1]["l1"] == painted(trained, hole, there)["runs"][0]["l1"]
 
 
 # --- presets
