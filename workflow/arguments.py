@@ -13,6 +13,7 @@ OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
   run_all.sh lab [jupyter options]     JupyterLab on copies of the notebooks, in lab/
+  run_all.sh lab --edits | --take NAME what differs in the copies; bring NAME back to notebooks/
   run_all.sh inpaint PHOTO ...         fill holes in your own photos: inpaint --help
   run_all.sh publish PROFILE NAME      add finished runs to reports/published/NAME
   run_all.sh verify NAME               rebuild a published study's tables from its files

@@ -1,12 +1,9 @@
-"""The commands of ./run_all.sh beside a study: show, status, publish, verify, lab.
+"""The commands of ./run_all.sh beside a study: show, status, publish, verify, and lab (lab.py).
 
 Each raises ValueError or OSError for what it refuses. --help does without the library.
 """
 
 import fcntl
-import os
-import shutil
-import tempfile
 import time
 from collections import Counter
 from datetime import timedelta
@@ -14,6 +11,7 @@ from pathlib import Path
 
 from inpaint_lib.study.command import Parser, fail, say
 
+from . import lab
 from .arguments import ROOT, overrides_of, study_parser
 
 
@@ -179,43 +177,5 @@ def build(study):
     report.build(frames.load(study.report / "results"), study.report, there)
 
 
-# --- JupyterLab
-
-
-def lab(argv):
-    """Start JupyterLab on copies of the notebooks, in a folder that git ignores.
-
-    The user's own settings of JupyterLab stay, but kernels start without an IPython profile.
-    """
-    if os.getuid() == 0 and "--allow-root" not in argv:
-        raise ValueError("JupyterLab does not run as root: be another user, or add --allow-root")
-    folder = Path(os.environ.get("INPAINT_OUTPUT") or ROOT).resolve() / "lab"
-    if differ := copy_notebooks(folder):
-        kept = f"{folder}: kept your copies that differ from notebooks/: {', '.join(differ)}"
-        say(f"{kept}; rename a copy to get the repository's")
-    with tempfile.TemporaryDirectory(prefix="lab-") as own:
-        os.environ |= {"IPYTHONDIR": f"{own}/ipython", "JUPYTER_RUNTIME_DIR": f"{own}/runtime"}
-        if not os.access(os.path.expanduser("~"), os.W_OK):
-            os.environ["HOME"] = own
-        from jupyterlab.labapp import main  # Jupyter reads the environment at its import
-
-        address = [] if any("ip=" in a for a in argv) else ["--ip=127.0.0.1"]
-        return main([*address, *argv, str(folder)])
-
-
-def copy_notebooks(folder):
-    """Copy the notebooks that `folder` lacks; return the names of copies that differ."""
-    from inpaint_lib.study import files
-
-    differ = []
-    for original in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        copy = folder / original.name
-        if not copy.exists():
-            with files.replacing(copy) as temporary:
-                shutil.copyfile(original, temporary)
-        elif copy.read_bytes() != original.read_bytes():
-            differ.append(copy.name)
-    return differ
-
-
-COMMANDS = {f.__name__: f for f in (show, status, publish, verify, report, lab)}
+COMMANDS = {f.__name__: f for f in (show, status, publish, verify, report)}
+COMMANDS["lab"] = lab.lab

@@ -1,8 +1,15 @@
-"""Draw what a training sees, a picture of it that redraws itself, and a slider that redraws."""
+"""Show a training while it runs, draw what it sees, and a slider that redraws.
 
+Displays are updated in place. None is an Output widget: its messages to the kernel can stall a
+headless execution.
+"""
+
+import contextlib
 import io
 import os
 import time
+from html import escape
+from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
@@ -12,8 +19,10 @@ from IPython.display import display
 
 from .. import losses, masks, metrics
 from ..data import feed, packs
-from ..results import pictures, plots
-from ..training import loop
+from ..evaluation import evaluate
+from ..results import health, pictures, plots, standing
+from ..study import provenance
+from ..training import artifacts, identity, loop
 
 SAMPLES = 10  # test images shown
 
@@ -31,45 +40,159 @@ def slide(name, value, low, high):
 
 
 def slider(draw, value, low, high, description):
-    """Return a widget that redraws `draw(value) -> figure`; see panels for why without Output."""
+    """Return a widget that redraws `draw(value) -> figure`."""
     image = ipywidgets.Image(value=png(draw(value)), format="png")
     control = slide(description, value, low, high)
     control.observe(lambda change: setattr(image, "value", png(draw(change["new"]))), "value")
     return ipywidgets.VBox([control, image])
 
 
+ANOTHER = """To train another, change setup, architecture or seed in the cell of parameters and run
+all cells. To change its weights or rates, use the cell under What if?"""
+
+
+@contextlib.contextmanager
+def brief(*kinds):
+    """Let a notebook show errors of these kinds as one sentence, without a traceback."""
+    try:
+        yield
+    except kinds as error:
+        sentence = str(error) or "stopped; run the cell again to go on from the last checkpoint"
+        error._render_traceback_ = lambda: [sentence]  # what IPython asks for
+        raise
+
+
+def train(run, after_stage=None, another=ANOTHER):
+    """Train a run, watched, and return what loop.fit returns.
+
+    Of a run that was trained before, show the picture and print how to train another.
+    """
+    live, before = Live(), identity.result(run)
+    with brief(KeyboardInterrupt, provenance.SettingsChanged):
+        result = loop.fit(run, live, after_stage)
+    if result["outcome"] == "finished" and not live.unseen:
+        live.finished(run)
+    if before:
+        print(f"{run.name} was trained before: {result['images']:,} images.\n{another}")
+    return result
+
+
 class Live:
     """Show a training while it runs: `loop.fit(run, watch=Live())`.
 
-    Drawing takes a twentieth of the time. If $INPAINT_UNSEEN is set, it begins after a minute.
+    Progress moves every second. The picture and the health below it take a twentieth of the time.
+    If $INPAINT_UNSEEN is set, there is a picture alone, from the second minute on and at the end.
     """
 
-    def __init__(self):
-        wait = 60 if os.environ.get("INPAINT_UNSEEN") else 0
-        self.handle, self.next_drawing = None, time.monotonic() + wait
+    encoding = "utf-8"  # of `write`, for tqdm
 
-    def __call__(self, run, state, bar):
-        """Draw, unless it is too early for another picture. `bar` is the progress as text."""
+    def __init__(self):
+        self.unseen = bool(os.environ.get("INPAINT_UNSEEN"))
+        self.next_drawing = time.monotonic() + (60 if self.unseen else 0)
+        self.shown = {}  # displays by name
+
+    def write(self, text):
+        """Show the progress bar, as tqdm writes it."""
+        if text.strip() and not self.unseen:
+            self._show("progress", {"text/plain": text.strip()}, raw=True)
+
+    def flush(self):
+        """Do nothing: `write` shows at once."""
+
+    def __call__(self, run, state):
+        """Draw, unless it is too early for another picture."""
         trained, begun = state.step >= run.config.curriculum.steps, time.monotonic()
         if begun < self.next_drawing and not trained:
             return
-        fig = draw(run, state, f"{run.name}: trained" if trained else str(bar))
-        if self.handle:
-            self.handle.update(fig)
-        else:
-            self.handle = display(fig, display_id=True)
+        stage = run.phase(state.step - 1).stage + 1
+        title = "trained" if trained else f"stage {stage} of {run.n_stages}, step {state.step}"
+        self._show("picture", draw(run, state, f"{run.name}: {title}"))
+        if not self.unseen:
+            found = findings(run, pd.DataFrame(state.history))
+            self._show("health", {"text/html": card(found)}, raw=True)
         now = time.monotonic()
         self.next_drawing = now + max(1.0, 20 * (now - begun))
+
+    def finished(self, run):
+        """Show the end of a finished run."""
+        if "picture" not in self.shown:
+            history = pd.read_csv(run.folder / "history.csv")
+            G = artifacts.load_generator(run, run.n_stages)
+            state = SimpleNamespace(history=history, G=G)
+            self._show("picture", draw(run, state, f"{run.name}: trained"))
+        self._show("health", {"text/html": card(findings(run))}, raw=True)
+
+    def _show(self, name, what, **options):
+        if handle := self.shown.get(name):  # there is none outside IPython
+            handle.update(what, **options)
+        else:
+            self.shown[name] = display(what, display_id=True, **options)
+
+
+# --- health
+
+
+def findings(run, history=None):
+    """Return health.of_run of what lies in a run's folder, finished or not.
+
+    history: its log points so far, if they do not lie there yet.
+    """
+    if history is None:
+        history = pd.read_csv(run.folder / "history.csv")
+    ended = identity.result(run)
+    lost = (ended["step"], ended["why"]) if ended and ended["why"] else None
+    found = {"errors": None, "beside": None}
+    if any((run.folder / "evaluation").glob("stage*.csv")):
+        found = measured(run)
+    return health.of_run(history, run.setup, run.schedule, **found, lost=lost)
+
+
+def measured(run):
+    """Return {"errors", "beside"} of health.of_run, as far as a run is evaluated."""
+    values = evaluate.read_values(run)
+    own = (values.mask_family == run.model.mask_family) & (values.region == "hole")
+    before = values[own & (values.metric == "l1") & (values.stage < run.n_stages)]
+    errors = before.rename(columns={"value": "l1"})[["stage", "mask_width", "l1"]]
+    if not (run.folder / "evaluation" / "images.csv.gz").is_file():
+        return {"errors": errors, "beside": None}
+    images = evaluate.read_images(run)
+    few = images[images.image < run.config.evaluation.images_elsewhere]  # as after other stages
+    last = few.groupby("mask_width", as_index=False).l1.mean().assign(stage=run.n_stages)
+    errors, largest = pd.concat([errors, last]), run.config.curriculum.mask_widths[-1]
+    try:
+        table = evaluate.read_baseline_images(run.study.data_folder(run.dataset))
+    except FileNotFoundError:
+        return {"errors": errors, "beside": None}
+    table = table[(table.mask_family == run.model.mask_family) & (table.mask_width == largest)]
+    own = images[images.mask_width == largest].set_index("image")[["l2"]]
+    return {"errors": errors, "beside": standing.against(own, table).iloc[0].to_dict()}
+
+
+def card(found):
+    """Return the health of one run as a little HTML: what is wrong, the evidence, what to try."""
+    level, _ = health.headline(found)
+    items = [
+        f"<li><b>{row.title}</b> ({row.level}, stage {row.stages}). {escape(row.sentence)} "
+        f"{escape(row.evidence)} <i>{escape(row.advice)}</i></li>"
+        for row in health.wrong(found).itertuples()
+    ]
+    text = {"none": "too early to tell", "ok": "ok, no rule finds anything"}.get(level, level)
+    return f"<p><b>Health: {text}.</b></p>" + f"<ul>{''.join(items)}</ul>" * bool(items)
+
+
+# --- pictures
 
 
 def draw(run, state, title):
     """Return a figure of a training: losses, and test images as its G fills them now."""
     history = pd.DataFrame(state.history)
     shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
+    look = {"color": plots.style(run.setup)["color"]}
     fig, axes = plots.figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
     for axis, term in zip(axes[0], shown, strict=True):
         plots.shade_stages(axis, history)
-        axis.plot(history.step, history[term], color=plots.style(run.setup)["color"])
+        marker = "." if len(history) < 20 else ""  # one point alone is no line
+        axis.plot(history.step, history[term], marker, ls="-", **look)
         axis.set(title=plots.TERM_LABELS.get(term, term), xlim=(0, run.config.curriculum.steps))
     for axis in axes[1]:
         axis.remove()
@@ -86,7 +209,7 @@ def draw(run, state, title):
     below.set_yticks((np.arange(len(rows)) + 0.5) * (real.shape[1] + gap), list(rows))
     below.set_xticks([])
     below.grid(False)
-    fig.suptitle(title, fontsize=8, family="monospace")
+    fig.suptitle(title, fontsize=9)
     return fig
 
 

@@ -78,6 +78,14 @@ class ContextualAttention(nn.Module):
             return self._attend(features.to(mask.dtype), mask).to(features.dtype)
 
     def _attend(self, features, mask):
+        attention, _ = self.weights(features, mask)
+        raw = F.unfold(features, 4, stride=2, padding=1)  # (B, 16C, L): patches at full resolution
+        return F.fold(raw @ attention, features.shape[2:], 4, stride=2, padding=1) / 4
+
+    def weights(self, features, mask):
+        """Return (how much of each key every query copies (B, L key, L query), which keys may be
+        copied (B, L)); L counts the patches of (h/2) x (w/2).
+        """
         height, width = features.shape[2] // 2, features.shape[3] // 2
         small = features[:, :, ::2, ::2]  # (B, C, h/2, w/2)
         patches = F.unfold(small, 3, padding=1)  # (B, 9C, L): what is sought, what may be copied
@@ -87,10 +95,7 @@ class ContextualAttention(nn.Module):
 
         scores = keys.transpose(1, 2) @ patches  # (B, L key, L query)
         scores = self._fuse(scores, height, width) * valid[:, :, None]
-        attention = (scores * self.softmax_scale).softmax(dim=1) * valid[:, :, None]
-
-        raw = F.unfold(features, 4, stride=2, padding=1)  # (B, 16C, L): patches at full resolution
-        return F.fold(raw @ attention, features.shape[2:], 4, stride=2, padding=1) / 4
+        return (scores * self.softmax_scale).softmax(dim=1) * valid[:, :, None], valid
 
     @staticmethod
     def _fuse(scores, height, width):

@@ -81,26 +81,29 @@ def gates(results):
     return pd.DataFrame(rows, columns=GATE)
 
 
+def against(own, table):
+    """Return how errors compare with those of the baselines: a row per column of `own`, BESIDE and
+    the first two FLAGS.
+
+    own: hole L2 by image, a column per run; table: that of the baselines (baseline, image, l2)."""
+    highs, ratios, means = {}, {}, {}
+    for name, part in table.groupby("baseline"):
+        other = part.set_index("image").l2.rename(name)
+        drawn = _log_means(own, other)
+        highs[name] = drawn[own.columns].sub(drawn[name], axis=0).quantile(0.975)
+        ratios[name], means[name] = own.loc[other.index].mean() / other.mean(), other.mean()
+    best, below = pd.DataFrame(ratios).idxmax(axis=1), pd.DataFrame(highs) < 0
+    found = {"hole_l2": own.mean(), "best_baseline": best, "best_baseline_l2": best.map(means)}
+    beats = {"beats_trivial": below[TRIVIAL].all(axis=1), "beats_all": below.all(axis=1)}
+    return pd.DataFrame(found | beats).rename_axis(own.columns.names)
+
+
 def _beaten(results):
     """Return how every finished run compares with the baselines with the largest hole."""
     found, largest = [], f"mask_width == {results.widths[-1]}"
     for cell, part in results.per_image.query(largest).groupby(frames.CELL, sort=False):
         own = part.pivot(index="image", columns=["setup", "seed"], values="l2")
-        highs, ratios, means = {}, {}, {}
-        for name, table in (
-            select.baseline_images(results, *cell).query(largest).groupby("baseline")
-        ):
-            other = table.set_index("image").l2.rename(name)
-            drawn = _log_means(own, other)
-            highs[name] = drawn[own.columns].sub(drawn[name], axis=0).quantile(0.975)
-            ratios[name], means[name] = own.loc[other.index].mean() / other.mean(), other.mean()
-        rows = own.mean().rename("hole_l2").reset_index()
-        best, below = pd.DataFrame(ratios).idxmax(axis=1), pd.DataFrame(highs) < 0
-        rows = rows.assign(
-            best_baseline=best.to_numpy(), best_baseline_l2=best.map(means).to_numpy()
-        )
-        rows["beats_trivial"] = below[TRIVIAL].all(axis=1).to_numpy()
-        rows["beats_all"] = below.all(axis=1).to_numpy()
+        rows = against(own, select.baseline_images(results, *cell).query(largest)).reset_index()
         found.append(rows.assign(**dict(zip(frames.CELL, cell, strict=True))))
     columns = [*frames.RUN, *BESIDE, *FLAGS[:2]]
     return pd.concat([pd.DataFrame(columns=columns), *found])

@@ -325,7 +325,17 @@ def read_yaml(path):
         raise ConfigError(f"{path.name}: not valid YAML: {error}") from None
 
 
-def _override(data, key, value):
+def changed(config, changes, where):
+    """Return a configuration with changes {"dotted.key": value}. Raises ConfigError, with `where`
+    first.
+    """
+    data = to_dict(config)
+    for key, value in changes.items():
+        _override(data, key, value, f"{where}: ")
+    return checked(Config, data, where)
+
+
+def _override(data, key, value, where="--set "):
     *parents, last = key.split(".")
     node = data
     for name in parents:
@@ -333,7 +343,7 @@ def _override(data, key, value):
     if not isinstance(node, dict) or last not in node:
         alike = [name for name in flat(data) if name.split(".")[-1] == last]
         guess = f"; did you mean {', '.join(alike)}?" if alike else ""
-        raise ConfigError(f"--set {key}: there is no such key{guess}")
+        raise ConfigError(f"{where}{key}: there is no such key{guess}")
     node[last] = value
 
 

@@ -3,6 +3,8 @@
     runs/<profile>/<dataset>/data/                                  images and test masks, packed
     (data/packs.py)
     runs/<profile>/<dataset>/<architecture>/<setup>/seed<k>/        one training run (training/)
+    runs/<profile>/what_if/<name>/<dataset>/...                     runs outside the grid, on the
+    (lab/what_if.py)                                                same data, in no table
     reports/<profile>/                                              results, tables, figures, pages
     (results/)
 
@@ -27,6 +29,7 @@ class Study:
     profile: str  # its name
     config: configuration.Config
     source: str = ""  # a name in config/, or the path of a YAML file elsewhere
+    what_if: str = ""  # of runs outside the grid, with settings of their own
 
     @property
     def folder(self):
@@ -79,7 +82,8 @@ class Run:
 
     @property
     def name(self):
-        return f"{self.dataset}/{self.architecture}/{self.setup}/seed{self.seed}"
+        outside = f"what_if/{self.study.what_if}/" if self.study.what_if else ""
+        return f"{outside}{self.dataset}/{self.architecture}/{self.setup}/seed{self.seed}"
 
     @property
     def folder(self):

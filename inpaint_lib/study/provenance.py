@@ -29,18 +29,20 @@ def differences(one, other):
     return [(key, a, b) for key, (a, b) in pairs.items() if a != b]
 
 
-def refuse_other(what, made, wanted):
+REMEDY = (
+    "restore these settings, or write elsewhere with INPAINT_OUTPUT=DIR, or use --force-new to "
+    "replace it"
+)
+
+
+def refuse_other(what, made, wanted, remedy=REMEDY):
     """Raise SettingsChanged unless `what` was made with the wanted settings (both are nested
     dicts).
     """
-
     if changed := differences(made, wanted):
         listed = [f"{key}={a!s:.24}, now {b!s:.24}" for key, a, b in changed[:6]]
         listed += [f"{len(changed) - 6} more"] * (len(changed) > 6)
-        raise SettingsChanged(
-            f"{what} was made with {'; '.join(listed)}: restore these settings, or write elsewhere "
-            "with INPAINT_OUTPUT=DIR, or use --force-new to replace it"
-        )
+        raise SettingsChanged(f"{what} was made with {'; '.join(listed)}: {remedy}")
 
 
 def current():

@@ -115,23 +115,27 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    return _loaded(run, stage, 0, GENERATOR), _loaded(run, stage, 1, DISCRIMINATOR)
+    G, D = _created(run)
+    return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
 
 
 def load_generator(run, stage, device="cpu"):
     """Return the generator of `load_networks` on a device."""
-    return _loaded(run, stage, 0, GENERATOR).to(device)
+    return _loaded(_created(run)[0], run, stage, GENERATOR).to(device)
 
 
 def load_snapshot(run, device="cpu"):
     """Return the generator with the weights of the last step, in eval mode."""
-    return _loaded(run, run.n_stages, 0, SNAPSHOT).to(device)
+    return _loaded(_created(run)[0], run, run.n_stages, SNAPSHOT).to(device)
 
 
-def _loaded(run, stage, place, prefix):
-    """Return G (place 0) or D (1) with the weights that a stage's file holds under a prefix."""
+def _created(run):
     size = run.config.data.image_size
-    network = models.create(run.architecture, size, run.seed, **run.model.widths)[place]
+    return models.create(run.architecture, size, run.seed, **run.model.widths)
+
+
+def _loaded(network, run, stage, prefix):
+    """Return a network with the weights that a stage's file holds under a prefix, if any."""
     if stage:
         with safe_open(_stage_file(run, stage), "pt") as stored:
             found = {name: stored.get_tensor(prefix + name) for name in network.state_dict()}

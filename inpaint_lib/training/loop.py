@@ -80,11 +80,12 @@ def start(run, device, options):
 def fit(run, watch=None, after_stage=None):
     """Train one run to its end and return the content of its result.json; see `finished`.
 
-    `watch(run, state, bar)` is called at every log point instead of a progress bar on stderr, and
-    `after_stage(run, stage)` when the weights of a stage (1 ..) lie on disk, the last time when the
-    run has ended. Raises devices.OutOfMemory, and provenance.SettingsChanged if work of other
-    settings lies there. Ctrl-C, or a notebook's stop button, saves a checkpoint at the next log
-    point and raises KeyboardInterrupt; a second one raises at once.
+    `watch(run, state)` is called at every log point; the progress bar, which moves every second,
+    goes to `watch` if that is a file and to stderr without it. `after_stage(run, stage)` is called
+    when the weights of a stage (1 ..) lie on disk, the last time when the run has ended. Raises
+    devices.OutOfMemory, and provenance.SettingsChanged if work of other settings lies there.
+    Ctrl-C, or a notebook's stop button, saves a checkpoint at the next log point and raises
+    KeyboardInterrupt; a second one raises at once.
     """
     pack = packs.prepare(run.study, run.dataset)
     device = devices.choose_device(run.config.machine.device)
@@ -132,8 +133,9 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         initial=state.step * batch,
         unit="image",
         desc=run.name,
-        file=io.StringIO() if watch else None,
+        file=watch if hasattr(watch, "write") else watch and io.StringIO(),
         mininterval=1.0,
+        miniters=1,
     )
     started = last_save = time.monotonic()
     clock = state.seconds - started
@@ -153,6 +155,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
             widths.append(phase.mask_width)
             state.average.update_parameters(state.G)
         state.step += 1
+        bar.update(batch)
         if phase.stage == run.n_stages - 1:
             unread.append(probe.adversarial_g(state.G, state.D, objective, *fixed))
 
@@ -175,7 +178,6 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
             state.probes += enumerate(read, state.step - len(read) + 1)
             unread.clear()
         recorder.at_log_point(phase.stage + 1)
-        bar.update(state.step * batch - bar.n)
 
         # --- end of a stage, checkpoint: from a log point a run continues to the same bytes
         stopping = interrupted.is_set()
@@ -196,7 +198,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if measured and after_stage and not stopping and state.step < steps:
             after_stage(run, phase.stage + 1)
         if watch and trained:
-            watch(run, state, bar)
+            watch(run, state)
         if stopping:
             bar.close()
             where = f"{run.name} is saved at step {state.step} of {steps}"

@@ -1,4 +1,4 @@
-"""The notebooks in JupyterLab, in a headless Chromium: sliders, a painted hole, the stop button.
+"""The notebooks in JupyterLab, in a headless Chromium: the explorer, the stop button.
 
 Skipped where there is no Chromium. Server, kernels and browser are this test's own and end with it.
 """
@@ -16,10 +16,12 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
 from tests.conftest import MICRO, repository
@@ -32,6 +34,7 @@ pytestmark = [
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PATIENCE = 180_000  # ms that a busy machine may take for one thing
+WHAT_IF = {"lr_d": 1e-3, "curriculum.total_images": MICRO["curriculum.total_images"]}
 LONG = MICRO | {"grid.seeds": [1], "curriculum.total_images": 960}
 
 
@@ -41,6 +44,7 @@ def copy(name, folder, **parameters):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.source = cell.source.replace("changes = {}", f"changes = {WHAT_IF}")
         if "parameters" in cell.metadata.get("tags", []):
             cell.source += "".join(f"\n{key} = {value!r}" for key, value in parameters.items())
     nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -60,7 +64,9 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INPAINT_OUTPUT", str(folder / "output"))
         for run in grid.open_study("smoke", MICRO).runs():
-            loop.fit(run, lambda *_: None)
+            loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
+            history = pd.read_csv(run.folder / "history.csv")
+            history.assign(d_accuracy=0.5).to_csv(run.folder / "history.csv", index=False)
     return folder
 
 
@@ -124,48 +130,126 @@ def wait_until(condition):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
-def test_a_slider_and_painted_strokes_change_pictures_and_metrics(page):
-    text, picture = page.locator(".scrub-text"), page.locator(".scrub-picture")
-    expect(text).to_contain_text("stage 2")
-    before = picture.get_attribute("src")
-    page.locator(".scrub .noUi-handle").first.focus()
-    page.keyboard.press("ArrowLeft")
-    expect(text).to_contain_text("stage 1")
-    wait_until(lambda: picture.get_attribute("src") != before)
-    assert re.search(r"custom progressive\s+0\.\d+", text.inner_text())
+def settled(page):
+    """Wait until no panel of the explorer is at work, and return what is chosen."""
+    root = page.locator(".ix")
+    root.evaluate("root => root.host.settled()")
+    return root.evaluate("root => root.host.selection")
 
-    canvas, text = page.locator(".paint-canvas"), page.locator(".paint-text")
-    page.get_by_role("button", name="clear", exact=True).click()
-    expect(text).to_contain_text("no hole")
-    seen = []
-    for x in (80, 200):
-        words = text.inner_text()
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        assert (box["width"], box["height"]) == (320, 320)  # or clicks are scaled
-        page.mouse.move(box["x"] + x, box["y"] + 80)
-        page.mouse.down()
-        page.mouse.move(box["x"] + x + 20, box["y"] + 200, steps=8)
-        page.mouse.up()
-        expect(text).not_to_have_text(words, use_inner_text=True)
-        seen.append(int(re.search(r"(\d+) px of hole", text.inner_text())[1]))
-    assert 30 < seen[0] < seen[1] < 2.5 * seen[0]
-    assert re.search(r"custom fixed\s+0\.\d+", text.inner_text())
+
+def shown(page, place):
+    """Return the pixels of a canvas as one string."""
+    return page.locator(place).first.evaluate("canvas => canvas.toDataURL()")
+
+
+@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
+def test_one_cursor_moves_curves_fills_and_maps(page):
+    away = []
+    page.on("request", lambda request: away.append(request.url))
+    when, fill = page.locator(".ix-when"), ".ix-tile:nth-child(2) canvas"
+    expect(when).to_contain_text("step 16 of 16, in stage 2")
+    expect(page.locator(".ix-panel-health")).to_contain_text("D hardly tells")
+    settled(page)
+    last = shown(page, fill)
+
+    plot = page.locator(".ix-above").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    inside = box["width"] - 52  # of the axes
+    page.mouse.move(box["x"] + 44 + 3 / 16 * inside, box["y"] + 60)
+    expect(when).to_contain_text("step 3 of 16, in stage 1")
+    expect(page.locator(".ix-tip").first).to_contain_text("progressive:")
+    settled(page)
+    assert shown(page, fill) != last
+    page.mouse.move(box["x"] + 100, box["y"] - 40)  # only a click keeps the step
+    expect(when).to_contain_text("step 16")
+    settled(page)
+    assert shown(page, fill) == last
+    page.mouse.click(box["x"] + 44 + 9 / 16 * inside, box["y"] + 60)
+    assert settled(page)["step"] == 9
+
+    page.mouse.move(box["x"] + 44 + 0.5 * inside, box["y"] + 60)  # zoom
+    page.mouse.down()
+    page.mouse.move(box["x"] + 44 + 0.9 * inside, box["y"] + 60, steps=5)
+    page.mouse.up()
+    page.get_by_role("button", name="whole range").click()
+
+    page.locator(".ix").focus()
+    page.keyboard.press("ArrowRight")
+    assert settled(page)["step"] == 12
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert settled(page)["step"] == 8
+    page.keyboard.press("Escape")
+    assert page.evaluate("!document.activeElement.closest('.ix')")
+    page.get_by_role("button", name="▶ play").click()
+    wait_until(lambda: settled(page)["step"] == 16 and not settled(page)["playing"])
+    local = re.compile(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:")
+    assert not [url for url in away if not local.match(url)]
+
+
+@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
+def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
+    lacks, names = page.locator(".ix-lacks"), page.locator(".ix-fills .ix-name, .ix-tiles .ix-name")
+    expect(lacks).to_contain_text("2 runs chosen")
+    page.get_by_role("button", name="fixed", exact=True).click()
+    expect(lacks).to_contain_text("1 run chosen")
+    settled(page)
+    assert "fixed" not in names.all_inner_texts()
+    page.get_by_role("button", name="progressive", exact=True).click()
+    expect(page.locator(".ix-message").first).to_contain_text("No finished run matches")
+    expect(page.locator(".ix-tile canvas").first).to_be_hidden()  # no stale picture
+    page.get_by_role("button", name="fixed", exact=True).click()
+    page.get_by_role("button", name="progressive", exact=True).click()
+    expect(page.locator(".ix-tile canvas").first).to_be_visible()
+
+    page.get_by_label("test image", exact=True).fill("1")  # not recorded: the kernel fills
+    expect(page.locator(".ix-when")).to_contain_text("end of stage 2")
+    for tab in ("Game", "Stages × widths", "Images", "D's gradient", "Attention", "Wipe"):
+        page.get_by_role("tab", name=tab).click()
+        settled(page)
+    failed = page.locator(".ix-failed > .ix-message").all_inner_texts()
+    assert ["recorded images" in failed[0], "free_form" in failed[1]] == [True, True], failed
+    page.get_by_role("tab", name="Stages × widths").click()
+    page.get_by_role("button", name=re.compile("stage 1, hole 8 px")).first.click()
+    chosen = settled(page)
+    assert (chosen["step"], chosen["width"]) == (8, 8)
+
+    page.locator(".ix-frame[type=button]").first.click()  # a fill: compare it
+    expect(page.get_by_role("tab", name="Wipe")).to_have_attribute("aria-selected", "true")
+    settled(page)
+    slider, seen = page.get_by_label("where the two pictures"), set()
+    for share in ("0", "100"):  # all of one, all of the other
+        slider.fill(share)
+        settled(page)
+        seen.add(shown(page, ".ix-zoomed canvas"))
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("page", ["10_train"], indirect=True)
-def test_training_is_seen_live_stopped_saved_and_continued(page, folder):
+def test_training_is_seen_live_stopped_continued_and_repeated_with_other_settings(
+    page, folder, address
+):
     run = folder / "output/runs/smoke/clutter/custom/progressive/seed1"
-    cell = page.locator(".jp-CodeCell", has_text="loop.fit(run")
+    cell = page.locator(".jp-CodeCell", has_text="live.train(run")
     live = cell.locator(".jp-OutputArea-output img")
     expect(live).to_be_visible()
     assert not (run / "result.json").exists(), "the picture is there only when training is over"
     menu(page, "Kernel", re.compile("^Interrupt Kernel"))  # as the stop button does
-    expect(cell).to_contain_text(re.compile(r"KeyboardInterrupt: \S+ is saved at step \d+ of 240"))
+    expect(cell).to_contain_text(re.compile(r"\S+ is saved at step \d+ of 240"))
+    expect(cell).not_to_contain_text("Traceback")
     assert (run / "checkpoint.pt").exists() and not (run / "result.json").exists()
     cell.locator(".jp-InputArea-editor").click()
     page.keyboard.press("Shift+Enter")
     wait_until((run / "result.json").exists)
     sittings = json.loads((run / "result.json").read_text())["sittings"]
     assert len(sittings) == 2 and 0 < sittings[1]["from_step"] < 240
+
+    cell = page.locator(".jp-CodeCell", has_text="what_if.train(run")
+    cell.locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Shift+Enter")
+    expect(cell).to_contain_text("what_if/mine/clutter/custom/progressive/seed1: ")
+    page.goto(address.format("40_explore"))
+    expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
+    menu(page, "Run", "Run All Cells")
+    expect(page.get_by_role("button", name="what_if/mine: progressive")).to_be_visible()

@@ -1,24 +1,23 @@
-"""What notebook 40 computes, and its widgets driven from Python."""
-
-import io
-from datetime import UTC, datetime
+"""What the explorer knows of a study and answers to its page, without a browser."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from inpaint_lib import losses, models
-from inpaint_lib.data import images, packs
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import explore, live, panels
-from inpaint_lib.study import grid
+from inpaint_lib.lab import answers, script, state, what_if, widget
+from inpaint_lib.results import collect, frames, published, select
+from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop
-from tests.conftest import MICRO, smooth
-from tests.photos.test_inpaint import answering, zeros
+from tests.conftest import MICRO
 
 GRID = MICRO | {"grid.architectures": ["custom", "context_encoder"]}
+NAMES = [
+    "clutter/custom/fixed/seed0",
+    "clutter/custom/progressive/seed0",
+    "clutter/context_encoder/fixed/seed0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,228 +27,234 @@ def trained(tmp_path_factory):
         patch.setenv("INPAINT_OUTPUT", str(tmp_path_factory.mktemp("explore")))
         study = grid.open_study("smoke", GRID)
         for run in study.runs()[:3]:
-            loop.fit(run, lambda *_: None)
+            loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
+        evaluate.baselines(study, "clutter")
         yield study
 
 
-@pytest.fixture
-def picker(trained):
-    return panels.Picker(explore.finished(trained))
+@pytest.fixture(scope="module")
+def opened(trained):
+    return state.opened("smoke", GRID)
 
 
-# --- strokes
+@pytest.fixture(scope="module")
+def results(trained):
+    return collect.collect(trained, partial=True)
 
 
-@pytest.mark.parametrize("width", [1, 3, 8])
-@pytest.mark.parametrize("end", [(50, 30), (30, 50), (50, 50), (42, 57)])
-def test_a_stroke_is_as_wide_as_the_brush(width, end):
-    # on a grid line the pixels of both sides would count
-    hole = explore.rasterise([(20.3, 20.6), end], width, 64)
-    length, wide = np.hypot(end[0] - 20.3, end[1] - 20.6), max(width, 2**0.5)
-    assert hole.shape == (64, 64) and hole.dtype == np.uint8 and set(np.unique(hole)) == {0, 1}
-    # a brush one pixel wider or narrower would miss it
-    assert abs(hole.sum() - wide * length - np.pi * wide**2 / 4) < 0.25 * length + 2
+def test_the_script_has_every_file_once_and_loads_nothing():
+    there = {path.stem for path in script.STATIC.glob("*.js")}
+    assert there <= set(script.FILES) and len(set(script.FILES)) == len(script.FILES)
+    text = script.module()
+    assert text.count("\n") <= 2000 and text.endswith("export default { render };\n")
+    assert "export" not in script.classic() and "import " not in text
+    for source in (text, script.STYLE):
+        addresses = source.replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in addresses and "url(" not in addresses and "fetch(" not in addresses
 
 
-@pytest.mark.parametrize("point", [(5.5, 7.5), (5.3, 7.9), (0, 0), (31.99, 31.99)])
-@pytest.mark.parametrize("width", [1, 5])
-def test_a_click_is_a_dot(point, width):
-    hole = explore.rasterise([point], width, 32)
-    assert hole[int(point[1]), int(point[0])] and hole.sum() <= max(4, np.pi * (width / 2 + 1) ** 2)
+# --- which study
 
 
-def test_x_goes_to_the_right_and_y_down_what_is_outside_is_cut_off_and_no_line_has_gaps():
-    hole = explore.rasterise([(4, 2.5), (28, 2.5)], 3, 32)
-    assert hole[1:4, 4:28].all() and hole.sum() == hole[1:4].sum() and not hole[:, :2].any()
-    assert not explore.rasterise([(-20, 5), (-9, 90)], 6, 32).any()
-    crossing = explore.rasterise([(-20, 10.5), (60, 10.5)], 1, 32)
-    assert crossing[10].all() and crossing.sum() == 32
-    assert explore.rasterise([(3, 3), (29, 14)], 1, 32)[:, 3:29].any(0).all()
+def test_the_newest_finished_profile_is_opened_and_what_is_missing_is_named(trained):
+    # settings are the profile's where no command left others
+    found = state.opened("smoke", GRID)
+    assert list(found.runs) == NAMES
+    missing = "clutter/context_encoder/progressive/seed0"
+    assert found.about["lacks"] == {missing: "not finished"}
+    assert [name for name, _ in state.studies()][0] == "smoke"
+    other = state.opened("smoke", GRID | {"models.custom.lr_g": 0.1234})
+    assert list(other.runs) == NAMES[2:]
+    assert "lr_g" in other.about["lacks"][NAMES[0]]
 
 
-def test_the_context_encoder_gets_the_central_half_and_the_reason_is_given():
-    hole = explore.rasterise([(0, 16), (32, 16)], 4, 32)
-    same, reason = explore.confine(hole, ["custom", "free_form"])
-    assert same is hole and reason == ""
-    inside, reason = explore.confine(hole, ["custom", "context_encoder"])
-    assert inside.sum() == 4 * 16 and not inside[:, :8].any() and not inside[:, 24:].any()
-    assert reason.startswith("64 painted px") and "context_encoder" in reason
-    assert explore.confine(inside, ["context_encoder"])[1] == ""
+def test_runs_outside_the_grid_are_found(trained):
+    found = state.opened("smoke", GRID | {"grid.setups": ["fixed"]})
+    assert list(found.runs) == NAMES
 
 
-# --- fills
-
-
-def test_a_fill_is_the_output_in_the_hole_and_the_image_elsewhere():
-    image, hole = smooth(32, 32), explore.rasterise([(10, 10), (20, 20)], 5, 32)
-    grey = answering(zeros).generator
-    composite, values = explore.fill(grey, image, hole)
-    inside = hole == 1
-    assert np.array_equal(composite[~inside], image[~inside])
-    assert (np.abs(composite[inside] - 127.5) <= 1).all()
-    error = np.abs(image[inside] / 255 - 0.5)
-    l2 = (error**2).mean()
-    assert values == pytest.approx([error.mean(), l2, -10 * np.log10(l2)], abs=1e-3)
-    with pytest.raises(ValueError, match="no hole"):
-        explore.fill(grey, image, np.zeros_like(hole))
-
-
-@pytest.mark.parametrize("architecture", list(models.ARCHITECTURES))
-def test_every_architecture_fills_the_largest_hole_it_can(architecture):
-    G, _ = models.create(architecture, 32, generator_width=8)
-    hole, _ = explore.confine(np.ones((32, 32), np.uint8), [architecture])
-    assert np.isfinite(explore.fill(G, smooth(32, 32), hole)[1]).all()
-
-
-# --- finished runs
-
-
-def test_finished_runs_of_the_same_settings_are_found_and_none_is_an_error(trained):
-    found = [explore.name_of(run) for run in explore.finished(trained)]
-    assert found == ["custom fixed", "custom progressive", "context_encoder fixed"]
-    other = grid.open_study("smoke", GRID | {"models.custom.lr_g": 0.1234})
-    assert [explore.name_of(run) for run in explore.finished(other)] == ["context_encoder fixed"]
-    other = grid.open_study("smoke", GRID | {"grid.seeds": [7]})
+def test_without_a_finished_run_the_message_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
     with pytest.raises(FileNotFoundError, match=r"no finished run in .*: ./run_all.sh smoke$"):
-        explore.finished(other)
+        state.opened("smoke")
+    with pytest.raises(FileNotFoundError, match=r"no published study: .*: ./run_all.sh smoke$"):
+        state.opened()
 
 
-def test_weights_of_a_stage_are_the_saved_ones_and_of_stage_0_the_initial_ones(trained):
-    run = trained.runs()[1]
-    evaluate.evaluate(run, 2)
+def test_a_published_study_is_opened_where_nothing_is_trained(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
+    frames.save(results, tmp_path / "published/smoke")
+    found = state.opened()
+    assert found.about["opened"] == "published/smoke" and list(found.runs) == NAMES
+    assert not found.about["live"] and found.about["points"] == []
+
+
+def test_a_what_if_run_stands_beside_the_study_s_runs(trained, results):
+    changes = {"lr_g": 1e-5}
+    run = what_if.of(trained, "slow", "clutter", "custom", "progressive", 0, changes)
+    files.write_json(trained.folder / "what_if/slow" / what_if.CHANGES, changes)
+    loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
+    found = state.opened("smoke", GRID)
+    name = f"what_if/slow/{NAMES[1]}"
+    assert list(found.runs) == [*NAMES, name]
+    label = "what_if/slow: progressive"
+    assert found.about["runs"][-1]["setup"] == label
+    assert found.about["setups"][label]["about"] == "progressive with lr_g = 1e-05"
+    [one, other] = answers.fill(found, [], [NAMES[1], name], 2, 16, 3)["runs"]
+    assert one["l1"] != other["l1"]
+    assert len(answers.health(found, [], [name])["runs"][0]["findings"]) > 7
+    assert len(collect.collect(trained, partial=True).runs) == len(results.runs)
+
+
+# --- what is shown
+
+
+def test_errors_by_stage_are_those_of_the_tables(opened, results):
+    rows = select.by_stage(results)
+    table = rows[rows.metric == "l1"].dropna(subset="stage")
+    for name in NAMES:
+        dataset, architecture, setup, _ = name.split("/")
+        own = table[(table.architecture == architecture) & (table.setup == setup)]
+        expected = own.pivot_table("value", "stage", "mask_width").to_numpy()
+        stages, images = opened.errors(name)
+        assert stages == pytest.approx(expected, rel=1e-6)
+        measured = evaluate.read_images(opened.runs[name])
+        assert images[1, 3] == np.float32(measured.query("mask_width == 16 and image == 3").l1)
+
+
+def test_recorded_fills_are_those_kept_and_have_the_errors_of_the_tables(opened):
+    for name in NAMES:
+        run, image = opened.runs[name], opened.about["datasets"]["clutter"]["recorded"][1]
+        found = opened.recorded(name, image)
+        kept = np.load(run.folder / "recording.npz")
+        assert np.array_equal(found["fills"], kept["fills"][:, 1])
+        truth, holes = opened.image("clutter", image)
+        fill, hole = found["end_fills_16"][-1], holes[f"{run.model.mask_family}_16"] == 1
+        error = np.abs(fill[hole] / 255.0 - truth[hole] / 255.0).mean()
+        l1 = evaluate.read_images(run).query("mask_width == 16 and image == @image").l1.item()
+        assert error == pytest.approx(l1, abs=0.003)  # the fill is rounded to 8 bits
+
+
+def test_a_published_study_shows_the_same_as_its_run_folders(opened, results):
+    saved = state.Published(results)
+    for name in NAMES:
+        assert saved.errors(name)[0] == pytest.approx(opened.errors(name)[0], rel=1e-6)
+        assert saved.errors(name)[1] == pytest.approx(opened.errors(name)[1], rel=1e-6)
+        log, other = saved.history(name), opened.history(name)
+        assert log.d_accuracy.tolist() == pytest.approx(other.d_accuracy.tolist())
+        fills, kept = saved.recorded(name, 2), opened.recorded(name, 2)
+        assert np.array_equal(fills["end_fills_16"], kept["end_fills_16"])
+        findings = saved.health(name)[["rule", "stage", "level"]].to_dict("records")
+        assert findings == opened.health(name)[["rule", "stage", "level"]].to_dict("records")
+    with pytest.raises(ValueError, match="without weights"):
+        answers.fill(saved, [], NAMES[:1], 1, 16, 1)
+
+
+def test_networks_of_a_stage_fill_as_measured_and_those_of_stage_0_are_the_initial_ones(opened):
+    run = opened.runs[NAMES[1]]
     per_image = evaluate.read_images(run).set_index(["mask_width", "image"]).l1
     for width in (8, 16):
-        frame = explore.outputs([run], 2, 3, width)[1]
-        assert frame.L1.iloc[0] == pytest.approx(per_image[width, 3], rel=1e-4)
+        [found] = answers.fill(opened, [], NAMES[1:2], 2, width, 3)["runs"]
+        assert found["l1"] == pytest.approx(per_image[width, 3], rel=1e-4)
+    encoder = evaluate.read_images(opened.runs[NAMES[2]]).set_index(["mask_width", "image"]).l1
+    [found] = answers.fill(opened, [], NAMES[2:], 2, 8, 3)["runs"]  # batch norm is re-estimated
+    assert found["l1"] == pytest.approx(encoder[8, 3], rel=1e-4)
+    [found] = answers.fill(opened, [], NAMES[1:2], 0, 16, 3)["runs"]
+    truth, hole = opened.holed(run, 16, 3)
     initial, _ = models.create("custom", 32, 0, **run.model.widths)
-    image, hole = explore.frozen_hole(run, 3, 16)
-    frame = explore.outputs([run], 0, 3, 16)[1]
-    assert frame.L1.iloc[0] == pytest.approx(explore.fill(initial, image, hole)[1][0], rel=1e-5)
+    real = torch.from_numpy(truth / 127.5 - 1).permute(2, 0, 1)[None].float()
+    mask = torch.from_numpy(hole)[None, None].float()
+    with torch.no_grad():
+        output = initial.eval()(real * (1 - mask), mask)[-1]
+    expected = ((output - real).abs() * mask).sum() / mask.sum() / 6
+    assert found["l1"] == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_scores_are_those_that_d_gives(trained):
-    for run in trained.runs()[1:3]:
-        G, D = artifacts.load_networks(run, 2)
-        image, hole = explore.frozen_hole(run, 0, 16)
-        found = explore.score_maps(run, (G, D), image, hole)
-        real = torch.from_numpy(image / 127.5 - 1).permute(2, 0, 1)[None].float()
+def test_scores_are_those_that_d_gives(opened):
+    for name in NAMES[1:]:
+        run = opened.runs[name]
+        [found] = answers.fill(opened, [], [name], 2, 16, 0)["runs"]
+        _, D = artifacts.load_networks(run, 2)
+        truth, hole = opened.holed(run, 16, 0)
+        real = torch.from_numpy(truth / 127.5 - 1).permute(2, 0, 1)[None].float()
         mask = torch.from_numpy(hole)[None, None].float()
         with torch.no_grad():
             seen = run.architecture_entry.objective.seen(real, real, mask)
             expected = [float(maps.mean()) for maps in losses.scores(D(seen))]
-        assert [m.mean() for m in found["real"][1]] == pytest.approx(expected, abs=1e-4)
-        assert not np.array_equal(found["real"][1][0], found["filled"][1][0])
+        assert [m.mean() for m in found["real"]] == pytest.approx(expected, abs=1e-4)
+        assert not np.array_equal(found["real"][0], found["scores"][0])
 
 
-# --- widgets, without a browser
+def test_networks_are_read_once_and_forgotten_when_they_are_too_many(trained, monkeypatch):
+    found, read = state.opened("smoke", GRID), []
+    load = artifacts.load_networks
+    monkeypatch.setattr(artifacts, "load_networks", lambda *of: read.append(of) or load(*of))
+    for image in (1, 2, 3):
+        answers.fill(found, [], NAMES, 2, 16, image)
+    assert len(read) == 3
+    monkeypatch.setattr(state, "KEPT", 1)
+    answers.fill(found, [], NAMES, 1, 16, 1)
+    assert len(found.kept) == 1 and found.bytes_kept < 1e7
 
 
-def shown(box):
-    return box.children[2].value, box.children[1].value
+def test_attention_copies_from_known_patches_alone(opened):
+    G, _ = models.create("free_form", 64, generator_width=8)
+    features, mask = torch.randn(1, 32, 16, 16), torch.zeros(1, 1, 16, 16)
+    mask[..., 4:8, 4:8] = 1
+    weights, valid = G.attention.weights(features, mask)
+    assert weights.shape == (1, 64, 64) and 0 < valid.sum() < 64
+    assert not weights[0, valid[0] == 0].any()
+    assert weights.sum(1).numpy() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(ValueError, match="custom has no attention"):
+        answers.attention(opened, [], NAMES[0], 2, 16, 0)
 
 
-def test_controls_redraw_picture_and_text(picker):
-    scrubber, curves = panels.scrubber(picker), panels.curves(picker)
-    for box, changes in (
-        (scrubber, [("stage", 1), ("stage", 0), ("test image", 3), ("hole (px)", 8)]),
-        (curves, [("smoothing", 0.0), ("quantity", "d_accuracy")]),
-    ):
-        controls = {control.description: control for control in box.children[0].children}
-        seen = [shown(box)]
-        for name, value in changes:
-            controls[name].value = value
-            seen.append(shown(box))
-        assert len({text for text, _ in seen}) == len({picture for _, picture in seen}) == len(seen)
-    history = pd.read_csv(picker.found[0].folder / "history.csv")
-    assert f"{history.d_accuracy.iloc[-1]:.4g}" in seen[-1][0]
-    controls["quantity"].value = "mse"
-    assert "logs this quantity" in shown(curves)[0]
+# --- messages
 
 
-def test_the_choice_of_runs_reaches_every_panel(picker):
-    boxes = [panels.scrubber(picker), panels.curves(picker), panels.scores(picker)]
-    before = [shown(box) for box in boxes]
-    assert "custom progressive" in before[0][0] and "context_encoder" not in before[0][0]
-    picker.controls["architecture"].value = ("context_encoder",)
-    after = [shown(box) for box in boxes]
-    assert all(a[1] != b[1] for a, b in zip(before, after, strict=True))
-    assert "context_encoder fixed" in after[0][0]
-    picker.controls["setup"].value = ("progressive",)  # not trained
-    assert all("No finished run matches this choice" in shown(box)[0] for box in boxes)
-    picker.controls["setup"].value = ("fixed", "progressive")
-    assert "context_encoder fixed" in shown(boxes[1])[0]
+class Page:
+    """Takes what an Explorer sends."""
+
+    def __init__(self, opened, monkeypatch):
+        self.explorer, self.sent = widget.Explorer(opened), []
+        monkeypatch.setattr(self.explorer, "send", lambda *of: self.sent.append(of))
+
+    def ask(self, kind, **params):
+        self.explorer.answer({"id": "a", "kind": kind, "params": params}, [])
+        return self.sent.pop()
 
 
-def drag(painter, *points):
-    painter.press(*points[0])
-    for point in points[1:]:
-        painter.move(*point)
-    painter.release()
+def test_an_answer_has_its_arrays_as_bytes(opened, monkeypatch):
+    page = Page(opened, monkeypatch)
+    message, buffers = page.ask("image", dataset="clutter", image=2)
+    where = message["answer"]["truth"]
+    assert message["id"] == "a" and where["shape"] == [32, 32, 3] and where["dtype"] == "uint8"
+    truth = np.frombuffer(buffers[where["buffer"]], np.uint8).reshape(32, 32, 3)
+    assert np.array_equal(truth, opened.image("clutter", 2)[0])
+    message, buffers = page.ask("recorded", runs=NAMES[:1], image=0)
+    scores = message["answer"]["runs"][0]["scores_0"]
+    assert scores["dtype"] == "float32"
+    assert len(buffers[scores["buffer"]]) == 4 * np.prod(scores["shape"])
 
 
-def test_a_drag_is_a_stroke_that_is_filled_undone_and_cleared(picker):
-    painter = panels.Painter(picker)
-    assert "no hole" in shown(painter.box)[0]
-    painter.brush.value = 4
-    drag(painter, (80, 100), (160, 100), (240, 100))  # 10 px of the screen are one of the image
-    expected = explore.rasterise([(8, 10), (24, 10)], 4, 32)
-    assert np.array_equal(painter.layers, [expected])
-    first = shown(painter.box)
-    assert f"{expected.sum()} px of hole" in first[0] and "custom progressive" in first[0]
-    drag(painter, (160, 200))
-    assert len(painter.layers) == 2 and shown(painter.box)[1] != first[1]
-    painter.buttons["undo"].click()
-    assert shown(painter.box) == first
-    painter.buttons["clear"].click()
-    painter.buttons["undo"].click()  # nothing left: nothing happens
-    assert not painter.layers and "no hole" in shown(painter.box)[0]
-    painter.move(5, 5)  # without a button held down
-    assert painter.stroke is None
+def test_what_cannot_be_answered_is_a_line_and_the_traceback_stays_in_the_log(
+    opened, monkeypatch, capsys
+):
+    page = Page(opened, monkeypatch)
+    said = page.ask("attention", run=NAMES[0], stage=2, width=16, image=0)[0]
+    assert said == {"id": "a", "error": "custom has no attention."}
+    assert capsys.readouterr().err == ""
+    said = page.ask("fill", runs=["nobody"], stage=2, width=16, image=0)[0]
+    assert "\n" not in said["error"]
+    said = page.ask("recorded", runs=NAMES[:1], image=-5)[0]
+    assert "\n" not in said["error"]
+    assert "KeyError" in page.ask("nothing")[0]["error"]
+    assert "Traceback" in capsys.readouterr().err
 
 
-def test_strokes_outside_the_central_half_are_refused_with_the_reason(picker):
-    picker.controls["architecture"].value = ("custom", "context_encoder")
-    painter = panels.Painter(picker)
-    drag(painter, (10, 10), (60, 10))
-    assert "left out" in shown(painter.box)[0] and "no hole" in shown(painter.box)[0]
-    drag(painter, (160, 160))
-    assert "context_encoder fixed" in shown(painter.box)[0]
-    picker.controls["architecture"].value = ("custom",)
-    assert "left out" not in shown(painter.box)[0]
-
-
-def test_an_own_image_is_cut_as_data_preparation_does_and_an_unusable_one_is_reported(picker):
-    painter, buffer = panels.Painter(picker), io.BytesIO()
-    drag(painter, (160, 160))
-    on_test_image = shown(painter.box)
-    Image.fromarray(smooth(90, 140)).save(buffer, format="PNG")
-    when = datetime(2020, 1, 1, tzinfo=UTC)
-    entry = {"name": "mine.png", "type": "image/png", "size": 1, "last_modified": when}
-    painter.upload.value = ({**entry, "content": memoryview(buffer.getvalue())},)
-    assert np.array_equal(painter.own, images.read(buffer, 32))
-    assert shown(painter.box) != on_test_image
-    broken = {**entry, "name": "<b>.png", "content": memoryview(b"no image")}
-    painter.upload.value = (broken,)
-    assert "&lt;b&gt;.png: not an image" in shown(painter.box)[0]
-    painter.box.children[0].children[-1].value = 1  # the test image
-    painter.box.children[0].children[-1].value = 0
-    assert shown(painter.box) == on_test_image
-
-
-# --- the live view
-
-
-def test_the_live_view_draws_at_the_end_where_nobody_watches(trained, monkeypatch):
-    monkeypatch.setenv("INPAINT_UNSEEN", "1")
-    run, seen = trained.runs()[0], []
-    G, _ = artifacts.load_networks(run, 2)
-    history = pd.read_csv(run.folder / "history.csv").to_dict("records")
-    monkeypatch.setattr("inpaint_lib.lab.live.display", lambda fig, **_: seen.append(fig))
-    watch = live.Live()
-    for step in (6, 16):
-        watch(run, type("State", (), {"step": step, "G": G, "history": history}), "half")
-        assert len(seen) == (step == 16)
-    assert "trained" in seen[0].get_suptitle() and len(seen[0].axes) == 4
-    pack = packs.existing(trained, run.dataset)
-    width = pack.test[:1].shape[1] * 8
-    assert seen[0].axes[-1].images[0].get_array().shape[1] > width
+def test_an_unknown_study_is_refused_and_the_open_one_stays(opened, monkeypatch):
+    page = Page(opened, monkeypatch)
+    said = page.ask("open", study="nowhere")[0]
+    assert "nowhere" in said["error"] and page.explorer.state is opened

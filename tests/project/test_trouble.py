@@ -124,7 +124,7 @@ def test_a_place_that_becomes_read_only_in_training_is_named_and_the_run_continu
 ):
     place, run = disk(50 * 2**20), progressive()
 
-    def close(run, state, bar):
+    def close(run, state):
         if state.step == 9:  # by a mount over it: a disk with open files can't be made read-only
             subprocess.run(["mount", "--bind", place, place], check=True)
             subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
@@ -241,7 +241,7 @@ def test_too_little_memory_says_what_to_set_and_another_error_is_another(output,
 def test_too_little_memory_keeps_what_is_done(output, undisturbed):
     run = progressive()
 
-    def stop(run, state, bar):
+    def stop(run, state):
         if state.step >= 9:
             raise Stop
 

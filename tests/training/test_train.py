@@ -36,7 +36,7 @@ def quiet(*_):
 def stop(run, at):
     """Train up to the first log point at or after a step."""
 
-    def watch(run, state, bar):
+    def watch(run, state):
         if state.step >= at:
             raise Stop
 
@@ -111,7 +111,7 @@ def test_an_interrupted_run_is_saved_at_the_next_log_point_and_goes_on_to_the_sa
 ):
     run = run_of(micro({"machine.checkpoint_seconds": 1000}))
 
-    def press_stop(run, state, bar):
+    def press_stop(run, state):
         if state.step == step:
             signal.raise_signal(signal.SIGINT)
 
@@ -338,7 +338,7 @@ def test_a_run_that_diverges_ends_with_that_outcome_and_the_term_named(
 
 
 def test_a_non_finite_weight_is_never_saved(run, monkeypatch):
-    def poison(run, state, bar):
+    def poison(run, state):
         if state.step == 3:
             next(state.D.parameters()).data[0] = float("inf")
 

@@ -17,7 +17,6 @@ import pytest
 from inpaint_lib.study import provenance
 from tests.workflow.commands import ROOT, SETTINGS, current, is_refusal, run
 from workflow import __main__ as command
-from workflow import commands
 
 TRAP = "raise SystemExit('a module of the current folder was executed')"
 
@@ -270,18 +269,6 @@ def test_a_failure_of_snakemake_itself_reaches_the_user(output, capfd):
 def test_lab_as_root_says_what_to_do():
     found = run("lab")
     assert is_refusal(*found) and "--allow-root" in found[2]
-
-
-def test_lab_works_on_copies_and_keeps_those_that_differ(tmp_path):
-    names = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert commands.copy_notebooks(tmp_path) == []
-    assert {path.name for path in tmp_path.iterdir()} == names
-    (tmp_path / "10_train.ipynb").write_text("mine")
-    (tmp_path / "00_data_prep.ipynb").unlink()
-    assert commands.copy_notebooks(tmp_path) == ["10_train.ipynb"]
-    assert (tmp_path / "10_train.ipynb").read_text() == "mine"
-    original = ROOT / "notebooks/00_data_prep.ipynb"
-    assert (tmp_path / original.name).read_bytes() == original.read_bytes()
 
 
 @pytest.mark.slow

@@ -1,0 +1,116 @@
+"""What the explorer's page asks and how it is answered: ANSWERS {kind: function(state, buffers,
+**params)}.
+
+Scores are as D gives them, images (H,W,3) uint8, holes (H,W) uint8, 1 = hole.
+"""
+
+import numpy as np
+import torch
+
+from .. import losses, metrics
+from ..results import health as rules
+
+HOLE = metrics.REGIONS.index("hole")
+
+
+def histories(state, _, runs):
+    """Return every logged column of some runs: {"runs": [{"columns", "values" (columns, rows)}]}"""
+    found = []
+    for name in runs:
+        frame = state.history(name)
+        values = frame.to_numpy(np.float32).T
+        found.append({"columns": list(frame.columns), "values": values})
+    return {"runs": found}
+
+
+def recorded(state, _, runs, image):
+    """Return the recordings of a test image: {"runs": [state.recorded]}"""
+    return {"runs": [state.recorded(name, image) for name in runs]}
+
+
+def image(state, _, dataset, image):
+    """Return a test image with its frozen holes: {"truth", "holes": {family_width: hole}}"""
+    truth, holes = state.image(dataset, image)
+    return {"truth": truth, "holes": holes}
+
+
+def errors(state, _, runs):
+    """Return hole L1 of some runs: {"runs": [{"stages" (stages, widths), "images"}]}"""
+    found = [state.errors(name) for name in runs]
+    return {"runs": [{"stages": stages, "images": images} for stages, images in found]}
+
+
+# --- with networks
+
+
+def run_of(state, name):
+    """Return a run with weights. Raises ValueError for one of a published study."""
+    run = state.runs.get(name)
+    if run is None:
+        raise ValueError("This study is published without weights: only recorded fills are shown.")
+    return run
+
+
+def fill(state, _, runs, stage, width, image):
+    """Fill a test image's frozen hole with the networks of a stage (0: before training).
+
+    Returns {"runs": [{"fill", "l1", "scores": D's maps of the fill, "real": of the real image}]}.
+    """
+    found = []
+    for name in runs:
+        run = run_of(state, name)
+        found.append(filled(state, run, stage, width, *state.holed(run, width, image)))
+    return {"runs": found}
+
+
+def filled(state, run, stage, width, truth, hole):
+    """Return what one run makes of a hole: {"fill", "l1", "scores", "real"}."""
+    G, D = state.generator(run, stage, width), state.networks(run, stage)[1]
+    [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
+    output, real, mask = batch
+    maps = {}
+    for key, shown in {"scores": output, "real": real}.items():
+        with torch.inference_mode():
+            seen = run.architecture_entry.objective.seen(shown, real, mask)
+            maps[key] = [scores[0, 0].numpy() for scores in losses.scores(D(seen))]
+    composite = metrics.to_uint8(losses.composite(*batch))[0]
+    l1 = metrics.per_image(*batch)[0, HOLE, 0].item()
+    return {"fill": composite, "l1": l1, **maps}
+
+
+def attention(state, _, run, stage, width, image):
+    """Return what free_form's attention copies into a test image's frozen hole: {"fill", "hole",
+    "valid" (side, side): what may be copied, "weights" (queries, keys)}; side: patches across.
+    """
+    run, seen = run_of(state, run), []
+    truth, hole = state.holed(run, width, image)
+    G = state.generator(run, stage, width)
+    layer = getattr(G, "attention", None)
+    if layer is None:
+        raise ValueError(f"{run.architecture} has no attention.")
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    try:
+        [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
+    finally:
+        hook.remove()
+    with torch.inference_mode():
+        weights, valid = layer.weights(*seen[0])
+    side = seen[0][0].shape[2] // 2
+    found = {"fill": metrics.to_uint8(losses.composite(*batch))[0], "hole": hole}
+    return found | {"valid": valid[0].view(side, -1).numpy(), "weights": weights[0].T.numpy()}
+
+
+def health(state, _, runs):
+    """Return what the rules of results/health.py find: {"runs": [{"level", "headline",
+    "findings"}]}
+    """
+    found = []
+    for name in runs:
+        findings = state.health(name)
+        level, headline = rules.headline(findings)
+        rows = findings[rules.COLUMNS].to_dict("records")
+        found.append({"level": level, "headline": headline, "findings": rows})
+    return {"runs": found}
+
+
+ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill, attention, health)}

@@ -1,0 +1,160 @@
+"""Answer the explorer's painter: fill a painted hole, read an own image, write both as Python.
+
+PAINT {kind: function(state, buffers, **params)} is part of answers.ANSWERS. A hole comes as bits,
+row by row, 1 = hole, most significant bit first; an own image as (size, size, 3) uint8. Raises
+ValueError with the line to show.
+"""
+
+import base64
+import io
+import zlib
+
+import numpy as np
+
+from .. import masks, metrics, models, rng
+from ..data import images
+from ..study import config, grid, provenance
+from . import answers
+
+LARGEST = 64 * 2**20  # bytes of an own file
+
+
+def paint(state, buffers, dataset, runs, image, stage, width=None):
+    """Fill a painted hole with some runs, as they were at the end of a stage (0: before training).
+
+    buffers: the hole, then an own image if it is not test image number `image`. Batch norm has the
+    statistics of holes of a width: `width` if the study has it, or the nearest by the hole's area.
+    Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why it is not
+    all), "width" (None without batch norm), "runs": [answers.filled], none without a hole}.
+    """
+    size, widths = state.about["size"], state.about["widths"]
+    if len(buffers) > 1:
+        truth = np.frombuffer(buffers[1], np.uint8).reshape(size, size, 3)
+    else:
+        truth = state.image(dataset, image)[0]
+    chosen = [answers.run_of(state, name) for name in runs]
+    hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen])
+    chosen = chosen if hole.any() else []
+    width = width if width in widths else nearest(widths, hole)
+    normed = any(metrics.batch_norms(state.networks(run, stage)[0]) for run in chosen)
+    return {
+        "truth": truth,
+        "filled": hole,
+        "hole": int(hole.sum()),
+        "left_out": left_out,
+        "width": width if normed else None,
+        "runs": [answers.filled(state, run, stage, width, truth, hole) for run in chosen],
+    }
+
+
+def _hole(buffers, size):
+    bits = np.frombuffer(buffers[0], np.uint8)
+    return np.unpackbits(bits, count=size**2).reshape(size, size)
+
+
+def confine(hole, architectures):
+    """Return (the part of a hole that all these can fill, why the rest is left out or "")."""
+    if not any(map(models.central, architectures)):
+        return hole, ""
+    quarter = hole.shape[0] // 4
+    inside = np.pad(hole[quarter:-quarter, quarter:-quarter], quarter)
+    left = int(hole.sum() - inside.sum())
+    reason = f"{left} painted px are left out: context_encoder fills the central half only."
+    return inside, reason if left else ""
+
+
+def nearest(widths, hole):
+    """Return the width whose square is nearest to the area of a hole."""
+    return min(widths, key=lambda width: abs(width**2 - int(hole.sum())))
+
+
+def preset(state, _, family, width, draw):
+    """Return a hole of a family and any width: {"hole"}. At the study's widths it is the frozen one
+    of test image number `draw`. Raises ValueError as masks.extent does.
+    """
+    data = state.study.config.data
+    stream = rng.keyed(data.mask_seed, "test masks", family, draw)  # as in masks.frozen
+    hole = masks.generate(family, 1, width, data.image_size, stream)
+    return {"hole": hole[0, 0].numpy().astype(np.uint8)}
+
+
+def own_image(state, buffers, name, size, offset):
+    """Take the part of a file of `size` bytes that begins at `offset`: {"received"} bytes.
+
+    Parts come in order, each small enough for the limits of websockets. The last one is answered
+    with {"image"} too, cut and resized as in data preparation.
+    """
+    if size > LARGEST:
+        most = f"at most {LARGEST >> 20} MB are read: save it smaller"
+        raise ValueError(f"{name} has {size / 2**20:.0f} MB; {most}")
+    state.upload = getattr(state, "upload", bytearray()) if offset else bytearray()
+    if offset != len(state.upload):
+        raise ValueError(f"{name}: the upload was interrupted; choose the file again")
+    state.upload += buffers[0]
+    if len(state.upload) < size:
+        return {"received": len(state.upload)}
+    file, state.upload = io.BytesIO(state.upload), bytearray()
+    try:
+        return {"received": size, "image": images.read(file, state.about["size"])}
+    except images.Unusable as error:
+        why = f"{error.reason} ({error.detail})" if error.detail else error.reason
+        raise ValueError(f"{name} cannot be used: {why}") from None
+
+
+CODE = """\
+# Fills a painted hole again; run it in the repository's folder.
+import base64
+import zlib
+
+import numpy as np
+
+from inpaint_lib import losses, metrics
+from inpaint_lib.data import images, packs
+from inpaint_lib.study import grid
+from inpaint_lib.training import artifacts, probe
+
+study = grid.open_study({profile!r}, {overrides!r})
+image = {image}
+bits = zlib.decompress(base64.b64decode({bits!r}))
+hole = np.unpackbits(np.frombuffer(bits, np.uint8), count={size}**2).reshape({size}, {size})
+fills, hole_l1 = {{}}, {{}}
+for dataset, architecture, setup, seed in {runs!r}:
+    run = grid.Run(study, dataset, architecture, setup, seed)
+    G = artifacts.load_generator(run, stage={stage})
+    # batch norm's statistics: of holes of {width} px, as in evaluation
+    G = probe.calibrated(run, packs.existing(study, dataset), G, {width}, "cpu")
+    [batch] = metrics.inpaint(G, image[None], hole[None], "cpu", 1)
+    fills[run.name] = metrics.to_uint8(losses.composite(*batch))[0]
+    hole_l1[run.name] = float(metrics.per_image(*batch)[0, 0, 0])
+print(hole_l1)
+"""
+
+
+def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
+    """Return {"code"}: Python that makes the fills of `paint`. `own`: the name of an own image."""
+    size, widths = state.about["size"], state.about["widths"]
+    chosen = [answers.run_of(state, name) for name in runs]
+    hole, _ = confine(_hole(buffers, size), [run.architecture for run in chosen])
+    if not hole.any() or not chosen:
+        raise ValueError("There is nothing to copy: choose runs and paint a hole first.")
+    test = f"np.array(packs.existing(study, {dataset!r}).test[{image}])"
+    text = CODE.format(
+        profile=state.study.source,
+        overrides=overrides(state.study),
+        image=f"images.read({own!r}, {size})  # give the path of your file" if own else test,
+        bits=base64.b64encode(zlib.compress(np.packbits(hole).tobytes(), 9)).decode(),
+        size=size,
+        runs=[(run.dataset, run.architecture, run.setup, run.seed) for run in chosen],
+        stage=stage,
+        width=width if width in widths else nearest(widths, hole),
+    )
+    return {"code": text}
+
+
+def overrides(study):
+    """Return {"dotted.key": value} of what differs from the file of the study's profile."""
+    plain, own = (config.to_dict(s.config) for s in (grid.open_study(study.source), study))
+    return {key: value for key, _, value in provenance.differences(plain, own)}
+
+
+PAINT = {f.__name__: f for f in (paint, preset, own_image, code)}

@@ -1,0 +1,27 @@
+"""Join the explorer's plain JavaScript, in lab/static/, to one script: nothing builds it."""
+
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+# one scope: a file uses the functions of those before it
+FILES = (
+    "elements host cursor choice curves fills game maps wipe health board painter panels".split()
+)
+STYLE = "\n".join((STATIC / f"{n}.css").read_text("utf-8") for n in ("explorer", "painter"))
+
+
+def source():
+    """Return all files as one text, to stand in one scope."""
+    return "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in FILES)
+
+
+def module():
+    """Return the ES module that anywidget loads."""
+    return source() + "\nexport default { render };\n"
+
+
+def classic():
+    """Return a script for a page opened from a file, which may have no module."""
+    return (
+        f"(function () {{\n{source()}\nwindow.inpaint = {{ mount, makeHost, revived }};\n}})();\n"
+    )

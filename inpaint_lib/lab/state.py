@@ -1,0 +1,366 @@
+"""Read what the explorer shows: a profile's finished runs, or a published study. It trains nothing.
+
+Both kinds have `about` (JSON), `runs` {name: grid.Run, or None without weights} and the same
+methods. Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8,
+1 = hole.
+"""
+
+from collections import OrderedDict
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import models, setups
+from ..data import packs
+from ..evaluation import evaluate
+from ..results import frames, health, plots, published, select, stats
+from ..study import config as configuration
+from ..study import files, grid
+from ..training import artifacts, identity, probe, recording
+from . import live, what_if
+
+KEPT = 1 << 30  # bytes of weights in memory, at most
+WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if runs
+BANDS = 40  # seeds, at most, for which the page knows the t interval
+PARTS = ("dataset", "architecture", "setup", "seed")
+
+
+# --- which studies there are
+
+
+def studies():
+    """Return what can be opened, newest first: [(name, label)]; published ones last."""
+    found = []
+    for folder in (grid.output_root() / "runs").glob("*"):
+        if ended := [path.stat().st_mtime for path in folder.glob("*/*/*/seed*/result.json")]:
+            found.append((max(ended), folder.name))
+    trained = [(name, name) for _, name in sorted(found, reverse=True)]
+    return trained + [(f"published/{p.name}", f"{p.name} (published)") for p in published.studies()]
+
+
+def opened(name="", overrides=None):
+    """Return a study by its profile's name, its YAML file or its published folder.
+
+    Without a name: the newest with a finished run that can be read, else a published one. Raises
+    FileNotFoundError, with the command that trains, where nothing is finished.
+    """
+    if name:
+        found = _opened(name, overrides)
+        if not found.runs:
+            how = f"train them with: ./run_all.sh {name}"
+            raise FileNotFoundError(f"no finished run in {found.study.folder}; {how}")
+        return found
+    for entry, _ in studies():
+        try:
+            found = _opened(entry, overrides)
+        except (ValueError, OSError):  # of a profile that is no longer there
+            continue
+        if found.runs:
+            return found
+    what = f"no finished run in {grid.output_root() / 'runs'} and no published study"
+    raise FileNotFoundError(f"{what}: train a small one with: ./run_all.sh smoke")
+
+
+def _opened(name, overrides=None):
+    if name.startswith("published/"):
+        return Published(published.opened(name.removeprefix("published/"))[1])
+    described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
+    asked = described.get("parameters", {}).get("grid")
+    if asked and overrides is None:  # as the command that trained it was given
+        return Trained(grid.open_study(**asked))
+    return Trained(grid.open_study(name, overrides or {}))
+
+
+# --- what the page is told of both kinds
+
+
+def _about(name, config, entries, datasets, **more):
+    """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
+    widths = config["curriculum"]["mask_widths"]
+    steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
+    known = {k: v for k, v in setups.SETUPS.items() if any(e[3] == k for e in entries)}
+    used = list(dict.fromkeys(entry[2] for entry in entries))
+    boundaries = {a: models.ARCHITECTURES[a].objective.adversarial[2] for a in used}
+    return {
+        "study": name,
+        "widths": list(widths),
+        "stages": len(widths),
+        "size": config["data"]["image_size"],
+        "steps": steps // len(widths) * len(widths),
+        "families": {a: config["models"][a]["mask_family"] for a in used},
+        "central": [a for a in used if models.central(a)],
+        "boundaries": boundaries,
+        "setups": {
+            k: {"colour": v.colour, "about": v.about, "control": v.control}
+            for k, v in known.items()
+        },
+        "terms": plots.TERM_LABELS,
+        "runs": [dict(zip(("name", *PARTS), entry, strict=True)) for entry in entries],
+        "datasets": datasets,
+        "bands": {n: stats.half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
+        "studies": studies(),
+    } | more
+
+
+def _by_stage(values, per_image, config, n):
+    """Return hole L1 (stages, widths) on the images measured after every stage; NaN: no value.
+
+    values: rows of one run, of the family trained with; per_image: its last stage.
+    """
+    widths, stages = config["curriculum"]["mask_widths"], len(config["curriculum"]["mask_widths"])
+    rows = values[(values.region == "hole") & (values.metric == "l1")]
+    table = rows.pivot_table("value", "stage", "mask_width")
+    table = table.reindex(index=range(1, stages + 1), columns=widths)
+    few = per_image[per_image.image < n].groupby("mask_width").l1.mean()
+    table.loc[stages] = few.reindex(widths)
+    return table.to_numpy(np.float32)
+
+
+def _per_image(images, widths):
+    """Return hole L1 (widths, images) of the last stage."""
+    table = images.pivot_table("l1", "mask_width", "image").reindex(widths)
+    return table.to_numpy(np.float32)
+
+
+class Trained:
+    """The finished runs of a profile, found in its folder: of this grid or another."""
+
+    def __init__(self, study):
+        self.study, self.config = study, configuration.to_dict(study.config)
+        self.runs, lacks = {}, {}
+        for run, why in self._found():
+            if why:
+                lacks[run.name] = why
+            else:
+                self.runs[run.name] = run
+        self.kept, self.bytes_kept = OrderedDict(), 0
+        torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
+        entries = [(n, *(getattr(r, p) for p in PARTS)) for n, r in self.runs.items()]
+        others, lacking = what_if.runs(study)
+        labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
+        self.runs |= {run.name: run for run in others}
+        for run, label in zip(others, labels, strict=True):
+            entries.append((run.name, run.dataset, run.architecture, label, run.seed))
+        datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
+        more = {"points": sorted(recording.points(study.config)), "live": True}
+        more |= {"opened": study.profile, "lacks": lacks | lacking}
+        self.about = _about(study.profile, self.config, entries, datasets, **more)
+        for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
+            about = {"about": what_if.about(run), "control": False, "colour": colour}
+            self.about["setups"].setdefault(label, about)
+
+    def _found(self):
+        """Yield (run, why it is not shown or ""), those of the grid first."""
+        runs = {run.name: run for run in self.study.runs()}
+        for path in sorted(self.study.folder.glob("*/*/*/seed*/result.json")):
+            dataset, architecture, setup, seed = path.parent.relative_to(self.study.folder).parts
+            if path.parent.relative_to(self.study.folder) not in runs:
+                try:
+                    run = grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
+                    runs.setdefault(run.name, run)
+                except ValueError:  # of an extension that this profile does not name
+                    continue
+        changed = identity.changed(self.study)
+        for run in sorted(runs.values(), key=self._order):
+            ended = identity.result(run)
+            if run.folder in changed:
+                yield run, str(changed[run.folder])
+            elif ended is None:
+                yield run, "not finished"
+            else:
+                yield run, "" if ended["outcome"] == "finished" else f"diverged: {ended['why']}"
+
+    def _order(self, run):
+        known = [list(frames.REGISTRIES[kind]) for kind in PARTS[:3]]
+        places = [k.index(getattr(run, p)) for k, p in zip(known, PARTS[:3], strict=True)]
+        return *places, run.seed
+
+    def _dataset(self, name):
+        pack = packs.existing(self.study, name)
+        chosen = recording.recorded(self.study.config, len(pack.test))
+        return {"images": len(pack.test), "recorded": [int(k) for k in chosen]}
+
+    def pack(self, dataset):
+        """Return the data set's Pack."""
+        return packs.existing(self.study, dataset)
+
+    def image(self, dataset, image):
+        """Return (test image, {family_width: its frozen hole})."""
+        pack, holes = self.pack(dataset), {}
+        for family in set(self.about["families"].values()):
+            for width in self.about["widths"]:
+                holes[f"{family}_{width}"] = pack.test_masks(family, width, [image])[0]
+        return np.array(pack.test[image]), holes
+
+    def history(self, name):
+        """Return history.csv as a frame; a what-if run's steps are stretched over the study's."""
+        run = self.runs[name]
+        history = pd.read_csv(run.folder / "history.csv")
+        return history.assign(step=self._stretched(run, history.step))
+
+    def recorded(self, name, image):
+        """Return {array's name in recording.npz: its part of a recorded test image}.
+
+        `end_fills_<width>` are evaluation's, with batch norm's statistics of that width.
+        """
+        run = self.runs[name]
+        place = self.about["datasets"][run.dataset]["recorded"].index(image)
+        found = self._kept((name, "record"), lambda: _record(run))
+        found = {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
+        return found | {"steps": self._stretched(run, found["steps"])}
+
+    def _stretched(self, run, steps):
+        """Return steps of a run as those of the study with the same progress."""
+        steps_of_study = self.study.config.curriculum.steps
+        return (steps * steps_of_study / run.config.curriculum.steps).round().astype(int)
+
+    def errors(self, name):
+        """Return (hole L1 by stage and width, hole L1 by width and test image)."""
+        run, widths = self.runs[name], self.about["widths"]
+        if not all(evaluate.evaluated(run, stage) for stage in run.evaluated_stages):
+            raise ValueError(
+                f"{name} is not evaluated: ./run_all.sh {self.study.profile} does that"
+            )
+        values = evaluate.read_values(run)
+        own = values[values.mask_family == run.model.mask_family]
+        images = evaluate.read_images(run)
+        n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
+        return _by_stage(own, images, self.config, n), _per_image(images, widths)
+
+    def health(self, name):
+        """Return the findings of results/health.py on a run."""
+        return live.findings(self.runs[name])
+
+    # --- networks
+
+    def holed(self, run, width, image):
+        """Return (test image, the frozen hole of the run's own family)."""
+        pack = self.pack(run.dataset)
+        hole = pack.test_masks(run.model.mask_family, width, [image])[0]
+        return np.array(pack.test[image]), hole
+
+    def _kept(self, key, make):
+        """Return what `make` returns, of the last ones kept where it is among them."""
+        if key not in self.kept:
+            made = self.kept[key] = make()
+            self.bytes_kept += _bytes(made)
+            while self.bytes_kept > KEPT and len(self.kept) > 1:
+                self.bytes_kept -= _bytes(self.kept.popitem(last=False)[1])
+        self.kept.move_to_end(key)
+        return self.kept[key]
+
+    def networks(self, run, stage):
+        """Return (G, D) of the end of a stage; 0: before training."""
+        key = (run.name, stage)
+        return self._kept(key, lambda: artifacts.load_networks(run, stage))
+
+    def generator(self, run, stage, width):
+        """Return G of the end of a stage, batch norm's statistics those of a width's holes."""
+
+        def make():
+            pack, G = self.pack(run.dataset), self.networks(run, stage)[0]
+            return (probe.calibrated(run, pack, G, width, "cpu"),)
+
+        return self._kept((run.name, stage, width), make)[0]
+
+
+def _bytes(kept):
+    """Return the size of a tuple of networks, or of a dict of arrays."""
+    if isinstance(kept, dict):
+        return sum(array.nbytes for array in kept.values())
+    tensors = (t for network in kept for t in network.state_dict().values())
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _record(run):
+    """Return a run's recording, with evaluation's fills at the ends of stages."""
+    family = run.model.mask_family
+    with np.load(run.folder / "recording.npz") as stored:
+        found = {key: stored[key] for key in stored.files}
+    for stage in run.evaluated_stages:
+        path = run.folder / "evaluation" / f"stage{stage}_fills.npz"
+        if path.is_file():
+            with np.load(path) as stored:
+                for width in run.config.curriculum.mask_widths:
+                    ends, fills = found.get(f"end_fills_{width}"), f"{family}_{width}"
+                    if ends is not None and fills in stored:
+                        ends[stage - 1] = stored[fills]
+    return found
+
+
+class Published:
+    """A saved study: histories, errors and recorded fills, no weights."""
+
+    def __init__(self, results):
+        self.results = results
+        config, runs = results.about["config"], select.finished(results)
+        names = frames.names_of(runs)
+        self.runs = dict.fromkeys(names)
+        parts = runs[list(PARTS)].itertuples(index=False)
+        entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
+        entries = [(*entry[:4], int(entry[4])) for entry in entries]
+        lacks = dict(results.about["left_out"])
+        ended = results.runs[results.runs.outcome != "finished"]
+        lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))
+        datasets = {
+            name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
+            for name, data in results.about["data"].items()
+        }
+        name = results.about["name"]
+        more = {"points": [], "live": False, "opened": f"published/{name}", "lacks": lacks}
+        self.about = _about(name, config, entries, datasets, **more)
+
+    def _of(self, frame, name):
+        """Return a frame's rows of a run."""
+        *texts, seed = name.split("/")
+        chosen = frame.seed == int(seed[4:])
+        for part, text in zip(PARTS[:3], texts, strict=True):
+            chosen &= frame[part] == text
+        return frame[chosen]
+
+    def _place(self, dataset, image):
+        recorded = self.about["datasets"][dataset]["recorded"]
+        if image not in recorded:
+            shown = ", ".join(map(str, recorded))
+            raise ValueError(f"A published study has images {shown} alone; its weights are absent.")
+        return recorded.index(image)
+
+    def image(self, dataset, image):
+        """Return (test image, {family_width: its frozen hole})."""
+        place, begin = self._place(dataset, image), f"{dataset}/mask/"
+        fills = self.results.fills
+        holes = {k.removeprefix(begin): fills[k][place] for k in fills if k.startswith(begin)}
+        return fills[f"{dataset}/truth"][place], holes
+
+    def history(self, name):
+        """Return the run's history."""
+        return self._of(self.results.history, name).drop(columns=list(PARTS))
+
+    def recorded(self, name, image):
+        """Return {"end_fills_<width>": fills of a recorded test image after every stage}."""
+        dataset, architecture = name.split("/")[:2]
+        place, found = self._place(dataset, image), {}
+        for width in self.about["widths"]:
+            key = f"{self.results.family(architecture)}_{width}"
+            keys = [f"{name}/stage{k + 1}/{key}" for k in range(self.about["stages"])]
+            there = [self.results.fills.get(k) for k in keys]
+            if any(fills is not None for fills in there):
+                one = next(fills[place] for fills in there if fills is not None)
+                empty = np.zeros_like(one)
+                ends = [empty if fills is None else fills[place] for fills in there]
+                found[f"end_fills_{width}"] = np.stack(ends)
+        return found
+
+    def errors(self, name):
+        """Return (hole L1 by stage and width, hole L1 by width and test image)."""
+        config, family = self.results.about["config"], self.results.family(name.split("/")[1])
+        values, images = self._of(self.results.values, name), self._of(self.results.per_image, name)
+        n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
+        own = values[values.mask_family == family]
+        return _by_stage(own, images, config, n), _per_image(images, self.about["widths"])
+
+    def health(self, name):
+        """Return the findings of results/health.py on a run."""
+        return self._of(health.of_results(self.results), name)

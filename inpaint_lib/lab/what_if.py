@@ -1,0 +1,91 @@
+"""Train a run under a name of its own with changed settings, to see what they do.
+
+It lies in runs/<profile>/what_if/<name>/ and uses the study's data. No table, status or publication
+knows of it; the explorer shows it beside the study's runs.
+"""
+
+import re
+from dataclasses import replace
+
+from ..data import packs
+from ..evaluation import evaluate
+from ..results import health
+from ..study import config as configuration
+from ..study import devices, files, grid, provenance
+from ..training import identity
+from . import live
+
+CHANGES = "changes.json"
+MAY_CHANGE = ("curriculum", "models", "training")  # the data are the study's
+USAGE = """Nothing is changed, so nothing is trained. Name a change, for example
+    changes = {"lr_d": 4e-4}                        (a key of the architecture's section)
+    changes = {"loss_weights.adversarial": 0.05}
+    changes = {"curriculum.total_images": 5120}     (any key of curriculum, models or training)
+and run this cell again. All keys: ./run_all.sh show PROFILE"""
+ANOTHER = "To train another, give it another name."
+
+
+def train(run, name, changes):
+    """Train `run` under a name with changed settings, watched, measure it and print what became of
+    it. Without changes, print how to name some. Raises config.ConfigError, SettingsChanged.
+    """
+    if not changes:
+        print(USAGE)
+        return
+    with live.brief(configuration.ConfigError, provenance.SettingsChanged):
+        wanted = of(run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes)
+        path = wanted.study.folder / "what_if" / name / CHANGES
+        known = files.read_json(path)
+        provenance.refuse_other(f"what_if/{name}", known or changes, changes, "take another name")
+        files.write_json(path, changes)
+    if live.train(wanted, evaluate.evaluate, ANOTHER)["outcome"] == "finished":
+        evaluate.complete(wanted)
+        print(f"{wanted.name}: {health.headline(live.findings(wanted))[1]}.")
+        print("Open 40_explore again: it is there beside the runs of the study.")
+
+
+def of(study, name, dataset, architecture, setup, seed, changes):
+    """Return the grid.Run of a name and its changes {key: value}. Raises config.ConfigError."""
+    where = f"what_if/{name}"
+    if not re.fullmatch(r"\w[\w.-]{0,39}", name):
+        what = "a name has at most 40 letters, digits, hyphens, dots or underscores"
+        raise configuration.ConfigError(f"{where}: {what}")
+    sections = configuration.Config.model_fields
+    full = {
+        key if key.split(".")[0] in sections else f"models.{architecture}.{key}": value
+        for key, value in changes.items()
+    }
+    config = configuration.changed(study.config, full, where)
+    for key in full:
+        if key.split(".")[0] not in MAY_CHANGE or key == "curriculum.mask_widths":
+            why = "cannot change here, where the study's own data are used; write a profile for it"
+            raise configuration.ConfigError(f"{where}: {key}: {why}")
+    return grid.Run(replace(study, config=config, what_if=name), dataset, architecture, setup, seed)
+
+
+def about(run):
+    """Return what a what-if run changes, in words."""
+    changes = files.read_json(run.study.folder / "what_if" / run.study.what_if / CHANGES)
+    listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
+    return f"{run.setup} with {listed}"
+
+
+def runs(study):
+    """Return (the finished what-if runs of a study, {name of another: why it cannot be shown})."""
+    found, lacks, device = [], {}, devices.choose_device(study.config.machine.device)
+    for folder in sorted((study.folder / "what_if").glob("*/*/*/*/seed*")):
+        _, name, dataset, architecture, setup, seed = parts = folder.relative_to(study.folder).parts
+        try:
+            changes = files.read_json(study.folder / "what_if" / name / CHANGES) or {}
+            run = of(study, name, dataset, architecture, setup, int(seed[4:]), changes)
+            pack = packs.existing(study, dataset)
+            identity.refuse_other(run, identity.identity(run, pack, device))
+        except (ValueError, OSError) as error:
+            lacks["/".join(parts)] = str(error)
+            continue
+        ended = identity.result(run)
+        if ended and ended["outcome"] == "finished":
+            found.append(run)
+        else:
+            lacks[run.name] = f"diverged: {ended['why']}" if ended else "not finished"
+    return found, lacks

@@ -1,0 +1,69 @@
+"""The explorer as a widget: the page asks, `ANSWERS` answers.
+
+The page sends {"id", "kind", "params"} and buffers; the reply is {"id", "answer"} with buffers, or
+{"id", "error": a line to show}. An answer may hold arrays: each becomes a buffer and, in its place,
+{"buffer", "shape", "dtype"}.
+"""
+
+import traceback
+
+import anywidget
+import numpy as np
+import traitlets
+
+from ..data import images
+from . import answers, explore, paint, script, state
+
+ANSWERS = answers.ANSWERS | paint.PAINT
+WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
+
+
+def packed(value, buffers):
+    """Return a value whose arrays are replaced by where they lie in `buffers`, to which they go."""
+    if isinstance(value, np.ndarray):
+        array = np.ascontiguousarray(value, WIRE.get(value.dtype.name, value.dtype))
+        buffers.append(array.tobytes())
+        shape, name = list(array.shape), array.dtype.name
+        return {"buffer": len(buffers) - 1, "shape": shape, "dtype": name}
+    if isinstance(value, dict):
+        return {key: packed(part, buffers) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [packed(part, buffers) for part in value]
+    return value
+
+
+class Explorer(anywidget.AnyWidget):
+    """Explore an opened study: `Explorer(state.opened("tiny"))`."""
+
+    _esm = script.module()
+    _css = script.STYLE
+    meta = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, opened):
+        self.state = opened
+        super().__init__(meta=self.state.about)
+        self.on_msg(lambda _, content, buffers: self.answer(content, buffers))
+
+    def _repr_mimebundle_(self, **kwargs):
+        """Return the view; where nobody watches, a line in its place."""
+        if explore.UNSEEN:
+            return {"text/plain": f"explorer of {self.meta['study']}: needs a running kernel"}
+        return super()._repr_mimebundle_(**kwargs)
+
+    def answer(self, content, buffers):
+        """Answer one message of the page."""
+        try:
+            if content["kind"] == "open":
+                self.state = state.opened(content["params"]["study"])
+                found = self.state.about
+            else:
+                of_kind = ANSWERS[content["kind"]]
+                found = of_kind(self.state, buffers, **content["params"])
+            sent = []
+            self.send({"id": content["id"], "answer": packed(found, sent)}, sent)
+        except Exception as error:
+            known = isinstance(error, ValueError | FileNotFoundError | images.Unusable)
+            if not known:
+                traceback.print_exc()  # to the kernel's log
+            words = " ".join(map(str, error.args)) if known else f"{type(error).__name__}: {error}"
+            self.send({"id": content.get("id"), "error": words})
