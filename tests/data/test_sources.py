@@ -222,10 +222,10 @@ def test_links_are_followed_and_loops_end(tmp_path):
 LIST = {"list_eval_partition.txt": "000001.jpg 0\n"}
 WRONG = [
     ("celeba", {}, "has no complete list_eval_partition.txt"),
-    ("celeba", LIST, "has no complete img_align_celeba or img_align_celeba.zip"),
+    ("celeba", LIST, "has no complete img_align_celeba.zip or img_align_celeba"),
     ("celeba", LIST | {"img_align_celeba.zip": "PK half a download"}, "has no complete"),
     ("celeba", {"list_eval_partition.txt": "?", "img_align_celeba/": ""}, "no line like"),
-    ("coco", {"train2014/": ""}, "has no complete val2014 or val2014.zip"),
+    ("coco", {"train2014/": ""}, "has no complete val2014.zip or val2014"),
     ("coco", {"train2014/": "", "val2014/": ""}, "no .jpg file"),
     ("folder", {}, "holds 0 images"),
     ("folder", {"1.png": ""}, "holds 1 images"),

@@ -487,7 +487,7 @@ def test_a_folder_is_done_to_its_end_and_a_bad_photo_gets_one_line(bench, weight
         "is 62 x 45 pixels",
         "p0.heic: format not read",
         "p0.tif: another has this name",
-        "holds 0 masks of the stem notes",
+        "holds 0 masks named notes",
     ):
         assert any(words in line for line in lines), words
     assert "p0.jpg: hole 0,9,8,8" in printed and "p2.webp: hole 20,9,8,8" in printed
@@ -509,7 +509,8 @@ def test_a_folder_of_good_photos_is_filled_as_each_alone(bench, weights, custom,
     assert run(*arguments) == 0
     printed = capfd.readouterr().out.splitlines()
     assert r"a\x0ab\x1b[31m.png: hole 6,6,9,8: window 0,0,32,32, native resolution" in printed
-    assert run(*arguments) == 1 and run(*arguments, "--overwrite") == 0
+    assert run(*arguments) == 0 and "3 already there" in capfd.readouterr().out
+    assert run(*arguments, "--overwrite") == 0 and "3 filled" in capfd.readouterr().out
     for name in names:
         assert (out / f"{name}.png").read_bytes() == (bench / f"{name}.png").read_bytes()
     for folder in (sources, masks):
