@@ -99,7 +99,7 @@ def snakemake(study, args, described, jobs):
     from . import slurm
 
     files.write_json(study.folder / "study.json", described)
-    command = [sys.executable, "-P", "-m", "snakemake", "--workflow-profile", "none"]
+    command = [sys.executable, "-P", "-m", "workflow.engine", "--workflow-profile", "none"]
     command += ["--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command += ["--directory", str(study.folder)]
     command += ["--configfile", str(study.folder / "study.json")]

@@ -51,8 +51,9 @@ def obstacle(path):
             return FULL.format(folder)
         why = error.strerror or error
         return f"{folder} cannot be written to ({why}); {REMEDIES.get(error.errno, LATER)}"
-    size, _, free = shutil.disk_usage(folder)
-    return FULL.format(folder) if size and free < 2**20 else None
+    with contextlib.suppress(OSError):  # where it can't be asked
+        size, _, free = shutil.disk_usage(folder)
+        return FULL.format(folder) if size and free < 2**20 else None
 
 
 @contextlib.contextmanager
