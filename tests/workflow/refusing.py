@@ -57,10 +57,25 @@ LOCKS = {"locks": [(fcntl, name, failing(errno.ENOLCK)) for name in ("flock", "l
 
 
 def refuse(names, replace=setattr):
-    """Make the calls of some refusals fail."""
+    """Make the calls of some refusals fail; of those that name a path, where results are written.
+
+    The folder for temporary files is the system's own.
+    """
     for place, name, call in (entry for n in names for entry in (REFUSALS | LOCKS)[n]):
         if hasattr(place, name):
-            replace(place, name, call)
+            replace(place, name, only_below(os.environ.get("INPAINT_OUTPUT"), place, name, call))
+
+
+def only_below(folder, place, name, refused):
+    allowed = getattr(place, name)
+
+    def call(*arguments, **options):
+        paths = [os.fspath(a) for a in arguments if isinstance(a, str | os.PathLike)]
+        if folder and paths and not any(os.path.abspath(p).startswith(folder) for p in paths):
+            return allowed(*arguments, **options)
+        return refused(*arguments, **options)
+
+    return call
 
 
 def everywhere(folder, names):
