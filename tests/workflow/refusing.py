@@ -30,6 +30,13 @@ def failing(number):
     return call
 
 
+class NoSemaphore:
+    SEM_VALUE_MAX = _multiprocessing.SemLock.SEM_VALUE_MAX
+
+    def __init__(self, *_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
 REFUSALS = {
     "symbolic links": [(os, "symlink", failing(errno.EPERM))],
     "hard links": [(os, "link", failing(errno.EPERM))],
@@ -48,7 +55,7 @@ REFUSALS = {
         (os, "statvfs", failing(errno.ENOSYS)),
     ],
     "sockets": [(socket.socket, "bind", _bind)],
-    "semaphores": [(_multiprocessing, "SemLock", failing(errno.EROFS))],
+    "semaphores": [(_multiprocessing, "SemLock", NoSemaphore)],
     "memory files": [(os, "memfd_create", failing(errno.ENOSYS))],
     "fork": [(os, "fork", failing(errno.EAGAIN))],
     "priorities": [(os, "nice", failing(errno.EPERM))],
@@ -63,7 +70,9 @@ def refuse(names, replace=setattr):
     """
     for place, name, call in (entry for n in names for entry in (REFUSALS | LOCKS)[n]):
         if hasattr(place, name):
-            replace(place, name, only_below(os.environ.get("INPAINT_OUTPUT"), place, name, call))
+            below = os.environ.get("INPAINT_OUTPUT")
+            replaced = call if isinstance(call, type) else only_below(below, place, name, call)
+            replace(place, name, replaced)
 
 
 def only_below(folder, place, name, refused):
