@@ -73,6 +73,7 @@ def load(weights, device="cpu"):
             state = {k: file.get_tensor(k).float() for k in names if not k.startswith(OTHERS)}
     except (SafetensorError, OSError) as error:
         why = f"no safetensors file ({error}); pickles (.pt, .pth) are not opened"
+        why = getattr(error, "strerror", None) or why
         raise ValueError(f"--weights {weights}: {UNREAD.get(type(error), why)}") from None
     try:
         run = path.parent.parent / "run.json"  # describes the stages beside it

@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+import psutil
+
 GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -18,7 +20,7 @@ def cores():
 
 def memory():
     """Return how many bytes of memory there are: the machine's, or its control group's."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    found = [psutil.virtual_memory().total]
     found += [of[0] for of in _quotas(("memory.max",), ("memory.limit_in_bytes",))]
     return min(found)
 
