@@ -1,8 +1,8 @@
 """Read what the explorer shows: a profile's finished runs, or a published study. It trains nothing.
 
-Both kinds have `about` (JSON), `runs` {name: grid.Run, or None without weights} and the same
-methods. Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8,
-1 = hole.
+Both kinds (the other: results/explored.py) have `about` (JSON), `runs` {name: grid.Run, or None
+without weights} and the same methods. Arrays are as in recording.npz and frames.Results; images
+(H,W,3) uint8, holes (H,W) uint8, 1 = hole.
 """
 
 from collections import OrderedDict
@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import models, setups
 from ..data import packs
 from ..evaluation import evaluate
-from ..results import frames, health, plots, published, select, stats
+from ..results import explored, frames, published
 from ..study import config as configuration
 from ..study import files, grid
 from ..training import artifacts, identity, probe, recording
@@ -23,8 +22,6 @@ from . import live, what_if
 
 KEPT = 1 << 30  # bytes of weights in memory, at most
 WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if runs
-BANDS = 40  # seeds, at most, for which the page knows the t interval
-PARTS = ("dataset", "architecture", "setup", "seed")
 
 
 # --- which studies there are
@@ -65,63 +62,12 @@ def opened(name="", overrides=None):
 
 def _opened(name, overrides=None):
     if name.startswith("published/"):
-        return Published(published.opened(name.removeprefix("published/"))[1])
+        return explored.Saved(published.opened(name.removeprefix("published/"))[1], studies())
     described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
     asked = described.get("parameters", {}).get("grid")
     if asked and overrides is None:  # as the command that trained it was given
         return Trained(grid.open_study(**asked))
     return Trained(grid.open_study(name, overrides or {}))
-
-
-# --- what the page is told of both kinds
-
-
-def _about(name, config, entries, datasets, **more):
-    """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
-    widths = config["curriculum"]["mask_widths"]
-    steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
-    known = {k: v for k, v in setups.SETUPS.items() if any(e[3] == k for e in entries)}
-    used = list(dict.fromkeys(entry[2] for entry in entries))
-    boundaries = {a: models.ARCHITECTURES[a].objective.adversarial[2] for a in used}
-    return {
-        "study": name,
-        "widths": list(widths),
-        "stages": len(widths),
-        "size": config["data"]["image_size"],
-        "steps": steps // len(widths) * len(widths),
-        "families": {a: config["models"][a]["mask_family"] for a in used},
-        "central": [a for a in used if models.central(a)],
-        "boundaries": boundaries,
-        "setups": {
-            k: {"colour": v.colour, "about": v.about, "control": v.control}
-            for k, v in known.items()
-        },
-        "terms": plots.TERM_LABELS,
-        "runs": [dict(zip(("name", *PARTS), entry, strict=True)) for entry in entries],
-        "datasets": datasets,
-        "bands": {n: stats.half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
-        "studies": studies(),
-    } | more
-
-
-def _by_stage(values, per_image, config, n):
-    """Return hole L1 (stages, widths) on the images measured after every stage; NaN: no value.
-
-    values: rows of one run, of the family trained with; per_image: its last stage.
-    """
-    widths, stages = config["curriculum"]["mask_widths"], len(config["curriculum"]["mask_widths"])
-    rows = values[(values.region == "hole") & (values.metric == "l1")]
-    table = rows.pivot_table("value", "stage", "mask_width")
-    table = table.reindex(index=range(1, stages + 1), columns=widths)
-    few = per_image[per_image.image < n].groupby("mask_width").l1.mean()
-    table.loc[stages] = few.reindex(widths)
-    return table.to_numpy(np.float32)
-
-
-def _per_image(images, widths):
-    """Return hole L1 (widths, images) of the last stage."""
-    table = images.pivot_table("l1", "mask_width", "image").reindex(widths)
-    return table.to_numpy(np.float32)
 
 
 class Trained:
@@ -137,7 +83,7 @@ class Trained:
                 self.runs[run.name] = run
         self.kept, self.bytes_kept = OrderedDict(), 0
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
-        entries = [(n, *(getattr(r, p) for p in PARTS)) for n, r in self.runs.items()]
+        entries = [(n, *(getattr(r, p) for p in frames.RUN)) for n, r in self.runs.items()]
         others, lacking = what_if.runs(study)
         labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
         self.runs |= {run.name: run for run in others}
@@ -145,8 +91,10 @@ class Trained:
             entries.append((run.name, run.dataset, run.architecture, label, run.seed))
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
         more = {"points": sorted(recording.points(study.config)), "live": True}
-        more |= {"opened": study.profile, "lacks": lacks | lacking}
-        self.about = _about(study.profile, self.config, entries, datasets, **more)
+        more |= {"opened": study.profile, "studies": studies()}
+        lacks |= lacking
+        told = study.profile, self.config, entries, lacks, datasets
+        self.about = explored.described(*told, **more)
         for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
             about = {"about": what_if.about(run), "control": False, "colour": colour}
             self.about["setups"].setdefault(label, about)
@@ -173,8 +121,8 @@ class Trained:
                 yield run, "" if ended["outcome"] == "finished" else f"diverged: {ended['why']}"
 
     def _order(self, run):
-        known = [list(frames.REGISTRIES[kind]) for kind in PARTS[:3]]
-        places = [k.index(getattr(run, p)) for k, p in zip(known, PARTS[:3], strict=True)]
+        known = [list(frames.REGISTRIES[kind]) for kind in frames.RUN[:3]]
+        places = [k.index(getattr(run, p)) for k, p in zip(known, frames.RUN[:3], strict=True)]
         return *places, run.seed
 
     def _dataset(self, name):
@@ -227,7 +175,7 @@ class Trained:
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_images(run)
         n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
-        return _by_stage(own, images, self.config, n), _per_image(images, widths)
+        return explored.by_stage(own, images, self.config, n), explored.per_image(images, widths)
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""
@@ -288,79 +236,3 @@ def _record(run):
                     if ends is not None and fills in stored:
                         ends[stage - 1] = stored[fills]
     return found
-
-
-class Published:
-    """A saved study: histories, errors and recorded fills, no weights."""
-
-    def __init__(self, results):
-        self.results = results
-        config, runs = results.about["config"], select.finished(results)
-        names = frames.names_of(runs)
-        self.runs = dict.fromkeys(names)
-        parts = runs[list(PARTS)].itertuples(index=False)
-        entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
-        entries = [(*entry[:4], int(entry[4])) for entry in entries]
-        lacks = dict(results.about["left_out"])
-        ended = results.runs[results.runs.outcome != "finished"]
-        lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))
-        datasets = {
-            name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
-            for name, data in results.about["data"].items()
-        }
-        name = results.about["name"]
-        more = {"points": [], "live": False, "opened": f"published/{name}", "lacks": lacks}
-        self.about = _about(name, config, entries, datasets, **more)
-
-    def _of(self, frame, name):
-        """Return a frame's rows of a run."""
-        *texts, seed = name.split("/")
-        chosen = frame.seed == int(seed[4:])
-        for part, text in zip(PARTS[:3], texts, strict=True):
-            chosen &= frame[part] == text
-        return frame[chosen]
-
-    def _place(self, dataset, image):
-        recorded = self.about["datasets"][dataset]["recorded"]
-        if image not in recorded:
-            shown = ", ".join(map(str, recorded))
-            raise ValueError(f"A published study has images {shown} alone; its weights are absent.")
-        return recorded.index(image)
-
-    def image(self, dataset, image):
-        """Return (test image, {family_width: its frozen hole})."""
-        place, begin = self._place(dataset, image), f"{dataset}/mask/"
-        fills = self.results.fills
-        holes = {k.removeprefix(begin): fills[k][place] for k in fills if k.startswith(begin)}
-        return fills[f"{dataset}/truth"][place], holes
-
-    def history(self, name):
-        """Return the run's history."""
-        return self._of(self.results.history, name).drop(columns=list(PARTS))
-
-    def recorded(self, name, image):
-        """Return {"end_fills_<width>": fills of a recorded test image after every stage}."""
-        dataset, architecture = name.split("/")[:2]
-        place, found = self._place(dataset, image), {}
-        for width in self.about["widths"]:
-            key = f"{self.results.family(architecture)}_{width}"
-            keys = [f"{name}/stage{k + 1}/{key}" for k in range(self.about["stages"])]
-            there = [self.results.fills.get(k) for k in keys]
-            if any(fills is not None for fills in there):
-                one = next(fills[place] for fills in there if fills is not None)
-                empty = np.zeros_like(one)
-                ends = [empty if fills is None else fills[place] for fills in there]
-                found[f"end_fills_{width}"] = np.stack(ends)
-        return found
-
-    def errors(self, name):
-        """Return (hole L1 by stage and width, hole L1 by width and test image)."""
-        config, family = self.results.about["config"], self.results.family(name.split("/")[1])
-        values, images = self._of(self.results.values, name), self._of(self.results.per_image, name)
-        n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
-        own = values[values.mask_family == family]
-        return _by_stage(own, images, config, n), _per_image(images, self.about["widths"])
-
-    def health(self, name):
-        """Return the findings of results/health.py on a run."""
-        return self._of(health.of_results(self.results), name)

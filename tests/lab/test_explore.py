@@ -6,8 +6,8 @@ import torch
 
 from inpaint_lib import losses, models
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import answers, script, state, what_if, widget
-from inpaint_lib.results import collect, frames, published, select
+from inpaint_lib.lab import answers, state, what_if, widget
+from inpaint_lib.results import collect, explored, frames, published, script, select
 from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO
@@ -138,7 +138,7 @@ def test_recorded_fills_are_those_kept_and_have_the_errors_of_the_tables(opened)
 
 
 def test_a_published_study_shows_the_same_as_its_run_folders(opened, results):
-    saved = state.Published(results)
+    saved = explored.Saved(results)
     for name in NAMES:
         assert saved.errors(name)[0] == pytest.approx(opened.errors(name)[0], rel=1e-6)
         assert saved.errors(name)[1] == pytest.approx(opened.errors(name)[1], rel=1e-6)
