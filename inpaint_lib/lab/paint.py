@@ -137,6 +137,8 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
     hole, _ = confine(_hole(buffers, size), [run.architecture for run in chosen])
     if not hole.any() or not chosen:
         raise ValueError("There is nothing to copy: choose runs and paint a hole first.")
+    if not state.about["live"] or any(run.study.what_if for run in chosen):
+        raise ValueError("Only fills by the runs of a profile's grid can be written as Python.")
     test = f"np.array(packs.existing(study, {dataset!r}).test[{image}])"
     text = CODE.format(
         profile=state.study.source,

@@ -116,21 +116,22 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    G, D = _created(run)
+    G, D = created(run)
     return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
 
 
 def load_generator(run, stage, device="cpu"):
     """Return the generator of `load_networks` on a device."""
-    return _loaded(_created(run)[0], run, stage, GENERATOR).to(device)
+    return _loaded(created(run)[0], run, stage, GENERATOR).to(device)
 
 
 def load_snapshot(run, device="cpu"):
     """Return the generator with the weights of the last step, in eval mode."""
-    return _loaded(_created(run)[0], run, run.n_stages, SNAPSHOT).to(device)
+    return _loaded(created(run)[0], run, run.n_stages, SNAPSHOT).to(device)
 
 
-def _created(run):
+def created(run):
+    """Return (G, D) of a run with initial weights."""
     size = run.config.data.image_size
     return models.create(run.architecture, size, run.seed, **run.model.widths)
 

@@ -2,9 +2,14 @@
 
 function chooser(place, host, reopen) {
   const { meta } = host;
-  const distinct = (key) => [...new Set(meta.runs.map((run) => run[key]))];
+  const lost = Object.keys(meta.lacks).filter((name) => name.startsWith("what_if/"));
+  const absent = Object.keys(meta.lacks).filter((name) => !lost.includes(name)).map((name) => {
+    const [dataset, architecture, setup, seed] = name.split("/");
+    return { dataset, architecture, setup, seed: Number(seed.slice(4)) };
+  }); // can be chosen too, and then the reason is given
+  const distinct = (key, runs) => [...new Set(runs.map((run) => run[key]))];
   const study = choice("study", meta.studies, meta.opened, reopen);
-  const dataset = choice("data", distinct("dataset").map((name) => [name, name]), host.selection.dataset,
+  const dataset = choice("data", distinct("dataset", meta.runs).map((name) => [name, name]), host.selection.dataset,
     (value) => host.select({ dataset: value, image: meta.datasets[value].recorded[0] }));
   const image = make("input", { type: "number", min: "0", step: "1", "aria-label": "test image",
     oninput: () => image.value === "" || show(Number(image.value)) });
@@ -12,8 +17,7 @@ function chooser(place, host, reopen) {
   const width = choice("hole", meta.widths.map((w) => [w, `${w} px`]), host.selection.width,
     (value) => host.select({ width: Number(value) }));
   const lacking = make("p", { class: "ix-lacks" });
-  const lost = Object.keys(meta.lacks).filter((name) => name.startsWith("what_if/"));
-  const pills = ["architectures", "setups", "seeds"].map((key) => pillsOf(host, key, distinct(key.slice(0, -1))));
+  const pills = ["architectures", "setups", "seeds"].map((key) => pillsOf(host, key, distinct(key.slice(0, -1), [...meta.runs, ...absent])));
   place.append(
     make("div", { class: "ix-row" }, study.around, dataset.around,
       make("label", { class: "ix-field" }, make("span", { text: "test image" }), image),
@@ -72,7 +76,7 @@ function lacks(host) {
     const name = `${dataset}/${a}/${s}/seed${k}`;
     if (!there.has(name) && !(s.startsWith("what_if/"))) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
   }
-  const first = missing.slice(0, 4).join(", "), more = missing.length > 4 ? ` and ${missing.length - 4} more` : "";
+  const first = missing.slice(0, 2).join(", "), more = missing.length > 2 ? ` and ${missing.length - 2} more` : "";
   const count = `${there.size} ${there.size === 1 ? "run" : "runs"} chosen.`;
   return missing.length ? `${count} Not shown: ${first}${more}.` : count;
 }
