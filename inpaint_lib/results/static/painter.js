@@ -73,7 +73,7 @@ function painter(place, host) {
       const one = found.runs[k], { architecture } = runs[k] || {};
       putPixels(tile.canvas, one ? one.fill.data : truth, size, size);
       tile.outline.firstChild.setAttribute("d", path);
-      tile.number.textContent = one ? `hole L1 ${one.l1.toFixed(3)}` : "";
+      tile.number.textContent = one ? `hole L1 ${one.l1.toFixed(3)}` : found.hole && runs[k] ? "published without its network" : "";
       tile.scores.textContent = one ? `D ${level(one.scores)}, of truth ${level(one.real)}` : "";
       drawMaps(tile.maps, one ? one.scores : [], meta.boundaries[architecture], reach[architecture]);
     });
@@ -176,7 +176,7 @@ function painter(place, host) {
   function save() {
     if (!shown || !shown.runs.length) return tell("There is nothing to save: choose runs and paint a hole first.", true);
     const { names, runs, filled } = shown, pixels = shown.truth.data, input = paintOver(pixels, filled.data, size, false);
-    const fills = runs.map((one, k) => ({ name: names[k], number: `hole L1 ${one.l1.toFixed(3)}`, pixels: one.fill.data }));
+    const fills = runs.map((one, k) => one && { name: names[k], number: `hole L1 ${one.l1.toFixed(3)}`, pixels: one.fill.data }).filter(Boolean);
     const all = [{ name: "input", number: "", pixels: input }, ...fills, { name: "truth", number: "", pixels }];
     const caption = `${meta.study}, ${host.selection.dataset}, ${shown.picture}, ${when(shown.stage)}, ${shown.hole} px of hole`;
     paintSheet(all, size, caption).toBlob((blob) => {
