@@ -67,7 +67,7 @@ def is_locked(folder):
     try:
         with open(folder / ".lock", "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, BlockingIOError) as error:
+    except OSError as error:  # no such file, or a file system without locks
         return isinstance(error, BlockingIOError)
     return False
 
@@ -164,6 +164,9 @@ def build(study):
     """Write the report of saved results, with a page for every executed notebook."""
     from inpaint_lib.results import frames, report
 
+    from . import kernels
+
+    kernels.share()
     pages = [
         (f"Data: {name}", study.data_folder(name) / "notebook.ipynb", f"data_{name}.html", None)
         for name in study.config.grid.datasets

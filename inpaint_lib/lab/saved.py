@@ -1,45 +1,38 @@
-"""What the explorer knows of a published study; the same methods as state.Trained."""
+"""What the explorer knows of a published study: the same methods as state.Trained."""
 
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import numpy as np
 from safetensors import safe_open
 
-from ..results import frames, health, select
+from ..results import explored
 from ..study import config as configuration
 from ..study import grid
 from ..training import artifacts, probe
-from . import about
-from .about import PARTS, Kept
+
+KEPT = 1 << 30  # bytes, at most
 
 
-class Published:
-    """A saved study in a folder: histories, errors, recorded fills, and networks of the last stage
-    of a few runs (results/networks.py).
+class Published(explored.Saved):
+    """A saved study in a folder, with recordings and networks of the last stage of a few runs
+    (results/networks.py).
     """
 
     def __init__(self, results, base, studies):
-        self.results, self.base, self.kept = results, base, Kept()
-        config, runs = results.about["config"], select.finished(results)
-        names = frames.names_of(runs)
+        super().__init__(results, studies)
+        self.base, self.kept = base, Kept()
+        config = results.about["config"]
         checked = configuration.checked(configuration.Config, config, str(base))
         self.study = grid.Study(results.about["name"], checked)
-        self.runs = {name: self._run(name) for name in names}
-        parts = runs[list(PARTS)].itertuples(index=False)
-        entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
-        entries = [(*entry[:4], int(entry[4])) for entry in entries]
-        lacks = dict(results.about["left_out"])
-        ended = results.runs[results.runs.outcome != "finished"]
-        lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))
-        datasets = {
-            name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
-            for name, data in results.about["data"].items()
-        }
+        self.runs = {name: self._run(name) for name in self.runs}
         records = [self._record(name) for name, run in self.runs.items() if run]
-        more = {"points": records[0]["steps"].tolist() if records else [], "lacks": lacks}
-        more |= {"live": False, "paints": bool(records), "studies": studies}
-        more["opened"] = f"published/{base.name}"
-        self.about = about.about(base.name, config, entries, datasets, **more)
+        points = records[0]["steps"].tolist() if records else []
+        self.about |= {
+            "points": points,
+            "paints": bool(records),
+            "opened": f"published/{base.name}",
+        }
 
     def _place_of(self, name, file):
         """Return where a file of a run's networks lies; only those of the first seed are kept."""
@@ -65,62 +58,17 @@ class Published:
 
         return self.kept.get((name, "record"), read)
 
-    def _of(self, frame, name):
-        """Return a frame's rows of a run."""
-        *texts, seed = name.split("/")
-        chosen = frame.seed == int(seed[4:])
-        for part, text in zip(PARTS[:3], texts, strict=True):
-            chosen &= frame[part] == text
-        return frame[chosen]
-
-    def _place(self, dataset, image):
-        recorded = self.about["datasets"][dataset]["recorded"]
-        if image not in recorded:
-            shown = ", ".join(map(str, recorded))
-            raise ValueError(f"A published study has images {shown} alone; its weights are absent.")
-        return recorded.index(image)
-
-    def image(self, dataset, image):
-        """Return (test image, {family_width: its frozen hole})."""
-        place, begin = self._place(dataset, image), f"{dataset}/mask/"
-        fills = self.results.fills
-        holes = {k.removeprefix(begin): fills[k][place] for k in fills if k.startswith(begin)}
-        return fills[f"{dataset}/truth"][place], holes
-
-    def history(self, name):
-        """Return the run's history."""
-        return self._of(self.results.history, name).drop(columns=list(PARTS))
-
     def recorded(self, name, image):
         """Return {array's name in recording.npz: its part of a recorded test image}, at least
         `end_fills_<width>`.
         """
-        dataset, architecture = name.split("/")[:2]
-        place, found = self._place(dataset, image), {}
+        place, found = self._place(name.split("/")[0], image), super().recorded(name, image)
         for key, value in self._record(name).items():
-            found[key] = value if key in ("steps", "stages") else value[:, place]
-        for width in self.about["widths"]:
-            key = f"{self.results.family(architecture)}_{width}"
-            keys = [f"{name}/stage{k + 1}/{key}" for k in range(self.about["stages"])]
-            there = [self.results.fills.get(k) for k in keys]
-            if any(fills is not None for fills in there):
-                one = next(fills[place] for fills in there if fills is not None)
-                empty = np.zeros_like(one)
-                ends = [empty if fills is None else fills[place] for fills in there]
-                found[f"end_fills_{width}"] = np.stack(ends)
+            kept = value if key in ("steps", "stages") else value[:, place]
+            if (last := found.get(key)) is not None:  # evaluation's, with the width's statistics
+                kept = np.concatenate([kept[:-1], last[-1:]])
+            found[key] = kept
         return found
-
-    def errors(self, name):
-        """Return (hole L1 by stage and width, hole L1 by width and test image)."""
-        config, family = self.results.about["config"], self.results.family(name.split("/")[1])
-        values, images = self._of(self.results.values, name), self._of(self.results.per_image, name)
-        n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
-        own = values[values.mask_family == family]
-        return about.by_stage(own, images, config, n), about.per_image(images, self.about["widths"])
-
-    def health(self, name):
-        """Return the findings of results/health.py on a run."""
-        return self._of(health.of_results(self.results), name)
 
     # --- networks
 
@@ -155,3 +103,28 @@ class Published:
             return (probe.calibrated(run, pack, G, width, "cpu"),)
 
         return self.kept.get((run.name, width), make)[0]
+
+
+class Kept:
+    """The things last read: tuples of networks and dicts of arrays, up to KEPT bytes."""
+
+    def __init__(self):
+        self.found, self.bytes = OrderedDict(), 0
+
+    def get(self, key, make):
+        """Return what `make` returns, or what it returned before."""
+        if key not in self.found:
+            made = self.found[key] = make()
+            self.bytes += _bytes(made)
+            while self.bytes > KEPT and len(self.found) > 1:
+                self.bytes -= _bytes(self.found.popitem(last=False)[1])
+        self.found.move_to_end(key)
+        return self.found[key]
+
+
+def _bytes(kept):
+    """Return the size of a tuple of networks, or of a dict of arrays."""
+    if isinstance(kept, dict):
+        return sum(array.nbytes for array in kept.values())
+    tensors = (t for network in kept for t in network.state_dict().values())
+    return sum(t.numel() * t.element_size() for t in tensors)

@@ -1,8 +1,8 @@
 """Read what the explorer shows: a profile's finished runs, or a published study. It trains nothing.
 
-Both kinds have `about` (JSON), `runs` {name: grid.Run, or None without networks} and the same
-methods. Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8,
-1 = hole.
+Both kinds (the other: saved.py) have `about` (JSON), `runs` {name: grid.Run, or None without
+networks} and the same methods. Arrays are as in recording.npz and frames.Results; images
+(H,W,3) uint8, holes (H,W) uint8, 1 = hole.
 """
 
 from itertools import cycle
@@ -13,13 +13,12 @@ import torch
 
 from ..data import packs
 from ..evaluation import evaluate
-from ..results import frames, published
+from ..results import explored, frames, published
 from ..study import config as configuration
 from ..study import files, grid
 from ..training import artifacts, identity, probe, recording
-from . import about, live, what_if
-from .about import PARTS
-from .saved import Published
+from . import live, what_if
+from .saved import Kept, Published
 
 WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if runs
 
@@ -82,9 +81,9 @@ class Trained:
                 lacks[run.name] = why
             else:
                 self.runs[run.name] = run
-        self.kept = about.Kept()
+        self.kept = Kept()
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
-        entries = [(n, *(getattr(r, p) for p in PARTS)) for n, r in self.runs.items()]
+        entries = [(n, *(getattr(r, p) for p in frames.RUN)) for n, r in self.runs.items()]
         others, lacking = what_if.runs(study)
         labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
         self.runs |= {run.name: run for run in others}
@@ -92,8 +91,10 @@ class Trained:
             entries.append((run.name, run.dataset, run.architecture, label, run.seed))
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
         more = {"points": sorted(recording.points(study.config)), "live": True}
-        more |= {"opened": study.profile, "studies": studies(), "lacks": lacks | lacking}
-        self.about = about.about(study.profile, self.config, entries, datasets, **more)
+        more |= {"opened": study.profile, "studies": studies()}
+        lacks |= lacking
+        told = study.profile, self.config, entries, lacks, datasets
+        self.about = explored.described(*told, **more)
         for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
             look = {"about": what_if.about(run), "control": False, "colour": colour}
             self.about["setups"].setdefault(label, look)
@@ -120,8 +121,8 @@ class Trained:
                 yield run, "" if ended["outcome"] == "finished" else f"diverged: {ended['why']}"
 
     def _order(self, run):
-        known = [list(frames.REGISTRIES[kind]) for kind in PARTS[:3]]
-        places = [k.index(getattr(run, p)) for k, p in zip(known, PARTS[:3], strict=True)]
+        known = [list(frames.REGISTRIES[kind]) for kind in frames.RUN[:3]]
+        places = [k.index(getattr(run, p)) for k, p in zip(known, frames.RUN[:3], strict=True)]
         return *places, run.seed
 
     def _dataset(self, name):
@@ -174,7 +175,7 @@ class Trained:
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_images(run)
         n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
-        return about.by_stage(own, images, self.config, n), about.per_image(images, widths)
+        return explored.by_stage(own, images, self.config, n), explored.per_image(images, widths)
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""

@@ -8,28 +8,13 @@ The page sends {"id", "kind", "params"} and buffers; the reply is {"id", "answer
 import traceback
 
 import anywidget
-import numpy as np
 import traitlets
 
 from ..data import images
-from . import answers, explore, paint, script, state
+from ..results import explored, script
+from . import answers, explore, paint, state
 
 ANSWERS = answers.ANSWERS | paint.PAINT
-WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
-
-
-def packed(value, buffers):
-    """Return a value whose arrays are replaced by where they lie in `buffers`, to which they go."""
-    if isinstance(value, np.ndarray):
-        array = np.ascontiguousarray(value, WIRE.get(value.dtype.name, value.dtype))
-        buffers.append(array.tobytes())
-        shape, name = list(array.shape), array.dtype.name
-        return {"buffer": len(buffers) - 1, "shape": shape, "dtype": name}
-    if isinstance(value, dict):
-        return {key: packed(part, buffers) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [packed(part, buffers) for part in value]
-    return value
 
 
 class Explorer(anywidget.AnyWidget):
@@ -60,7 +45,7 @@ class Explorer(anywidget.AnyWidget):
                 of_kind = ANSWERS[content["kind"]]
                 found = of_kind(self.state, buffers, **content["params"])
             sent = []
-            self.send({"id": content["id"], "answer": packed(found, sent)}, sent)
+            self.send({"id": content["id"], "answer": explored.packed(found, sent)}, sent)
         except Exception as error:
             known = isinstance(error, ValueError | FileNotFoundError | images.Unusable)
             if not known:

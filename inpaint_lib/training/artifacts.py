@@ -12,7 +12,7 @@ import zipfile
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .. import models
 from ..study import files, provenance
@@ -45,7 +45,8 @@ def save_checkpoint(folder, value):
     """Save the newest checkpoint and keep the one before it."""
     newest, previous = (folder / name for name in CHECKPOINTS)
     with files.replacing(newest) as temporary:
-        torch.save(value, temporary)
+        with open(temporary, "wb") as file:  # by a path its errors have no number
+            torch.save(value, file)
         if newest.exists():
             os.replace(newest, previous)
 
@@ -110,7 +111,7 @@ def save_stage(run, pack, state, stage):
         tensors |= {SNAPSHOT + k: v for k, v in _tensors(_calibrated(run, pack, state.G)).items()}
     header = {"run": run.name, "stage": str(stage), "step": str(state.step)}
     with files.replacing(_stage_file(run, stage)) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        temporary.write_bytes(save(tensors, header))
 
 
 def load_networks(run, stage):
@@ -209,5 +210,5 @@ def _save_model(run, pack, generator, result):
     }
     header = {"description": json.dumps(description)}
     with files.replacing(run.folder / "model" / "model.safetensors") as temporary:
-        save_file(_tensors(generator), temporary, metadata=header)
+        temporary.write_bytes(save(_tensors(generator), header))
     files.write_json(run.folder / "model" / "model.json", description)

@@ -6,8 +6,8 @@ import torch
 
 from inpaint_lib import losses, models
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import about, answers, script, state, what_if, widget
-from inpaint_lib.results import collect, frames, networks, published, select
+from inpaint_lib.lab import answers, saved, state, what_if, widget
+from inpaint_lib.results import collect, frames, networks, published, script, select
 from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO
@@ -138,29 +138,29 @@ def test_recorded_fills_are_those_kept_and_have_the_errors_of_the_tables(opened)
 
 
 def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, trained, tmp_path):
-    saved = state.Published(results, tmp_path, [])
+    shown = state.Published(results, tmp_path, [])
     for name in NAMES:
-        assert saved.errors(name)[0] == pytest.approx(opened.errors(name)[0], rel=1e-6)
-        assert saved.errors(name)[1] == pytest.approx(opened.errors(name)[1], rel=1e-6)
-        log, other = saved.history(name), opened.history(name)
+        assert shown.errors(name)[0] == pytest.approx(opened.errors(name)[0], rel=1e-6)
+        assert shown.errors(name)[1] == pytest.approx(opened.errors(name)[1], rel=1e-6)
+        log, other = shown.history(name), opened.history(name)
         assert log.d_accuracy.tolist() == pytest.approx(other.d_accuracy.tolist())
-        fills, kept = saved.recorded(name, 2), opened.recorded(name, 2)
+        fills, kept = shown.recorded(name, 2), opened.recorded(name, 2)
         assert np.array_equal(fills["end_fills_16"], kept["end_fills_16"])
-        findings = saved.health(name)[["rule", "stage", "level"]].to_dict("records")
+        findings = shown.health(name)[["rule", "stage", "level"]].to_dict("records")
         assert findings == opened.health(name)[["rule", "stage", "level"]].to_dict("records")
     with pytest.raises(ValueError, match="without its network"):
-        answers.fill(saved, [], NAMES[:1], 1, 16, 2)
+        answers.fill(shown, [], NAMES[:1], 1, 16, 2)
     networks.save(trained, tmp_path)
-    saved = state.Published(results, tmp_path, [])
-    [fill] = answers.fill(saved, [], NAMES[2:], 2, 8, 2)["runs"]
+    shown = state.Published(results, tmp_path, [])
+    [fill] = answers.fill(shown, [], NAMES[2:], 2, 8, 2)["runs"]
     [same] = answers.fill(opened, [], NAMES[2:], 2, 8, 2)["runs"]
     assert fill["l1"] == pytest.approx(same["l1"], rel=0.01)  # half precision
     assert np.array_equal(
-        saved.recorded(NAMES[0], 2)["fills"], opened.recorded(NAMES[0], 2)["fills"]
+        shown.recorded(NAMES[0], 2)["fills"], opened.recorded(NAMES[0], 2)["fills"]
     )
-    assert saved.about["points"] == opened.about["points"]
+    assert shown.about["points"] == opened.about["points"]
     with pytest.raises(ValueError, match="last stage"):
-        answers.fill(saved, [], NAMES[2:], 1, 8, 2)
+        answers.fill(shown, [], NAMES[2:], 1, 8, 2)
 
 
 def test_networks_of_a_stage_fill_as_measured_and_those_of_stage_0_are_the_initial_ones(opened):
@@ -205,7 +205,7 @@ def test_networks_are_read_once_and_forgotten_when_they_are_too_many(trained, mo
     for image in (1, 2, 3):
         answers.fill(found, [], NAMES, 2, 16, image)
     assert len(read) == 3
-    monkeypatch.setattr(about, "KEPT", 1)
+    monkeypatch.setattr(saved, "KEPT", 1)
     answers.fill(found, [], NAMES, 1, 16, 1)
     assert len(found.kept.found) == 1 and found.kept.bytes < 1e7
 

@@ -1,4 +1,4 @@
-"""Join the explorer's plain JavaScript, in lab/static/, to one script: nothing builds it."""
+"""Join the explorer's plain JavaScript, in results/static/, to one script: nothing builds it."""
 
 from pathlib import Path
 

@@ -1,0 +1,152 @@
+"""What the explorer's page is told of a study, and a saved study as it asks for it.
+
+Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8, 1 =
+hole.
+"""
+
+import numpy as np
+
+from .. import models, setups
+from . import frames, health, plots, select, stats
+
+BANDS = 40  # seeds, at most, for which the page knows the t interval
+WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
+
+
+def packed(value, buffers):
+    """Return a value whose arrays are replaced by where they lie in `buffers`, to which they go."""
+    if isinstance(value, np.ndarray):
+        array = np.ascontiguousarray(value, WIRE.get(value.dtype.name, value.dtype))
+        buffers.append(array.tobytes())
+        shape, name = list(array.shape), array.dtype.name
+        return {"buffer": len(buffers) - 1, "shape": shape, "dtype": name}
+    if isinstance(value, dict):
+        return {key: packed(part, buffers) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [packed(part, buffers) for part in value]
+    return value
+
+
+def described(name, config, entries, lacks, datasets, **more):
+    """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
+    widths = config["curriculum"]["mask_widths"]
+    steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
+    named = {entry[3] for entry in entries} | {lost.split("/")[-2] for lost in lacks}
+    known = {k: v for k, v in setups.SETUPS.items() if k in named}
+    used = list(dict.fromkeys(entry[2] for entry in entries))
+    known_here = [a for a in used if a in models.ARCHITECTURES]
+    boundaries = {a: models.ARCHITECTURES[a].objective.adversarial[2] for a in known_here}
+    return {
+        "study": name,
+        "widths": list(widths),
+        "stages": len(widths),
+        "size": config["data"]["image_size"],
+        "steps": steps // len(widths) * len(widths),
+        "families": {a: config["models"][a]["mask_family"] for a in used},
+        "central": [a for a in known_here if models.central(a)],
+        "boundaries": boundaries,
+        "setups": {
+            k: {"colour": v.colour, "about": v.about, "control": v.control}
+            for k, v in known.items()
+        },
+        "terms": plots.TERM_LABELS,
+        "runs": [dict(zip(("name", *frames.RUN), entry, strict=True)) for entry in entries],
+        "lacks": lacks,
+        "datasets": datasets,
+        "bands": {n: stats.half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
+    } | more
+
+
+def by_stage(values, per_image, config, n):
+    """Return hole L1 (stages, widths) on the images measured after every stage; NaN: no value.
+
+    values: rows of one run, of the family trained with; per_image: its last stage.
+    """
+    widths, stages = config["curriculum"]["mask_widths"], len(config["curriculum"]["mask_widths"])
+    rows = values[(values.region == "hole") & (values.metric == "l1")]
+    table = rows.pivot_table("value", "stage", "mask_width")
+    table = table.reindex(index=range(1, stages + 1), columns=widths)
+    few = per_image[per_image.image < n].groupby("mask_width").l1.mean()
+    table.loc[stages] = few.reindex(widths)
+    return table.to_numpy(np.float32)
+
+
+def per_image(images, widths):
+    """Return hole L1 (widths, images) of the last stage."""
+    table = images.pivot_table("l1", "mask_width", "image").reindex(widths)
+    return table.to_numpy(np.float32)
+
+
+class Saved:
+    """A saved study: histories, errors and recorded fills, no weights."""
+
+    def __init__(self, results, studies=()):
+        self.results, self.parts = results, {}
+        config, runs = results.about["config"], select.finished(results)
+        names = frames.names_of(runs)
+        self.runs = dict.fromkeys(names)
+        parts = runs[list(frames.RUN)].itertuples(index=False)
+        entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
+        entries = [(*entry[:4], int(entry[4])) for entry in entries]
+        lacks = dict(results.about["left_out"])
+        ended = results.runs[results.runs.outcome != "finished"]
+        lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))
+        datasets = {
+            name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
+            for name, data in results.about["data"].items()
+        }
+        name = results.about["name"]
+        more = {"points": [], "live": False, "opened": f"published/{name}", "studies": studies}
+        self.about = described(name, config, entries, lacks, datasets, **more)
+
+    def _of(self, frame, run):
+        """Return the rows that a frame of `results`, or "health", has of a run."""
+        if frame not in self.parts:
+            of_health = frame == "health"
+            rows = health.of_results(self.results) if of_health else getattr(self.results, frame)
+            groups = rows.groupby(frames.RUN, sort=False)
+            self.parts[frame] = {"/".join(map(str, key)): part for key, part in groups}
+        *texts, seed = run.split("/")
+        return self.parts[frame]["/".join([*texts, seed.removeprefix("seed")])]
+
+    def _place(self, dataset, image):
+        recorded = self.about["datasets"][dataset]["recorded"]
+        if image not in recorded:
+            shown = ", ".join(map(str, recorded))
+            raise ValueError(f"A published study has images {shown} alone; its weights are absent.")
+        return recorded.index(image)
+
+    def image(self, dataset, image):
+        """Return (test image, {family_width: its frozen hole})."""
+        place, begin = self._place(dataset, image), f"{dataset}/mask/"
+        fills = self.results.fills
+        holes = {k.removeprefix(begin): fills[k][place] for k in fills if k.startswith(begin)}
+        return fills[f"{dataset}/truth"][place], holes
+
+    def history(self, name):
+        """Return the run's history."""
+        return self._of("history", name).drop(columns=list(frames.RUN))
+
+    def recorded(self, name, image):
+        """Return {"end_fills_<width>": fills of a recorded test image after the last stages}."""
+        dataset, architecture = name.split("/")[:2]
+        place, found = self._place(dataset, image), {}
+        for width in self.about["widths"]:
+            key = f"{self.results.family(architecture)}_{width}"
+            keys = [f"{name}/stage{k + 1}/{key}" for k in range(self.about["stages"])]
+            there = [self.results.fills[k][place] for k in keys if k in self.results.fills]
+            if there:
+                found[f"end_fills_{width}"] = np.stack(there)
+        return found
+
+    def errors(self, name):
+        """Return (hole L1 by stage and width, hole L1 by width and test image)."""
+        config, family = self.results.about["config"], self.results.family(name.split("/")[1])
+        values, images = self._of("values", name), self._of("per_image", name)
+        n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
+        own = values[values.mask_family == family]
+        return by_stage(own, images, config, n), per_image(images, self.about["widths"])
+
+    def health(self, name):
+        """Return the findings of results/health.py on a run."""
+        return self._of("health", name)
