@@ -4,6 +4,7 @@ All files appear complete or not at all. result.json is written last: the run ha
 """
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -45,8 +46,9 @@ def save_checkpoint(folder, value):
     """Save the newest checkpoint and keep the one before it."""
     newest, previous = (folder / name for name in CHECKPOINTS)
     with files.replacing(newest) as temporary:
-        with open(temporary, "wb") as file:  # by a path its errors have no number
-            torch.save(value, file)
+        content = io.BytesIO()  # errors that torch.save meets in a file have no number
+        torch.save(value, content)
+        temporary.write_bytes(content.getbuffer())
         if newest.exists():
             os.replace(newest, previous)
 
