@@ -209,7 +209,7 @@ SETUPS = {
     "recon_only": Setup(
         recon_only,
         "Control: fixed without the adversarial loss.",
-        "#E69F00",
+        "#999933",
         "P",
         control=True,
     ),

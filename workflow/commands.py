@@ -97,10 +97,11 @@ def progress(run):
 def publish(argv):
     from inpaint_lib.results import collect, networks, published
 
-    if argv[:1] in (["--rebuild"], ["--front"]):
+    if argv[:1] in (["--rebuild"], ["--pages"], ["--front"]):
         return say(*derive(argv))
     about = """publish: add finished runs to reports/published/NAME. Of a published study
     publish --rebuild NAME   rebuilds tables, figures and README.md from its saved values
+    publish --pages NAME     writes its HTML report, index.html
     publish --front NAME     writes its block in README.md of the repository"""
     study, args = opened(argv, about, "name")
     say(*published.publish(collect.collect(study, partial=True), args.name))
@@ -109,18 +110,21 @@ def publish(argv):
 
 def derive(argv):
     """Rewrite what follows from a published study's saved values -> lines to print."""
-    from inpaint_lib.results import published, summary
+    from inpaint_lib.results import published, report, summary
     from inpaint_lib.study import files
 
     parser = Parser(prog="run_all.sh publish")
     parser.add_argument("--rebuild", metavar="NAME", help="tables, figures and README.md of it")
+    parser.add_argument("--pages", metavar="NAME", help="its HTML report, from the saved values")
     parser.add_argument("--front", metavar="NAME", help="its block in PAGE")
     parser.add_argument("--page", type=Path, default=ROOT / "README.md", help="default: README.md")
     args = parser.parse_args(argv)
-    base, results = published.opened(args.rebuild or args.front)
+    base, results = published.opened(args.rebuild or args.pages or args.front)
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
+    if args.pages:
+        return [f"{report.build(results, base)}: written"]
     text = summary.filled(args.page.read_text(encoding="utf-8"), results)
     files.write_text(args.page, text)
     return [f"{args.page}: the block of {args.front} is written"]
@@ -167,6 +171,11 @@ def build(study):
     from . import kernels
 
     kernels.share()
+    report.build(frames.load(study.report / "results"), study.report, notebooks_of(study))
+
+
+def notebooks_of(study):
+    """Return (title, executed notebook, page, run's name or None) of those that are there."""
     pages = [
         (f"Data: {name}", study.data_folder(name) / "notebook.ipynb", f"data_{name}.html", None)
         for name in study.config.grid.datasets
@@ -176,8 +185,7 @@ def build(study):
         pages.append((f"Training: {run.name}", run.folder / "notebook.ipynb", page, run.name))
     pages.append(("Metrics", study.folder / "metrics.ipynb", "metrics.html", None))
     pages.append(("Figures", study.folder / "figures.ipynb", "figures.html", None))
-    there = [page for page in pages if page[1].is_file()]
-    report.build(frames.load(study.report / "results"), study.report, there)
+    return [page for page in pages if page[1].is_file()]
 
 
 COMMANDS = {f.__name__: f for f in (show, status, publish, verify, report)}

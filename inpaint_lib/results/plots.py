@@ -16,7 +16,7 @@ from . import select, stats
 from .frames import ordered
 
 TEMPLATES = Path(__file__).parent / "templates"
-ACTIVE = LinearSegmentedColormap.from_list("active", ["#e69f5f", "#f2f2f2", "#8fbfe0"])
+ACTIVE = LinearSegmentedColormap.from_list("active", ["#f2f2f2", "#8fbfe0", "#2f7fb8"])
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = yaml.safe_load((TEMPLATES / "labels.yaml").read_text("utf-8"))
 

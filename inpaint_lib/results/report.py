@@ -1,29 +1,55 @@
-"""Build the HTML report: one index and a page per executed notebook. No page loads from outside."""
+"""Build the pages of a study from its Results and saved figures; no page loads from outside.
 
-import html
+index.html          the answer, a tab per data set and architecture, the explorer, all runs
+runs/ images/       a page per run, and per recorded test image
+notebooks/          a page per executed notebook
+assets/ data/ sheets/
+                    style and scripts; what they show (bundle.py)
+"""
+
 import json
 from pathlib import Path
 
-import nbconvert
-import nbformat
 import yaml
-from pygments.formatters import HtmlFormatter
+from PIL import Image
 
 from ..study import config as configuration
 from ..study import files, provenance
-from . import findings, frames, notes, select, standing, stats, summary, tables
+from . import (
+    bundle,
+    executed,
+    explored,
+    findings,
+    frames,
+    glossary,
+    health,
+    layout,
+    notes,
+    select,
+    standing,
+    stats,
+    summary,
+    tables,
+    verdicts,
+)
 
 CHOICES = yaml.safe_load((notes.TEMPLATES / "choices.yaml").read_text("utf-8"))
+PDF_ALSO = ("answer", "pairs", "decomposition", "sizes", "grid", "stages", "heat")  # for papers
+COLOURS = 256  # of a saved figure: a third of the bytes, and no difference to the eye
 
 
 def save_figures(folder, figures, pdf=True):
     """Write {name: (figure, caption)} as PNG and PDF and, last, captions.json."""
     folder, captions = Path(folder), {}
-    kinds = ((".png", 192, {"Software": None}), *[(".pdf", 300, {"CreationDate": None})] * pdf)
     for name, (figure, caption) in figures.items():
-        for suffix, dpi, metadata in kinds:
-            with files.replacing(folder / (name + suffix)) as temporary:
-                figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
+        with files.replacing(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=192, format="png", metadata={"Software": None})
+            with Image.open(temporary) as image:
+                few = executed.with_few_colours(image, COLOURS)
+            few.save(temporary, "PNG", optimize=True)
+        if pdf:
+            with files.replacing(folder / f"{name}.pdf") as temporary:
+                figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
         width, height = (round(96 * inches) for inches in figure.get_size_inches())  # CSS pixels
         captions[name] = {"caption": caption, "width": width, "height": height}
     files.write_json(folder / "captions.json", captions)
@@ -55,118 +81,206 @@ def _plain(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def identity(results, name, pages=()):
-    """Return what a run's numbers come from, for its page; None for a run that is not there."""
-    if name not in (names := frames.names_of(results.runs)):
-        return None
-    run, config = results.runs.iloc[names.index(name)], results.about["config"]
-    shown = ["outcome", "why", "protocol", "commit", "device", "precision", "torch", "system"]
-    data = results.about["data"][run.dataset]["identity"]
-    rows = {key: run[key] for key in [*shown, "seconds"]}
-    rows |= {f"{part} (SHA-256)": sha for part, sha in data.items()}
-    settings = {key: config[key] for key in ("data", "curriculum", "training")}
-    settings["model"] = config["models"][run.architecture]
-    cell = name.rsplit("/", 1)[0] + "/seed"
-    seeds = [(own.removeprefix(cell), page) for *_, page, own in pages if own and cell in own]
-    about = {"run": name, "rows": list(rows.items()), "settings": json.dumps(settings, indent=1)}
-    return about | {"seeds": seeds}
+def command(results, run):
+    """Return the command that trains a run again, with the settings its profile does not have."""
+    about, more = results.about, []
+    try:
+        there = configuration.to_dict(configuration.load(about["profile"]))
+        pair = [{key: config[key] for key in frames.SCIENCE} for config in (there, about["config"])]
+        for key, _, here in provenance.differences(*pair):
+            if not key.startswith("models.") or key.split(".")[1] == run["architecture"]:
+                more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
+    except (ValueError, OSError):  # a profile that is not here
+        pass
+    grid = "--datasets {dataset} --architectures {architecture} --setups {setup} --seeds {seed}"
+    return " ".join([f"./run_all.sh {about['profile']}", grid.format(**run), *more])
 
 
-def convert(notebook, page, title, about=None, neighbours=()):
-    """Write an executed notebook as a self-contained HTML page.
+def build(results, folder, notebooks=()):
+    """Write the pages into a folder that has figures/; index.html is the last file.
 
-    about: as `identity` returns it. neighbours: (label, title, page) of pages to link to."""
-    node = nbformat.read(notebook, as_version=4)
-    node.metadata.pop("widgets", None)
-    section = title
-    for cell in node.cells:
-        if cell.cell_type != "code":
-            headings = [line.strip("# ") for line in cell.source.splitlines() if line[:1] == "#"]
-            section = (headings or [section])[-1]
-            continue
-        widget = "application/vnd.jupyter.widget-view+json"  # needs a kernel: its figure stays
-        cell.outputs = [o for o in cell.outputs if widget not in o.get("data", {})]
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                output.metadata["image/png"] = {"alt": f"figure: {section}"}
-    exporter = nbconvert.HTMLExporter(template_name="basic", embed_images=True)
-    shown = {"title": title, "about": about, "neighbours": neighbours}
-    for name, style in (("light", "default"), ("dark", "github-dark")):
-        shown[name] = HtmlFormatter(style=style).get_style_defs(".highlight")
-    body = exporter.from_notebook_node(node)[0]
-    files.write_text(page, notes.render("page.html", body=body, **shown))
-
-
-def _html(frame):
-    return frame.to_html(index=False, border=0, na_rep="-", float_format="%.4g")
-
-
-def _tables(results, made, controls=False):
-    """Return {(dataset, architecture): HTML} of the paper-style tables; setups link to the page of
-    their first run."""
-    first = {own.rsplit("/", 1)[0]: page for page, own in reversed(made.items()) if own}
-    found = {}
-    for cell, text in tables.formatted(results, controls, "<b>{}</b>".format).items():
-        links = {name: html.escape(name) for name in text.index}
-        for name in links:
-            if page := first.get("/".join((*cell, name))):
-                links[name] = f'<a href="notebooks/{page}">{links[name]}</a>'
-        look = {"escape": False, "classes": "results", "border": 0}
-        found[cell] = text.rename(links).rename_axis(index=None).to_html(**look)
-    return found
-
-
-def build(results, folder, pages=()):
-    """Write folder/notebooks/*.html and, last, folder/index.html from results and saved figures.
-
-    pages: (title, executed notebook, page name, run name or None). Raises FileNotFoundError
+    notebooks: (title, executed notebook, page name, run name or None). Raises FileNotFoundError
     without folder/figures/captions.json."""
-    folder, about = Path(folder), results.about
-    captions = folder / "figures" / "captions.json"
-    if (figures := files.read_json(captions)) is None:
-        command = f"./run_all.sh {about['profile']}"
-        raise FileNotFoundError(f"no {captions}: draw the figures with {command}")
-    for k, (title, path, page, run) in enumerate(pages):
-        beside = [("previous", k - 1), ("next", k + 1)]
-        beside = [(text, pages[n][0], pages[n][2]) for text, n in beside if 0 <= n < len(pages)]
-        own = identity(results, run, pages) if run else None
-        convert(path, folder / "notebooks" / page, title, own, beside)
-    made = {page: run for _, _, page, run in pages}
-    runs, judged = standing.of_runs(results), stats.judge(results)
-    shown = {
-        "standings": tables.standings(runs),
-        "questions": notes.in_words(stats.primary(judged)),
-        "estimates": notes.in_words(judged[judged.question == ""]).drop(columns="word"),
-        "gates": standing.gates(results),
-        "games": tables.games(results),
-        "areas": tables.areas(results).reset_index(),
-        "generalisation": tables.generalisation(results).reset_index(),
-        "elsewhere": tables.generalisation(results, "fid", "whole_composite").reset_index(),
-        "exposure": tables.exposure(results),
-        "cost": tables.cost(results),
-    }
-    has_controls = any(map(select.is_control, runs.setup))
-    text = notes.render(
+    folder = Path(folder)
+    path = folder / "figures" / "captions.json"
+    if (captions := files.read_json(path)) is None:
+        told = f"draw the figures with ./run_all.sh {results.about['profile']}"
+        raise FileNotFoundError(f"no {path}: {told}")
+    for name, text in layout.assets().items():
+        files.write_text(folder / "assets" / name, text)
+    saved = explored.Saved(results)
+    columns = bundle.write(saved, folder)
+    runs = layout.run_list(results, standing.of_runs(results))
+    _notebook_pages(folder, notebooks)
+    _run_pages(folder, saved, runs, columns, {run: page for _, _, page, run in notebooks if run})
+    _image_pages(folder, results, runs, columns)
+    text = layout.render(
         "index.html",
-        about=about,
-        config=about["config"],
-        captions=figures,
-        pdfs={path.stem for path in (folder / "figures").glob("*.pdf")},
-        files={path.name for path in (folder / "tables").glob("*")},
-        caveats=notes.caveats(results),
-        standing=standing.summary(runs),
-        answers=notes.answers(judged),
-        estimated=findings.estimated(results),
-        opening=summary.opening(results, runs),
-        shown={name: _html(frame) for name, frame in shown.items() if len(frame)},
-        tables=_tables(results, made),
-        controls=_tables(results, made, controls=True) if has_controls else {},
-        footnote=notes.footnote(results),
-        deviations=deviations(results),
-        choices=choices(results),
-        pages=pages,
-        runs=results.runs.assign(name=frames.names_of(results.runs)).to_dict("records"),
-        provenance=provenance.current(),
+        root="",
+        **_index(results, folder, runs, columns),
+        captions=captions,
+        notebooks=notebooks,
     )
     files.write_text(folder / "index.html", text)
     return folder / "index.html"
+
+
+def _notebook_pages(folder, notebooks):
+    for k, (title, path, page, run) in enumerate(notebooks):
+        beside = [("previous", k - 1), ("next", k + 1)]
+        beside = [
+            (label, notebooks[n][0], notebooks[n][2])
+            for label, n in beside
+            if 0 <= n < len(notebooks)
+        ]
+        own = run and f"../{layout.page_of(run)}"
+        executed.convert(path, folder / "notebooks" / page, title, beside, own)
+
+
+def _run_pages(folder, saved, runs, columns, pages):
+    """Write a page per run: its health, history, fills, settings and how to train it again."""
+    results, about = saved.results, saved.results.about
+    made = dict(zip(frames.names_of(results.runs), results.runs.to_dict("records"), strict=True))
+    findings = health.of_results(results)
+    groups = dict(tuple(findings.groupby(frames.RUN, sort=False)))
+    histories = dict(tuple(results.history.groupby(frames.RUN, sort=False)))
+    for k, run in enumerate(runs):
+        key, config = tuple(run[part] for part in frames.RUN), about["config"]
+        settings = {part: config[part] for part in ("data", "curriculum", "training")}
+        settings["model"] = config["models"][run["architecture"]]
+        history = histories.get(key)
+        of_cell = run["name"].rsplit("/", 1)[0]
+        text = layout.render(
+            "run.html",
+            root="../",
+            about=about,
+            run=run,
+            made=made[run["name"]],
+            data=about["data"][run["dataset"]]["identity"],
+            settings=json.dumps(settings, indent=1),
+            command=command(results, run),
+            rules=_rules(groups[key], len(results.widths)),
+            wrong=health.wrong(groups[key]).to_dict("records"),
+            curves=[] if history is None else layout.curves(history, results.schedule),
+            stages=len(results.widths),
+            columns=columns.get(run["name"]),
+            recorded=about["recorded"][run["dataset"]],
+            notebook=pages.get(run["name"]),
+            seeds=[one for one in runs if one["name"].rsplit("/", 1)[0] == of_cell],
+            before=runs[k - 1] if k else None,
+            after=runs[k + 1] if k + 1 < len(runs) else None,
+        )
+        files.write_text(folder / run["page"], text)
+
+
+def _rules(findings, n_stages):
+    """Return a run's findings as [(title, [finding or None of every stage])]."""
+    found = {}
+    for row in findings.to_dict("records"):
+        found.setdefault(row["title"], [None] * n_stages)[row["stage"] - 1] = row
+    return list(found.items())
+
+
+def _image_pages(folder, results, runs, columns):
+    """Write a page per recorded test image: what every run of the first seed made of it."""
+    l1 = results.per_image.set_index([*frames.RUN, "mask_width", "image"]).l1
+    images = _images(results)
+    for k, (dataset, image, place) in enumerate(images):
+        of = [run for run in runs if run["dataset"] == dataset and run["name"] in columns]
+        cells = {}
+        for run in of:
+            key = (*(run[part] for part in frames.RUN), results.widths[-1], image)
+            cells.setdefault(run["architecture"], []).append(run | {"l1": l1.get(key)})
+        text = layout.render(
+            "image.html",
+            root="../",
+            about=results.about,
+            dataset=dataset,
+            image=image,
+            place=place,
+            recorded=results.about["recorded"][dataset],
+            cells=cells,
+            columns=columns,
+            width=results.widths[-1],
+            images=images,
+            before=images[k - 1] if k else None,
+            after=images[k + 1] if k + 1 < len(images) else None,
+        )
+        files.write_text(folder / "images" / f"{dataset}_{image}.html", text)
+
+
+def _images(results):
+    """Return (data set, test image, its place among the recorded ones) of all with fills."""
+    return [
+        (dataset, image, place)
+        for dataset, recorded in results.about["recorded"].items()
+        if f"{dataset}/truth" in results.fills
+        for place, image in enumerate(recorded)
+    ]
+
+
+def _index(results, folder, runs, columns):
+    """Return what index.html shows."""
+    judged, about = stats.judge(results), results.about
+    of_runs = standing.of_runs(results)
+    cards = verdicts.cards(results)
+    estimates = judged[judged.question == ""]
+    cell = summary.opening_cell(results, of_runs)
+    return {
+        "about": about,
+        "config": about["config"],
+        "schedule": results.schedule,
+        "pdfs": {path.stem for path in (folder / "figures").glob("*.pdf")},
+        "files": {path.name for path in (folder / "tables").glob("*")},
+        "cards": cards,
+        "reach": verdicts.reach(cards),
+        "estimated": findings.estimated(results),
+        "standing": standing.summary(of_runs),
+        "certainty": verdicts.certainty(results, cards),
+        "caveats": notes.caveats(results),
+        "footnote": notes.footnote(results),
+        "opening": layout.opening(results, cell, columns),
+        "runs": runs,
+        "failed": [run for run in runs if run["diverged"]],
+        "cells": [_cell(results, runs, estimates, of) for of in select.cells(results.runs)],
+        "images": _images(results),
+        "columns": columns,
+        "shown": {
+            "questions": layout.table(notes.in_words(stats.primary(judged))),
+            "standings": layout.table(tables.standings(of_runs)),
+            "exposure": layout.table(tables.exposure(results)),
+            "cost": layout.table(tables.cost(results)),
+        },
+        "deviations": deviations(results),
+        "choices": choices(results),
+        "provenance": provenance.current(),
+        "groups": glossary.terms(),
+    }
+
+
+def _cell(results, runs, estimates, cell):
+    """Return what the tab of a data set and architecture shows."""
+
+    def own(frame):
+        frame = frame.reset_index() if any(frame.index.names) else frame
+        return layout.table(select.of_cell(frame, *cell).drop(columns=frames.CELL))
+
+    parts = {
+        "areas": tables.areas(results),
+        "generalisation": tables.generalisation(results),
+        "elsewhere": tables.generalisation(results, "fid", "whole_composite"),
+        "gates": standing.gates(results),
+        "games": tables.games(results),
+    }
+    found = {name: own(frame) for name, frame in parts.items() if len(frame)}
+    numbers = select.of_cell(estimates, *cell)
+    words = notes.in_words(numbers).drop(columns=["word", "data", "architecture"])
+    found["estimates"] = layout.table(words)
+    return {
+        "dataset": cell[0],
+        "architecture": cell[1],
+        "place": layout.place_of(*cell),
+        "table": layout.paper_table(results, cell),
+        "shown": {name: table for name, table in found.items() if table["rows"]},
+        "runs": [run for run in runs if (run["dataset"], run["architecture"]) == cell],
+    }

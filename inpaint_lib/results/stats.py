@@ -179,6 +179,38 @@ def _comparisons(plan, results):
     return questions + [one for one in found if one[2:] not in asked]
 
 
+def _values(results):
+    """Return ({dataset, architecture, region, metric, width: {(setup, seed): value}}, {the same:
+    how many images}).
+    """
+    values, n_images = {}, {}
+    for row in select.measured(results).itertuples():
+        key = row.dataset, row.architecture, row.region, row.metric, row.width
+        values.setdefault(key, {})[row.setup, row.seed] = row.value
+        n_images[key] = row.n_images
+    return values, n_images
+
+
+def without_each(results):
+    """Return what each seed does to the registered questions: a row per question, cell and seed
+    that is left out, with effect, ci_low and ci_high of the others, as `judge` has them, and the
+    word that their interval gives; from three seeds on.
+    """
+    plan, (values, _), rows = registered(), _values(results), []
+    names = {question[0]: question for question in _comparisons(plan, results)}
+    for row in primary(judge(results)).itertuples():
+        asked, cell = names[row.question], (row.dataset, row.architecture)
+        pair = _Pair(results, cell, asked[2:4], row.registered_seeds)
+        d = _differences(asked, pair.seeds, values.get((*cell, *asked[4:7]), {}), {})
+        for seed in d.index if len(d) >= MIN_SEEDS else []:
+            low, high = interval(others := d.drop(seed), 1 - row.level)
+            said = word(low, high, math.log1p(row.margin)) if row.word in WORDS[:6] else ""
+            shown = np.expm1([others.mean(), low, high])
+            rows.append([row.question, *cell, seed, *shown, said])
+    columns = ["question", *frames.CELL, "seed", "effect", "ci_low", "ci_high", "word"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 @select.once
 def judge(results):
     """Return a row per question and cell of which both setups were run, then one per estimate and
@@ -186,11 +218,8 @@ def judge(results):
 
     Of scale ratio, effects, intervals, margins and `detectable` are ratio - 1; deviations are of
     the logarithms."""
-    plan, values, n_images, rows = registered(), {}, {}, []
-    for row in select.measured(results).itertuples():
-        key = row.dataset, row.architecture, row.region, row.metric, row.width
-        values.setdefault(key, {})[row.setup, row.seed] = row.value
-        n_images[key] = row.n_images
+    plan, rows = registered(), []
+    values, n_images = _values(results)
     pairs = functools.cache(lambda *of: _Pair(results, *of))
     asked_for = functools.cache(lambda *cell: registration(plan, results, *cell))
     with_words = sum(asked_for(*cell)[0] > 0 for cell in select.cells(results.runs))
@@ -259,19 +288,25 @@ class _Pair:
             self.untestable[width] = text and f"trivial baselines not beaten by {text}"
 
 
-def _compared(plan, asked, pair, values, has_word, level):
-    """Return the numbers of one comparison in one cell, its word and its remark. values: {(setup,
-    seed): value}."""
-    is_ratio, is_stability = asked.scale == "ratio", asked.metric == "stability"
-    idle, remarks, d = pair.idle if is_stability else "", dict(pair.remarks), []
-    for seed in [] if idle else pair.seeds:
+def _differences(asked, seeds, values, remarks):
+    """Return {seed: log(first / second), or first - second} as a series; adds to `remarks`."""
+    is_ratio, d = asked.scale == "ratio", {}
+    for seed in seeds:
         one, other = (values.get((setup, seed), math.nan) for setup in (asked.first, asked.second))
         if is_ratio and min(one, other) <= 0:
             what = "left out, no logarithm (a value of 0 or below)"
             remarks[what] = [*remarks.get(what, []), seed]
         else:
-            d.append(math.log(one / other) if is_ratio else one - other)
-    d = pd.Series(d, dtype=float).dropna()
+            d[seed] = math.log(one / other) if is_ratio else one - other
+    return pd.Series(d, dtype=float).dropna()
+
+
+def _compared(plan, asked, pair, values, has_word, level):
+    """Return the numbers of one comparison in one cell, its word and its remark. values: {(setup,
+    seed): value}."""
+    is_ratio, is_stability = asked.scale == "ratio", asked.metric == "stability"
+    idle, remarks = pair.idle if is_stability else "", dict(pair.remarks)
+    d = _differences(asked, [] if idle else pair.seeds, values, remarks)
 
     n, alpha = len(d), 1 - level
     margin = math.log1p(plan.margin) if asked.question else 0.0

@@ -50,15 +50,21 @@ def filled(text, results):
 
 
 def opening(results, runs):
-    """Return the name of the picture that a page opens with, or None: of the cells in which most
-    runs (standing.of_runs) beat the trivial baselines, the one that is furthest below the best
-    baseline."""
+    """Return the name of the picture that a page opens with, or None."""
+    cell = opening_cell(results, runs)
+    return cell and "_".join(["sizes", *cell])
+
+
+def opening_cell(results, runs):
+    """Return the data set and architecture whose fills a page opens with, or None: of the cells in
+    which most runs (standing.of_runs) beat the trivial baselines, the one that is furthest below
+    the best baseline."""
     runs = runs.assign(ratio=runs.hole_l2 / runs.best_baseline_l2)
     cells = runs.groupby(frames.CELL, sort=False).agg({"beats_trivial": "mean", "ratio": "mean"})
     shown = {tuple(key.split("/")[:2]) for key in results.fills if "/stage" in key}
     cells = cells[(cells.beats_trivial > 0) & cells.index.isin(shown)]
     best = cells.sort_values(["beats_trivial", "ratio"], ascending=[False, True]).index
-    return "_".join(["sizes", *best[0]]) if len(best) else None
+    return best[0] if len(best) else None
 
 
 def _computed_by(runs):

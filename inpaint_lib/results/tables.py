@@ -67,38 +67,48 @@ def table(results):
     return groups.agg(**columns).reset_index()
 
 
+def columns(results, cell, controls=False):
+    """Return (setups, baselines, {column: (digits, a frame by setup)}) of the paper-style table of
+    a (data set, architecture): mean, deviation, n_seeds and `is_best`.
+
+    Best is the setup that is better than every other setup and every baseline. Controls are left
+    out unless `controls`, or if there is nothing else; so are columns without a value."""
+    part, every = select.of_cell(table(results), *cell), select.of_cell(results.runs, *cell).setup
+    papers = every[~every.map(select.is_control).astype(bool)]
+    setups = list(dict.fromkeys(every if controls or papers.empty else papers))
+    below = [name for name in part.setup.unique() if name not in set(every)]
+    found = {}
+    for (region, metric), (column, digits, better) in SHOWN.items():
+        of = part[(part.region == region) & (part.metric == metric)]
+        of = of.set_index("setup").reindex([*setups, *below])
+        if of["mean"].notna().any():
+            read = of["mean"].round(digits)  # what reads the same is equally good
+            best = {"higher": read.max(), "lower": read.min(), None: np.nan}[better]
+            alone = len(setups) == 1 or (read[below] == best).any()
+            is_best = (read == best) & read.index.isin(setups) & (not alone)
+            found[column] = digits, of.assign(is_best=is_best)
+    return setups, below, found
+
+
 def formatted(results, controls=False, bold=str):
-    """Return {(dataset, architecture): text table}: setups with ± over seeds and the best in bold,
-    then the baselines. Controls are left out unless `controls`, or if there is nothing else.
-    `bold(text)` marks the best; columns without a value are left out."""
-    found, shown = {}, table(results)
+    """Return {(dataset, architecture): text table}: setups with ± over seeds, then the baselines;
+    see `columns`. `bold(text)` marks the best."""
+    found = {}
     for cell in select.cells(results.runs):
-        part, every = select.of_cell(shown, *cell), select.of_cell(results.runs, *cell).setup
-        papers = every[~every.map(select.is_control).astype(bool)]
-        setups = list(dict.fromkeys(every if controls or papers.empty else papers))
-        below = [name for name in part.setup.unique() if name not in set(every)]
+        setups, below, shown = columns(results, cell, controls)
         text = pd.DataFrame(index=pd.Index([*setups, *below], name="setup"))
-        for (region, metric), (column, digits, better) in SHOWN.items():
-            of = part[(part.region == region) & (part.metric == metric)]
-            of = of.set_index("setup").reindex(text.index)
-            if of["mean"].notna().any():
-                text[column] = _formatted(of, setups, digits, better, bold)
+        for column, (digits, of) in shown.items():
+            text[column] = [_formatted(row, digits, bold) for row in of.itertuples()]
         text.columns = pd.MultiIndex.from_tuples(text.columns)
         found[cell] = text
     return found
 
 
-def _formatted(of, setups, digits, better, bold):
-    """Return a column of means and deviations as text."""
-    own = of["mean"][setups].round(digits)  # what reads the same is equally good
-    best = {"higher": own.max(), "lower": own.min(), None: np.nan}[better]
-    texts = []
-    for row in of.itertuples():
-        text = "-" if pd.isna(row.mean) else f"{row.mean:.{digits}f}"
-        text += f" ± {row.deviation:.{digits}f}" if pd.notna(row.deviation) else ""
-        is_best = len(setups) > 1 and own.get(row.Index) == best
-        texts.append(bold(text) if is_best else text)
-    return texts
+def _formatted(row, digits, bold):
+    """Return mean and deviation as text."""
+    text = "-" if pd.isna(row.mean) else f"{row.mean:.{digits}f}"
+    text += f" ± {row.deviation:.{digits}f}" if pd.notna(row.deviation) else ""
+    return bold(text) if row.is_best else text
 
 
 def areas(results):

@@ -2,9 +2,11 @@
 
 import base64
 import dataclasses
+import html
 import io
 import json
 import re
+import zlib
 
 import nbformat
 import numpy as np
@@ -12,7 +14,10 @@ import pytest
 from PIL import Image
 
 from inpaint_lib.results import (
+    bundle,
     figures,
+    frames,
+    glossary,
     notes,
     pictures,
     report,
@@ -22,10 +27,12 @@ from inpaint_lib.results import (
     summary,
     tables,
 )
+from inpaint_lib.study import files
 from tests.results import synthetic
 
+WAITS = "waiting for another process that works in data/ ...\n"
 NASTY = "<img src=x onerror=alert(1)>"
-SECTIONS = ("results", "dynamics", "stages", "pictures", "cost", "choices", "notebooks")
+TABS = ("answer", "faces-custom", "explore", "runs", "images", "study", "glossary")
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +45,16 @@ def notebook(tmp_path_factory):
     outputs = [
         v4.new_output("display_data", data={"image/png": pixel}),
         v4.new_output("display_data", data=widget),
-        v4.new_output("stream", text=f"{NASTY}\n"),
+        v4.new_output("stream", text=f"{WAITS}{NASTY}\n{WAITS}"),
     ]
-    cell = v4.new_code_cell("print(1)", outputs=outputs, execution_count=1)
-    node.cells = [v4.new_markdown_cell("# What is shown?\n\nProse."), cell]
+    frame = v4.new_output("execute_result", data={"text/html": "<table></table>"})
+    node.cells = [
+        v4.new_code_cell('profile = "smoke"', metadata={"tags": ["parameters"]}),
+        v4.new_code_cell('profile = "tiny"', metadata={"tags": ["injected-parameters"]}),
+        v4.new_markdown_cell("# What is shown?\n\nProse."),
+        v4.new_code_cell("print(1)", outputs=outputs, execution_count=1),
+        v4.new_code_cell("2", outputs=[frame], metadata={"jupyter": {"outputs_hidden": True}}),
+    ]
     path = tmp_path_factory.mktemp("executed") / "notebook.ipynb"
     nbformat.write(node, path)
     return path
@@ -53,10 +66,15 @@ def built(tmp_path_factory, notebook):
     folder = tmp_path_factory.mktemp("report")
     report.save_figures(folder / "figures", figures.draw(results, "answer", "heat", "grid"))
     tables.write(results, folder / "tables")
-    names = report.frames.names_of(results.runs)
+    names = frames.names_of(results.runs)
     pages = [(f"Training: {n}", notebook, f"{n.replace('/', '_')}.html", n) for n in names]
     report.build(results, folder, [*pages, ("Metrics", notebook, "metrics.html", None)])
     return results, folder
+
+
+def plain_of(text):
+    """Return a page's text without its markup."""
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text.replace("<br>", " "))))
 
 
 def page_of(results, folder, figures=()):
@@ -64,26 +82,28 @@ def page_of(results, folder, figures=()):
     return report.build(results, folder).read_text()
 
 
-def test_figures_are_saved_at_twice_their_size_and_as_vectors(tmp_path):
+def test_figures_are_saved_at_twice_their_size_with_few_colours_and_as_vectors(tmp_path):
     image = np.zeros((2, 8, 8, 3), np.uint8)
     figure = pictures.grid({"a": image}, rows=["x", "y"], holes=np.eye(8)[None].repeat(2, 0))
     report.save_figures(tmp_path, {"one": (figure, "What to see.")})
     entry = json.loads((tmp_path / "captions.json").read_text())["one"]
     with Image.open(tmp_path / "one.png") as saved:
         assert np.allclose(saved.size, (2 * entry["width"], 2 * entry["height"]), atol=2)
+        assert saved.mode == "P"
     assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
     assert entry["caption"] == "What to see."
 
 
-def test_the_index_has_every_section_figure_answer_and_number(built):
+def test_the_index_has_every_tab_figure_answer_and_number(built):
     results, folder = built
     text = (folder / "index.html").read_text()
-    assert all(f'id="{name}"' in text for name in SECTIONS)
+    assert all(f'id="{name}"' in text for name in TABS)
     captions = json.loads((folder / "figures/captions.json").read_text())
     assert all(text.count(f'<figure id="{name}">') == 1 for name in captions)
+    plain = plain_of(text)
     for answer in notes.answers(stats.judge(results)):
-        assert f"{answer['question']}: {answer['name']}" in text
-        assert answer["text"] in text and answer["cells"][0]["text"] in text
+        assert f"{answer['question']} {answer['name']}" in plain and answer["text"] in plain
+        assert answer["cells"][0]["text"] in plain
     means = tables.table(results).query("region == 'hole' and metric == 'l1'")["mean"]
     assert all(f"{value:.4f}" in text for value in means)
     for words in ("10-20 %", "up to 12 px", "2 of 2; D 0.70, share 0.30", "(first 4)"):
@@ -95,55 +115,144 @@ def test_the_index_has_every_section_figure_answer_and_number(built):
 def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_path):
     level = {"custom": 0.5, "context_encoder": 0.12, "free_form": 0.09}  # custom beats nothing
     results = synthetic.study(datasets=["faces"], seeds=[0], level=level)
-    drawn = figures.draw(results, "answer", "grid")
-    text = page_of(results, tmp_path, drawn)
-    assert re.findall(r'<figure id="([^"]*)">', text)[0] == "sizes_faces_free_form"
-    assert text.index("Q3: ") < text.index("<figure")
+    text = page_of(results, tmp_path, {})
+    first = plain_of(text[: text.index('class="cards"')])
+    assert "faces, free_form: the recorded images filled best, median and worst" in first
     assert summary.opening(results, standing.of_runs(results)) == "sizes_faces_free_form"
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
     assert summary.opening(worse, standing.of_runs(worse)) is None
-    assert "grid_" not in page_of(worse, tmp_path / "worse", {}).split('id="results"')[0]
+    assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
 
 
-def test_words_and_badges_stand_on_the_cards_of_a_registered_study(tmp_path):
-    setups = ["fixed", "progressive", "mixed"]
-    cell = {"datasets": ["faces"], "architectures": ["custom"]}
-    results = synthetic.study(**cell, setups=setups, seeds=range(3), profile="small", noise=1e-4)
-    text = page_of(results, tmp_path)
-    first = text[: text.index("</ul>")]
-    assert "Supported in 1." in first
-    assert first.count('<span class="badge">exploratory, provisional</span>') == 3
-    assert '<b class="supported">supported</b>: the gain is larger than 2 %' in first
-    readme = summary.page(results)
-    assert (
-        "(exploratory, provisional)" in readme
-        and "supported: the gain is larger than 2 %;" in readme
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    """A study with words: four seeds of three setups, one run diverged, the first is a gain."""
+    grid = {"datasets": ["faces"], "architectures": ["custom", "free_form"]}
+    results = synthetic.study(
+        **grid,
+        setups=["fixed", "progressive", "mixed"],
+        seeds=range(4),
+        profile="small",
+        diverged=("faces/free_form/mixed/seed2",),
     )
+    folder = tmp_path_factory.mktemp("registered")
+    return results, folder, page_of(results, folder)
+
+
+def test_cards_show_word_interval_distance_badges_and_seeds(registered):
+    results, _, text = registered
+    first = text[text.index('class="cards"') : text.index('class="health"')]
+    assert first.count(">exploratory<") == 3 and first.count(">provisional<") == 3
+    assert 'class="word good"' in first and first.count('class="interval') == 6
+    row = stats.primary(stats.judge(results)).iloc[0]
+    end, margin = 100 * row.ci_high, 100 * row.margin
+    assert row.word == "supported" and end < -margin
+    told = f"Upper end {-margin - end:.1f} points below -2 %."
+    assert told in text and f"{100 * row.effect:+.1f} %" in first
+    readme = summary.page(results)
+    assert "(exploratory, provisional)" in readme
+
+
+def test_a_seed_left_out_gives_what_the_study_without_it_gives(registered):
+    results, _, text = registered
+    found = stats.without_each(results).query("question == 'Q1' and architecture == 'custom'")
+    assert found.seed.tolist() == [0, 1, 2, 3]
+    without = dataclasses.replace(results, runs=results.runs[results.runs.seed != 2])
+    [row] = (
+        stats.primary(stats.judge(frames.narrowed(without)))
+        .query("question == 'Q1' and architecture == 'custom'")
+        .itertuples()
+    )
+    [own] = found[found.seed == 2].itertuples()
+    assert own.effect == pytest.approx(row.effect) and own.word == row.word
+    alone = stats.judge(results).query("question == 'Q1' and architecture == 'custom'").iloc[0]
+    assert found.effect.min() < alone.effect < found.effect.max()
+    assert text.count('class="leave ') == 6
+    few = synthetic.study(datasets=["faces"], architectures=["custom"], seeds=range(2))
+    assert stats.without_each(few).empty
+
+
+def test_runs_that_diverged_are_named_and_have_a_page(registered):
+    _, folder, text = registered
+    assert "1 of 24 runs diverged:" in plain_of(text)
+    page = plain_of((folder / "runs/faces_free_form_mixed_seed2.html").read_text())
+    assert "Diverged: loss is not finite." in page and "The run ended here" in page
+    assert "./run_all.sh small --datasets faces --architectures free_form --setups mixed" in page
+
+
+def test_every_run_and_recorded_image_has_a_page_and_a_neighbour(built):
+    results, folder = built
+    names = frames.names_of(results.runs)
+    assert len(list((folder / "runs").iterdir())) == len(names)
+    text = (folder / "runs/faces_custom_progressive_seed1.html").read_text()
+    run = results.runs.query("setup == 'progressive' and seed == 1").iloc[0]
+    assert all(str(run[key]) in text for key in ("commit", "device", "precision", "protocol"))
+    assert results.about["data"]["faces"]["identity"]["masks"] in text and "&#34;lr_g&#34;" in text
+    assert text.count('rel="prev"') == text.count('rel="next"') == 1 and "<polyline" in text
+    assert 'href="../notebooks/faces_custom_progressive_seed1.html"' in text
+    recorded = results.about["recorded"]["faces"]
+    assert {p.stem for p in (folder / "images").iterdir()} == {f"faces_{k}" for k in recorded}
+    page = (folder / f"images/faces_{recorded[1]}.html").read_text()
+    assert all(setup in page for setup in results.runs.setup) and 'rel="next"' in page
+
+
+def test_sheets_show_fills_in_the_holes_alone(built):
+    results, folder = built
+    name, widths = "faces/custom/fixed/seed0", results.widths
+    with Image.open(folder / bundle.sheet(name)) as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (3 * 32, 32 * len(widths) ** 2, 4)
+    hole = results.fills[f"faces/mask/square_{widths[-1]}"][1] > 0
+    own = results.fills[f"{name}/stage3/square_{widths[-1]}"][1]
+    tile = pixels[32:64, -32:]
+    assert (tile[hole, :3] == own[hole]).all() and (tile[..., 3] > 0).tolist() == hole.tolist()
+
+
+def test_scripts_hold_what_the_results_hold(built):
+    results, folder = built
+    text = (folder / "data/curves_faces_custom.js").read_text()
+    name, told = re.fullmatch(r"inpaintData\((\"[^\"]+\"),(.*)\);\n", text).groups()
+    found = json.loads(told)
+    assert json.loads(name) == "curves_faces_custom"
+    history = found["answer"]["faces/custom/mixed/seed1"]["histories"]
+    begin = sum(found["sizes"][: history["values"]["buffer"]])
+    content = zlib.decompress(base64.b64decode(found["bytes"]))[begin:]
+    n = np.prod(history["values"]["shape"])
+    values = np.frombuffer(content[: 4 * n], np.float32).reshape(history["values"]["shape"])
+    own = results.history.query("setup == 'mixed' and seed == 1")
+    assert np.allclose(values[history["columns"].index("d_real")], own.d_real)
 
 
 def test_pages_load_nothing_and_every_link_leads_somewhere(built):
     _, folder = built
     pages = sorted(folder.rglob("*.html"))
-    assert len(pages) == 1 + 8 + 1
+    assert len(pages) == 1 + 8 + 3 + 8 + 1
     for page in pages:
         text = page.read_text()
-        assert "<script" not in text and not re.search(r"@import|url\(", text)
+        assert len(re.findall("<script", text)) == 1 and "@import" not in text
         assert all(re.search(r'alt="[^"]{8,}"', tag) for tag in re.findall(r"<img [^>]*>", text))
-        for link in re.findall(r'(?:href|src)="([^"#][^"]*)"', text):
-            if not link.startswith(("https:", "data:")):
+        links = re.findall(r'(?:href|src)="([^"#][^"]*)"', text) + re.findall(r"url\((.+?)\)", text)
+        for link in links:
+            if not link.startswith("https:"):
                 assert (page.parent / link.split("#")[0]).exists(), f"{page.name}: {link}"
+        ids = set(re.findall(r'id="([^"]*)"', text))
+        for link in re.findall(r'(?:href|popovertarget)="#?([^"/.]*)"', text):
+            assert link in ids, f"{page.name}: {link}"
         assert not re.findall(r'src="https?:', text)
+    for asset in (folder / "assets").iterdir():
+        text = asset.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|@import|url\(", text)
 
 
-def test_a_runs_page_says_where_its_numbers_come_from(built):
-    results, folder = built
+def test_a_notebooks_page_folds_says_which_values_hold_and_stores_a_picture_once(built):
+    _, folder = built
     text = (folder / "notebooks/faces_custom_progressive_seed1.html").read_text()
-    run = results.runs.query("setup == 'progressive' and seed == 1").iloc[0]
-    assert all(str(run[key]) in text for key in ("commit", "device", "precision", "protocol"))
-    assert results.about["data"]["faces"]["identity"]["masks"] in text
-    assert 'href="faces_custom_progressive_seed0.html"' in text and "&#34;lr_g&#34;" in text
     assert "WIDGET" not in text and "figure: What is shown?" in text
     assert "<img src=x" not in text and "onerror=alert" in text
+    assert text.index("They are replaced") < text.index("smoke") < text.index("The values of this")
+    assert text.count("waiting for another process") == 1 and "profile" in text
+    assert "<details><summary>table: What is shown?</summary>" in text
+    assert len(list((folder / "notebooks/images").iterdir())) == 1
 
 
 def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built):
@@ -164,7 +273,7 @@ def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built)
 def test_names_with_markup_stay_text(tmp_path):
     results = synthetic.study(["faces"], ["custom"], ["fixed"], [0])
     about = results.about | {"left_out": {NASTY: NASTY}}
-    for name in ("runs", *report.frames.SHARDED):
+    for name in ("runs", *frames.SHARDED):
         results = synthetic.with_rows(results, name, "seed == 0", setup=NASTY)
     text = page_of(dataclasses.replace(results, about=about), tmp_path)
     assert "onerror" in text and "<img src=x" not in text
@@ -172,12 +281,18 @@ def test_names_with_markup_stay_text(tmp_path):
 
 def test_templates_take_as_markup_only_what_is_made_here():
     """Everything else is escaped."""
-    templates = notes.TEMPLATES.glob("*.html.j2")
-    text = "".join(p.read_text() for p in templates)
-    assert set(re.findall(r"{{ ([^{}]*?) \| safe }}", text)) == {
-        *("body", "table", "shown.cost", "shown[name]")
-    }
-    assert len(re.findall(r"\bsafe\b", text)) == 5
+    text = "".join(p.read_text() for p in notes.TEMPLATES.glob("*.html.j2"))
+    assert re.findall(r"{{ ([^{}]*?) \| safe }}", text) == ["body"]
+    assert len(re.findall(r"\bsafe\b", text)) == 1
+    assert glossary.Marker()("<b>hole L1</b>").count("&lt;b&gt;") == 1
+
+
+def test_every_term_is_explained_and_the_docs_have_them():
+    known = glossary.every()
+    assert not set(glossary.OTHERS) - set(known) and all(text[-1] in "." for text in known.values())
+    assert (files.ROOT / "docs/glossary.md").read_text() == glossary.markdown()
+    marked = glossary.Marker()("The hole L1 of holes, hole L1.")
+    assert re.findall(r't-([a-z0-9-]+)">', marked) == ["hole-l1", "hole"]
 
 
 @pytest.mark.parametrize("only", ["fixed", "mixed"])

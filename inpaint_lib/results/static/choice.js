@@ -19,9 +19,9 @@ function chooser(place, host, reopen) {
   const lacking = make("p", { class: "ix-lacks" });
   const pills = ["architectures", "setups", "seeds"].map((key) => pillsOf(host, key, distinct(key.slice(0, -1), [...meta.runs, ...absent])));
   place.append(
-    make("div", { class: "ix-row" }, study.around, dataset.around,
-      make("label", { class: "ix-field" }, make("span", { text: "test image" }), image),
-      make("label", { class: "ix-field" }, make("span", { text: "recorded" }), recorded), width.around),
+    make("div", { class: "ix-row" }, meta.studies.length > 1 ? study.around : null, dataset.around,
+      host.live ? make("label", { class: "ix-field" }, make("span", { text: "test image" }), image) : null,
+      make("label", { class: "ix-field" }, make("span", { text: host.live ? "recorded" : "recorded image" }), recorded), width.around),
     make("div", { class: "ix-row" }, ...pills.map(({ around }) => around)), lacking);
 
   function show(number) {

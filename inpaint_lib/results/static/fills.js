@@ -27,7 +27,7 @@ function fromRecord(record, when, width, stages) {
   }
   const fills = record[`end_fills_${width}`]; // of the last stages: published studies keep one or all
   const k = fills ? fills.shape[0] - 1 - (stages - when.stage) : -1;
-  if (k < 0) return null;
+  if (k < 0 || (record.lacking && record.lacking.includes(`${when.stage}_${width}`))) return null;
   return {
     fill: part(fills, k),
     scores: scales(`end_scores_${width}_`).map((key) => part(record[key], k)),
@@ -134,7 +134,8 @@ function fills(place, host) {
     const more = n > runs.length ? ` ${runs.length} of ${n} chosen runs are drawn: choose fewer setups or seeds.` : "";
     const batch = when.recorded && runs.some((run) => run.architecture === "context_encoder")
       ? " D's maps: norms as in training." : "";
-    return `Shown: ${describe(host, when)}. Below each fill, patch by patch, what D says: blue “real”, red “fill”, white its boundary.${batch}${more}`;
+    const maps = grid.querySelector(".ix-maps canvas") ? " Below each fill, patch by patch, what D says: blue “real”, red “fill”, white its boundary." : "";
+    return `Shown: ${describe(host, when)}.${maps}${maps && batch}${more}`;
   }
   host.on("selection", redraw);
   redraw();

@@ -127,7 +127,7 @@ function attention(place, host) {
         context.lineWidth = 1;
         context.strokeRect((k % side) * unit, Math.floor(k / side) * unit, unit, unit);
         if (weight > 0.01 * largest) {
-          context.fillStyle = `rgba(255, 176, 0, ${0.75 * weight / largest})`;
+          context.fillStyle = `rgba(240, 228, 66, ${0.75 * weight / largest})`;
           context.fillRect((k % side) * unit, Math.floor(k / side) * unit, unit, unit);
         }
       });
@@ -136,7 +136,7 @@ function attention(place, host) {
       context.strokeRect((patch % side) * unit + 1.5, Math.floor(patch / side) * unit + 1.5, unit - 3, unit - 3);
     });
     const few = known < 10 ? " That is few: at small images a hole of half the width leaves hardly any patch it does not touch." : "";
-    note.textContent = `${stage === undefined ? "" : stage ? `End of stage ${stage}. ` : "Before training. "}Hover a patch: orange patches are what it copies (largest weight ${short(largest)}). ${n} patches of ${cell} px; ${known} may be copied, since the hole does not touch them or their neighbours.${few}${known ? "" : " Nothing can be copied here: choose a smaller hole."}`;
+    note.textContent = `${stage === undefined ? "" : stage ? `End of stage ${stage}. ` : "Before training. "}Hover a patch: yellow patches are what it copies (largest weight ${short(largest)}). ${n} patches of ${cell} px; ${known} may be copied, since the hole does not touch them or their neighbours.${few}${known ? "" : " Nothing can be copied here: choose a smaller hole."}`;
   }
   above.addEventListener("pointermove", (event) => {
     if (!found) return;

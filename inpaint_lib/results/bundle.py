@@ -1,0 +1,132 @@
+"""Write a study's data for its pages: scripts that the explorer reads, for a page opened as a file
+may read nothing else, and sheets of fills.
+
+    data/meta.js                          what the study is
+    data/curves_<dataset>_<architecture>.js
+                                          histories, errors and health of its runs
+    data/fills_<dataset>_<architecture>.js, data/images_<dataset>.js
+                                          recorded fills (their holes alone), truth and holes
+    sheets/<dataset>.png, sheets/<dataset>_<family>.png, sheets/<run>.png
+                                          truth, a row per recorded image; holes, a column per
+                                          width; fills, a column per stage and width: see-through
+                                          outside the hole
+A script calls `inpaintData(name, {answer, sizes, bytes})`: bytes are all arrays, deflated.
+"""
+
+import base64
+import json
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from ..study import files
+from . import explored, health, pictures, select
+
+
+def write(saved, folder):
+    """Write data/ and sheets/ of an explored.Saved; return {run: [(stage, width)]}, the columns of
+    its sheet."""
+    _script(folder, "meta", saved.about)
+    columns = {}
+    for dataset, about in saved.about["datasets"].items():
+        if f"{dataset}/truth" in saved.results.fills:
+            images = {
+                str(k): dict(zip(("truth", "holes"), saved.image(dataset, k), strict=True))
+                for k in about["recorded"]
+            }
+            _script(folder, f"images_{dataset}", images)
+            rows = saved.results.fills[f"{dataset}/truth"]
+            _sheet(folder / "sheets" / f"{dataset}.png", [rows])
+            for family in set(saved.about["families"].values()):
+                _sheet(
+                    folder / sheet(f"{dataset}/{family}"), _painted(saved.results, dataset, family)
+                )
+    for dataset, architecture in select.cells(select.finished(saved.results)):
+        names = [name for name in saved.runs if name.startswith(f"{dataset}/{architecture}/")]
+        curves = {name: _curves(saved, name) for name in names}
+        _script(folder, f"curves_{dataset}_{architecture}", curves)
+        fills = {}
+        for name in names:
+            if found := _fills(saved.results, name):
+                fills[name] = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
+                columns[name] = list(found)
+                _sheet(folder / sheet(name), _see_through(found.values()))
+        _script(folder, f"fills_{dataset}_{architecture}", fills)
+    return columns
+
+
+def sheet(name):
+    """Return where the sheet of a run lies in the report's folder."""
+    return f"sheets/{name.replace('/', '_')}.png"
+
+
+def _curves(saved, name):
+    """Return what the explorer asks of a run's training."""
+    history = saved.history(name)
+    history = history.loc[:, history.notna().any()]
+    stages, images = saved.errors(name)
+    findings = saved.health(name)
+    level, headline = health.headline(findings)
+    rows = findings[health.COLUMNS].to_dict("records")
+    return {
+        "histories": {"columns": list(history), "values": history.to_numpy(np.float32).T},
+        "errors": {"stages": stages, "images": images},
+        "health": {"level": level, "headline": headline, "findings": rows},
+    }
+
+
+def _fills(results, name):
+    """Return {(stage, width): (fills (R,H,W,3), holes (R,H,W))} of a run, own mask family."""
+    dataset, architecture, *_ = name.split("/")
+    family, found = results.family(architecture), {}
+    for stage in range(1, len(results.widths) + 1):
+        for width in results.widths:
+            fills = results.fills.get(f"{name}/stage{stage}/{family}_{width}")
+            if fills is not None:
+                found[stage, width] = fills, results.fills[f"{dataset}/mask/{family}_{width}"]
+    return found
+
+
+def _in_hole(fills, holes):
+    """Return the pixels in the holes, image by image: (N,3) uint8."""
+    return np.concatenate([fill[hole > 0] for fill, hole in zip(fills, holes, strict=True)])
+
+
+def _see_through(pairs):
+    """Return fills as (R,H,W,4), an array per column."""
+    return [
+        np.concatenate([fills, 255 * (holes[..., None] > 0).astype(np.uint8)], 3)
+        for fills, holes in pairs
+    ]
+
+
+def _painted(results, dataset, family):
+    """Return the holes of every width, painted, as `_see_through` does."""
+    truth = results.fills[f"{dataset}/truth"]
+    holes = [results.fills.get(f"{dataset}/mask/{family}_{width}") for width in results.widths]
+    holes = [np.zeros(truth.shape[:3]) if hole is None else hole for hole in holes]
+    return _see_through([(pictures.show_hole(truth, hole), hole) for hole in holes])
+
+
+def _sheet(path, columns):
+    """Write columns of images, each (R,H,W,C), side by side as PNG."""
+    pixels = np.concatenate([np.concatenate(list(images)) for images in columns], 1)
+    if pixels.shape[2] == 4:
+        pixels = pixels * (pixels[..., 3:] > 0)  # what is not seen compresses to nothing
+    with files.replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
+
+
+def _script(folder, name, value):
+    """Write a script that hands over a value, arrays included."""
+    buffers = []
+    answer = explored.packed(value, buffers)
+    deflated = base64.b64encode(zlib.compress(b"".join(buffers), 9)).decode()
+    text = json.dumps(
+        {"answer": answer, "sizes": [len(b) for b in buffers], "bytes": deflated},
+        separators=(",", ":"),
+        allow_nan=False,
+        default=float,
+    )
+    files.write_text(folder / "data" / f"{name}.js", f"inpaintData({json.dumps(name)},{text});\n")

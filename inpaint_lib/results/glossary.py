@@ -1,0 +1,119 @@
+"""Say what the words of the report mean, each once: in its tooltips and in docs/glossary.md.
+
+`python -m inpaint_lib.results.glossary` prints the latter.
+"""
+
+import re
+
+import yaml
+from markupsafe import Markup, escape
+
+from .. import models, setups
+from ..data import sources
+from . import health, notes, stats
+
+GAIN = "A gain is a lower error of the first setup than of the second."
+OTHERS = {  # other forms of a term
+    "G": ["G's"],
+    "hole": ["holes", "hole width", "hole widths", "width of the hole"],
+    "stage": ["stages"],
+    "setup": ["setups"],
+    "control": ["controls"],
+    "run": ["runs"],
+    "seed": ["seeds", "training seed"],
+    "adversarial game": ["game"],
+    "game active": ["game is active"],
+    "diverged": ["diverge"],
+    "hole L1": ["error"],
+    "hole L2": ["L2"],
+    "largest hole": ["largest holes"],
+    "all widths": ["holes of all widths"],
+    "baseline": ["baselines", "trivial baselines", "all baselines"],
+    "beats the baselines": ["beat the trivial baselines", "beat all baselines"],
+    "effect": ["effects"],
+    "interval": ["intervals"],
+    "estimate": ["estimates"],
+    "verdict": ["verdicts"],
+    "point": ["points"],
+}
+
+
+def terms():
+    """Return {group: {term: its meaning}}."""
+    margin = f"{100 * stats.registered().margin:g} %"
+    found = yaml.safe_load((notes.TEMPLATES / "glossary.yaml").read_text("utf-8"))
+    found["verdicts"] = {
+        word: f"{text.format(margin=margin).capitalize()}. {GAIN}"
+        for word, text in notes.MEANING.items()
+        if word != "diverged"
+    }
+    found["setups"] = {name: of.about for name, of in setups.SETUPS.items()}
+    found["architectures"] = {name: of.about for name, of in models.ARCHITECTURES.items()}
+    found["data sets"] = {
+        name: of.about + (f". Used instead of {of.stands_in_for}" * bool(of.stands_in_for)) + "."
+        for name, of in sources.DATASETS.items()
+    }
+    found["health"] |= {r.title: f"{r.wrong} Try: {r.advice}" for r in health.RULES.values()}
+    return found
+
+
+def every():
+    """Return {term: its meaning} of all groups."""
+    return {term: text for group in terms().values() for term, text in group.items()}
+
+
+def key(term):
+    """Return a term as part of an address."""
+    return re.sub(r"[^a-z0-9]+", "-", term.lower()).strip("-")
+
+
+def pattern(known):
+    """Return (a pattern of every form of the terms, the longest first; {form: term})."""
+    forms = {form: term for term in known for form in (term, *OTHERS.get(term, []))}
+    longest = sorted(forms, key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])"), forms
+
+
+def button(term, text=None):
+    """Return the word as a button that opens what it means."""
+    shown = escape(text or term)
+    return Markup('<button type="button" class="term" popovertarget="t-{}">{}</button>').format(
+        key(term), shown
+    )
+
+
+class Marker:
+    """Marks terms in plain text, each once in a text: a filter of templates."""
+
+    def __init__(self):
+        self.known = every()
+        self.pattern, self.forms = pattern(self.known)
+
+    def __call__(self, text, *, also=()):
+        """Return the text as markup, escaped, terms as buttons."""
+        seen, parts, end = set(also), [], 0
+        text = str(text)
+        for found in self.pattern.finditer(text):
+            term = self.forms[found[0]]
+            if term in seen:
+                continue
+            seen.add(term)
+            parts += [escape(text[end : found.start()]), button(term, found[0])]
+            end = found.end()
+        return Markup("").join([*parts, escape(text[end:])])
+
+
+def markdown():
+    """Return docs/glossary.md."""
+    lines = ["# The words of the report", ""]
+    lines += ["They are the tooltips of the report, too. This page is written by", ""]
+    lines += ["    python -m inpaint_lib.results.glossary > docs/glossary.md", ""]
+    for group, of in terms().items():
+        lines += [f"## {group.capitalize()}", ""]
+        lines += [f"- **{term}**: {text}" for term, text in of.items()]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,104 @@
+"""What a page shows of every registered question: word, interval, distance from the margin, seeds,
+and what each seed does to it."""
+
+import math
+
+import pandas as pd
+
+from . import notes, stats
+
+ENDS = {  # word: the ends of the interval that decide it, and the sides of the margin they lie at
+    "supported": [("high", -1)],
+    "worse": [("low", 1)],
+    "no harm": [("high", 1)],
+    "no benefit": [("low", -1)],
+    "equivalent": [("low", -1), ("high", 1)],
+    "inconclusive": [("low", -1), ("high", 1)],
+}
+WORD_CLASS = {"supported": "good", "no harm": "good", "worse": "harm", "no benefit": "harm"}
+
+
+def cards(results):
+    """Return the registered questions: question, name, badges, width, setups, a text over all
+    cells, and rows: a dict per data set and architecture (see `_row`)."""
+    judged = stats.judge(results)
+    rows, without = stats.primary(judged), stats.without_each(results)
+    found = []
+    for answer in notes.answers(judged):
+        of = list(rows[rows.question == answer["question"]].itertuples())
+        own = without[without.question == answer["question"]]
+        answer["badges"] = answer["badges"].split(", ") if answer["badges"] else []
+        answer |= {"first": of[0].first, "second": of[0].second, "width": of[0].width}
+        for cell, row in zip(answer["cells"], of, strict=True):
+            there = own[(own.dataset == row.dataset) & (own.architecture == row.architecture)]
+            cell |= _row(row, there)
+        found.append(answer)
+    return found
+
+
+def _row(row, without):
+    """Return what is drawn of one question in one cell; numbers are per cents, None if there are
+    none. leave_out: a dict per seed that is left out."""
+    shown = {key: getattr(row, key) for key in ("dataset", "architecture", "n_seeds", "remark")}
+    shown |= {key: _per_cent(getattr(row, key)) for key in ("effect", "ci_low", "ci_high")}
+    if row.n_seeds < stats.MIN_SEEDS:  # two values have an interval that says nothing
+        shown |= {"ci_low": None, "ci_high": None}
+    shown |= {"margin": 100 * row.margin, "level": f"{100 * row.level:.3g} %"}
+    shown["class"] = WORD_CLASS.get(row.word, "")
+    shown["distance"] = distance(row.word, shown)
+    kept = without.to_dict("records")
+    for one in kept:
+        one |= {key: 100 * one[key] for key in ("effect", "ci_low", "ci_high")}
+    shown["leave_out"] = kept
+    changed = sorted({one["word"] for one in kept if one["word"] != row.word and row.word})
+    shown["fragile"] = [word for word in changed if row.word in ENDS]
+    return shown
+
+
+def _per_cent(value):
+    return None if pd.isna(value) else 100 * value
+
+
+def distance(word, shown):
+    """Return how far an interval, or the estimate without one, is from the margin: a sentence, in
+    percentage points."""
+    margin, effect = shown["margin"], shown["effect"]
+    if effect is None:
+        return ""
+    if shown["ci_low"] is None or word not in ENDS:
+        beyond = abs(effect) - margin
+        side = "beyond" if beyond > 0 else "inside"
+        what = "The estimate" if shown["ci_low"] is None else "The mean"
+        return f"{what} is {abs(beyond):.1f} points {side} the margin of {margin:g} %."
+    parts = []
+    for end, sign in ENDS[word]:
+        value, name = shown[f"ci_{end}"], {"low": "lower", "high": "upper"}[end]
+        away, side = value - sign * margin, "above" if value > sign * margin else "below"
+        parts.append(f"{name} end {abs(away):.1f} points {side} {sign * margin:+g} %")
+    return f"{', '.join(parts).capitalize()}."
+
+
+def reach(questions):
+    """Return up to which per cent, either way, the pictures of all questions reach."""
+    values = [2.5 * cell["margin"] for answer in questions for cell in answer["cells"]]
+    for answer in questions:
+        for cell in answer["cells"]:
+            values += [abs(cell[key] or 0) for key in ("effect", "ci_low", "ci_high")]
+    return min(math.ceil(max(values, default=5)), 60)
+
+
+def certainty(results, questions):
+    """Return how sure the answers are, in a few sentences."""
+    cells = [cell for answer in questions for cell in answer["cells"]]
+    words = [cell for cell in cells if cell["word"]]
+    n_seeds = max((cell["n_seeds"] for cell in cells), default=results.runs.seed.nunique())
+    seeds = f"{n_seeds} seed{'s' * (n_seeds != 1)} a setup"
+    if n_seeds < stats.MIN_SEEDS:
+        return f"Not at all: with {seeds} no difference can be told from chance."
+    if not words:
+        return f"{seeds.capitalize()}: estimates with intervals, not registered, so no verdict."
+    changed = sum(bool(cell["fragile"]) for cell in words)
+    badges = sorted({badge for answer in questions for badge in answer["badges"]})
+    text = f"{seeds.capitalize()}; the {len(words)} verdicts hold together at 95 %. "
+    text += f"{changed or 'None'} of them would change without one seed."
+    return text + (f" {' and '.join(badges).capitalize()}." if badges else "")
