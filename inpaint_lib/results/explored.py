@@ -31,7 +31,7 @@ def described(name, config, entries, lacks, datasets, **more):
     """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
     widths = config["curriculum"]["mask_widths"]
     steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
-    named = {entry[3] for entry in entries} | {lost.split("/")[-2] for lost in lacks}
+    named = {entry[3] for entry in entries} | {part for lost in lacks for part in lost.split("/")}
     known = {k: v for k, v in setups.SETUPS.items() if k in named}
     used = list(dict.fromkeys(entry[2] for entry in entries))
     known_here = [a for a in used if a in models.ARCHITECTURES]
