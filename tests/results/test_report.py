@@ -99,7 +99,7 @@ def test_the_index_has_every_tab_figure_answer_and_number(built):
     text = (folder / "index.html").read_text()
     assert all(f'id="{name}"' in text for name in TABS)
     captions = json.loads((folder / "figures/captions.json").read_text())
-    assert all(text.count(f'<figure id="{name}">') == 1 for name in captions)
+    assert all(text.count(f'<figure id="figure-{name}">') == 1 for name in captions)
     plain = plain_of(text)
     for answer in notes.answers(stats.judge(results)):
         assert f"{answer['question']} {answer['name']}" in plain and answer["text"] in plain

@@ -134,7 +134,10 @@ function keys(event) {
 function search() {
   const bar = document.querySelector(".tabs"), table = document.querySelector("#runs .table");
   if (!bar || !table) return;
-  const input = node("input", { id: "search", type: "search", placeholder: "find a run  /", oninput: () => { location.hash = "#runs"; table.filter(input.value); } });
+  const input = node("input", { id: "search", type: "search", placeholder: "find a run  /", oninput: () => {
+    if (location.hash !== "#runs") { history.pushState(null, "", "#runs"); openTab(); } // setting the hash would take the focus
+    table.filter(input.value);
+  } });
   input.setAttribute("aria-label", "find a run");
   input.addEventListener("keydown", (event) => {
     const first = event.key === "Enter" && [...table.querySelectorAll("tbody tr")].find((row) => !row.hidden);
@@ -211,6 +214,7 @@ addEventListener("DOMContentLoaded", () => {
   search();
   terms();
   openTab();
+  addEventListener("beforeprint", () => all("img").forEach((image) => { image.loading = "eager"; }));
   addEventListener("hashchange", openTab);
   addEventListener("load", openTab); // after the browser has scrolled
   document.addEventListener("keydown", keys);
