@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from inpaint_lib.lab import paint, script, state, widget
-from inpaint_lib.results import pictures
+from inpaint_lib.lab import paint, state, widget
+from inpaint_lib.results import pictures, script
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
 from tests.conftest import MICRO, smooth
