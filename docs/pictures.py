@@ -19,7 +19,7 @@ def main(profile="tiny"):
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto((report / "index.html").as_uri())
         page.screenshot(path=IMAGES / "report.png")
         browser.close()

@@ -175,12 +175,18 @@ def build(study):
 
 
 def notebooks_of(study):
-    """Return (title, executed notebook, page, run's name or None) of those that are there."""
+    """Return (title, executed notebook, page, run's name or None) of those that are there: of the
+    trainings one per data set and architecture, for they differ in numbers that the run's page has.
+    """
     pages = [
         (f"Data: {name}", study.data_folder(name) / "notebook.ipynb", f"data_{name}.html", None)
         for name in study.config.grid.datasets
     ]
-    for run in study.runs():
+    trained = [run for run in study.runs() if (run.folder / "notebook.ipynb").is_file()]
+    first = {}
+    for run in trained:
+        first.setdefault((run.dataset, run.architecture), run)
+    for run in first.values():
         page = f"{run.name.replace('/', '_')}.html"
         pages.append((f"Training: {run.name}", run.folder / "notebook.ipynb", page, run.name))
     pages.append(("Metrics", study.folder / "metrics.ipynb", "metrics.html", None))

@@ -25,6 +25,7 @@ from ..study import provenance
 from ..training import artifacts, identity, loop
 
 SAMPLES = 10  # test images shown
+SHARP = 144  # dots per inch of a picture in a widget: two pixels for one, where screens have them
 
 
 def png(fig, dpi="figure"):
@@ -41,9 +42,10 @@ def slide(name, value, low, high):
 
 def slider(draw, value, low, high, description):
     """Return a widget that redraws `draw(value) -> figure`."""
-    image = ipywidgets.Image(value=png(draw(value)), format="png")
+    width = round(72 * draw(value).get_figwidth())  # as large as a figure of the notebook
+    image = ipywidgets.Image(value=png(draw(value), SHARP), format="png", width=width)
     control = slide(description, value, low, high)
-    control.observe(lambda change: setattr(image, "value", png(draw(change["new"]))), "value")
+    control.observe(lambda move: setattr(image, "value", png(draw(move["new"]), SHARP)), "value")
     return ipywidgets.VBox([control, image])
 
 

@@ -70,6 +70,7 @@ def key(term):
 def pattern(known):
     """Return (a pattern of every form of the terms, the longest first; {form: term})."""
     forms = {form: term for term in known for form in (term, *OTHERS.get(term, []))}
+    forms |= {form[0].upper() + form[1:]: term for form, term in forms.items()}
     longest = sorted(forms, key=len, reverse=True)
     return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])"), forms
 

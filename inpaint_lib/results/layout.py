@@ -9,7 +9,7 @@ from . import frames, glossary, health, notes, pictures, plots, script, select, 
 
 STATIC = script.STATIC
 SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
-POINTS = 60  # of a curve on a run's page, at most
+POINTS = 40  # of a curve on a run's page, at most
 notes.ENVIRONMENT.filters["terms"] = MARK = glossary.Marker()
 notes.ENVIRONMENT.globals |= {"term": glossary.button, "key": glossary.key, "signs": SIGNS}
 
@@ -89,10 +89,9 @@ def _measured(entry, digits):
         return "", None, "", False
     beside = ""
     if entry.n_seeds >= stats.MIN_SEEDS:
-        half = stats.half_width(entry.deviation, entry.n_seeds)
-        beside = " to ".join(f"{entry.mean + sign * half:.{digits}f}" for sign in (-1, 1))
+        beside = f"± {stats.half_width(entry.deviation, entry.n_seeds):.{digits}f}"
     elif pd.notna(entry.deviation):
-        beside = f"± {entry.deviation:.{digits}f}"
+        beside = f"deviation {entry.deviation:.{digits}f}"
     return f"{entry.mean:.{digits}f}", float(entry.mean), beside, bool(entry.is_best)
 
 

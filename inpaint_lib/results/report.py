@@ -34,7 +34,7 @@ from . import (
 )
 
 CHOICES = yaml.safe_load((notes.TEMPLATES / "choices.yaml").read_text("utf-8"))
-PDF_ALSO = ("answer", "pairs", "decomposition", "sizes", "grid", "stages", "heat")  # for papers
+TALL = 9  # inches: a figure that is on the page only where there is no JavaScript
 COLOURS = 256  # of a saved figure: a third of the bytes, and no difference to the eye
 
 
@@ -43,7 +43,8 @@ def save_figures(folder, figures, pdf=True):
     folder, captions = Path(folder), {}
     for name, (figure, caption) in figures.items():
         with files.replacing(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=192, format="png", metadata={"Software": None})
+            dpi = 192 if figure.get_figheight() < TALL else 120
+            figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
             with Image.open(temporary) as image:
                 few = executed.with_few_colours(image, COLOURS)
             few.save(temporary, "PNG", optimize=True)

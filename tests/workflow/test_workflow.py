@@ -106,7 +106,7 @@ def test_every_figure_is_there_as_vectors_and_in_the_report(study):
     assert {p.name for p in (report / "figures").iterdir()} == {"captions.json"} | found
     text = (report / "index.html").read_text()
     assert all(f"figures/{name}.pdf" in text for name in names)
-    for word in ("MSCOCO", f"notebooks/{PROGRESSIVE.replace('/', '_')}.html"):
+    for word in ("MSCOCO", f"runs/{PROGRESSIVE.replace('/', '_')}.html"):
         assert word in text
 
 

@@ -179,6 +179,8 @@ async function record(meta, name, fills, image) {
   const [dataset, architecture] = name.split("/"), images = await data(`images_${dataset}`), family = meta.families[architecture];
   const { truth, holes } = images[image], found = { lacking: [] }, count = (hole) => hole.data.reduce((sum, v) => sum + v, 0);
   if (!fills) return { lacking: null };
+  for (const { data } of Object.values(fills.summed ? {} : fills)) for (let k = 3; k < data.length; k++) data[k] += data[k - 3];
+  Object.defineProperty(fills, "summed", { value: true }); // each pixel was stored less the one before
   for (const width of meta.widths) {
     const key = `${family}_${width}`, earlier = meta.datasets[dataset].recorded;
     const begin = earlier.slice(0, earlier.indexOf(image)).reduce((sum, one) => sum + count(images[one].holes[key]), 0);
