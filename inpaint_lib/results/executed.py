@@ -14,7 +14,7 @@ from ..study import files
 from . import layout
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a kernel: its static picture stays
-COLOURS = 128  # of a notebook's picture
+COLOURS = 64  # of a notebook's picture
 PLAIN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|nf|ow|nc|fm)">([^<]*)</span>')
 STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas'
 REPLACED = "The notebook's defaults. They are replaced: the next cell holds."

@@ -35,7 +35,7 @@ from . import (
 
 CHOICES = yaml.safe_load((notes.TEMPLATES / "choices.yaml").read_text("utf-8"))
 TALL = 9  # inches: a figure that is on the page only where there is no JavaScript
-COLOURS = 256  # of a saved figure: a third of the bytes, and no difference to the eye
+COLOURS = 192  # of a saved figure: a third of the bytes, and no difference to the eye
 
 
 def save_figures(folder, figures, pdf=True):
