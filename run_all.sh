@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test | lab | bench | show | status | publish ... See --help.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh run_all.sh
+line_end='
+'; [ ${#line_end} = 1 ] || { echo "run_all.sh: its lines end as on Windows (CRLF): clone it with git, which keeps line ends" >&2; exit 2; } #
 set -euo pipefail
 for function in $(compgen -A function); do unset -f "$function" || true; done # a user's own cd, python, env
 unset CDPATH
@@ -27,6 +29,8 @@ for name in $(compgen -e); do
     esac
 done 2>/dev/null
 others_path=${PYTHONPATH:-}
+: "${USER:=$(id -un 2>/dev/null || true)}" "${USER:=$(id -u)}" # in containers a user may have no name and no home
+export USER LOGNAME=${LOGNAME:-$USER} HOME=${HOME:-~} PATH
 export PYTHONPATH=$root PYTHONUTF8=1     # our modules; files and terminal in UTF-8 whatever the locale
 export PYDEVD_DISABLE_FILE_VALIDATION=1  # or every kernel prints a debugger's warning
 export MATPLOTLIBRC=/dev/null            # nobody's style
@@ -41,7 +45,7 @@ version() { # of a Python that can make the environment, as 3.11; nothing, if it
 
 find_python() { # the one that is asked for, or the first that will do
     local candidate
-    for candidate in ${INPAINT_PYTHON:+"$INPAINT_PYTHON"} python3.11 python3.12 python3.13 python3 python; do
+    for candidate in ${INPAINT_PYTHON:+"$INPAINT_PYTHON"} python3.13 python3.12 python3.11 python3 python; do
         if version "$candidate" >/dev/null; then command -v "$candidate"; return; fi
         [ -z "${INPAINT_PYTHON:-}" ] || die "INPAINT_PYTHON=$INPAINT_PYTHON: is not $supported with venv and pip"
     done
@@ -59,7 +63,7 @@ install() {  # make the environment from requirements.lock; the stamp is written
     lock=$(cksum <"$root/requirements.lock")
     if installed; then return; fi
     python=$(find_python)
-    command -v flock >/dev/null && { exec 9>"$venv.lock"; flock 9; }  # two first runs at once: one installs
+    command -v flock >/dev/null && { exec 9>"$venv.lock"; flock 9 || true; }  # two first runs at once: one installs
     if ! installed; then
         echo "installing the environment into $(basename -- "$venv") (about 6 GB; a few minutes, once)"
         "$python" -P -m venv --clear "$venv" # from scratch: what a killed installation left may look complete
@@ -68,6 +72,7 @@ install() {  # make the environment from requirements.lock; the stamp is written
         "$venv/bin/python" -P -m pip install -q --no-user --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
         "$venv/bin/uv" pip install -q --python "$venv/bin/python" --compile-bytecode --require-hashes \
             -r "$root/requirements.lock" || die "the installation failed; with a network, the same command goes on from here"
+        for place in "$venv"/lib/python3*/site-packages; do echo "$root" >"$place/inpaint.pth"; done # for other tools' kernels
         echo "$lock $(version "$venv/bin/python")" >"$venv/.installed"
     fi
     { exec 9>&-; } 2>/dev/null || true
@@ -75,16 +80,34 @@ install() {  # make the environment from requirements.lock; the stamp is written
 
 lacks() { # what a Python lacks of what a study needs
     "$1" -P -c 'import sys; from importlib.util import find_spec
-print(*(name for name in ("torch", "snakemake", "papermill") if not find_spec(name)),
+names = """anywidget filelock gdown ipykernel ipywidgets jinja2 jupyterlab matplotlib nbconvert nbformat numpy cv2
+    pandas papermill PIL psutil pydantic pytorch_fid pytorch_msssim pygments yaml safetensors skimage scipy snakemake
+    snakemake_executor_plugin_slurm torch torchmetrics torchvision tqdm traitlets"""
+print(*(name for name in names.split() if not find_spec(name)),
     *["Python-3.11-to-3.13"] * (not (3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null || echo "everything"
 }
 
+enough() { # raise or refuse limits that would end a study halfway
+    local space files
+    space=$(ulimit -v) # KiB
+    [ "$space" = unlimited ] || [ "$space" -ge 6000000 ] ||
+        die "ulimit -v allows $((space / 1000)) MB of addresses, a study needs 6000 (more with a GPU): ulimit -v unlimited"
+    files=$(ulimit -Sn)
+    [ "$files" = unlimited ] || [ "$files" -ge 1024 ] || ulimit -Sn 1024 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
+    files=$(ulimit -Sn)
+    [ "$files" = unlimited ] || [ "$files" -ge 256 ] || die "ulimit -n allows $files open files, a study needs 256: ulimit -n 1024"
+}
+
+[ "${1:-}" = -h ] || [ "${1:-}" = --help ] || enough
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is installed
     python=$(find_python)
 elif [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$(lacks "$CONDA_PREFIX/bin/python")" ]; }; then
     export PYTHONPATH=$root${others_path:+:$others_path} # the active environment as it is
-    for name in python python3; do # a system's python may be another than the python3 that has the packages
-        python=$(command -v "$name") && missing=$(lacks "$python") && [ -z "$missing" ] && break
+    for own in 1 ""; do # packages of the user's own folder only where the environment is not complete without them
+        export PYTHONNOUSERSITE=$own
+        for name in python python3; do # a system's python may be another than the python3 that has the packages
+            python=$(command -v "$name") && missing=$(lacks "$python") && [ -z "$missing" ] && break 2
+        done
     done
     [ -n "${missing+known}" ] || die "INPAINT_ENV=current: there is no python on the PATH"
     [ -z "$missing" ] ||

@@ -19,7 +19,7 @@ from inpaint_lib.study.command import ended, fail, say
 
 from . import commands
 from .arguments import ROOT, arguments, overrides_of
-from .processes import die_with_parent, interrupt_on_terminate, stop_with
+from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
 # of a kernel, by name: importing their modules takes seconds
@@ -59,6 +59,7 @@ def study(argv):
         commands.rebuild(study, args.only)
         return show(study, begun)
     changed = checks.ready(study, args)
+    where = "" if args.cluster else checks.computed_here(study, args.jobs)
     slots = [] if args.cluster else gpus.found(study.config.machine.device)
     slots *= args.runs_per_gpu
     described = graph.describe(study, overrides, slots, bool(args.cluster))
@@ -76,7 +77,8 @@ def study(argv):
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
         elif not args.dry_run and (left := slurm.cancel(study)):
             how += f"; {left} jobs that an earlier command left are cancelled"
-        say(f"profile {study.profile}: {len(study.runs())} training runs, {how}")
+        say(f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}")
+        pause_together()
         code = snakemake(study, args, described, jobs)
         if code == 130 or (code == 0 and args.dry_run):
             return code
@@ -97,7 +99,7 @@ def snakemake(study, args, described, jobs):
     from . import slurm
 
     files.write_json(study.folder / "study.json", described)
-    command = [sys.executable, "-P", "-m", "snakemake", "--workflow-profile", "none"]
+    command = [sys.executable, "-P", "-m", "workflow.engine", "--workflow-profile", "none"]
     command += ["--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command += ["--directory", str(study.folder)]
     command += ["--configfile", str(study.folder / "study.json")]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from inpaint_lib import PROTOCOL, losses, models
@@ -9,12 +10,15 @@ from inpaint_lib.data import sources
 from inpaint_lib.evaluation import pretrained
 from inpaint_lib.results import published, stats
 from inpaint_lib.study import config as configuration
-from inpaint_lib.study import files, grid
+from inpaint_lib.study import devices, files, grid, limits
 from inpaint_lib.study.command import say
-from inpaint_lib.training import identity
+from inpaint_lib.training import identity, step
 
 from . import slurm
 from .arguments import ROOT
+
+A_RUN = 3 * 2**28  # bytes of memory that the smallest run takes
+PIXELS_PER_CORE = 26_000  # a second, of the narrow networks: `small` takes a day or two on two
 
 
 def open_study(args, overrides):
@@ -43,6 +47,28 @@ def ready(study, args):
         more = f"; {len(changed)} runs are concerned" if len(changed) > 1 else ""
         raise ValueError(f"{next(iter(changed.values()))}{more}")
     return changed
+
+
+def computed_here(study, jobs=None):
+    """Return a line's part: on what a study is computed. Raises ValueError for too little memory.
+
+    Prints a warning where a CPU, which nobody has asked for, will take days.
+    """
+    config, runs, cores = study.config, len(study.runs()), limits.cores()
+    device = devices.choose_device(config.machine.device)
+    precision = step.Options(step.choose_precision(config.training.precision, device)).describe()
+    kind, jobs = precision["precision"], min(jobs or config.machine.jobs, runs)
+    if limits.memory() < jobs * A_RUN:
+        has = f"{limits.memory() / 2**20:.0f} MB of memory"
+        what = f"{jobs} at a time need {jobs * A_RUN / 2**20:.0f} MB, this place has {has}"
+        raise ValueError(f"{what}: {'--jobs 1, or ' if jobs > 1 else ''}raise the limit")
+    pixels = runs * config.curriculum.total_images * config.data.image_size**2
+    days = pixels / (PIXELS_PER_CORE * cores) / 86400
+    if device.type == "cpu" and config.machine.device == "auto" and days > 3:
+        what = f"there is no GPU that PyTorch can use, and on {cores} CPU cores {study.profile}"
+        how = "--estimate measures it; --set machine.device=cpu if that is meant"
+        print(f"warning: {what} takes {days:,.0f} days or more: {how}", file=sys.stderr, flush=True)
+    return f"; {devices.device_name(device)}, {kind}, {cores} cores"
 
 
 def places(study):
@@ -74,7 +100,10 @@ def check_inputs(config, download):
             if not download:
                 raise
             sources.download(name, root)
-        sources.find(name).plan(config)
+        if left := sources.find(name).plan(config).passed_over:
+            counts = Counter(reason for _, reason, _ in left).items()
+            why = ", ".join(f"{n:,} {reason}" for reason, n in counts)
+            say(f"{name}: left out are {why}: {name}/data/skipped.csv will list them")
     used = [models.ARCHITECTURES[name].objective.terms for name in config.grid.architectures]
     if any("perceptual" in terms for terms in used):
         losses.Perceptual(config.training.perceptual_weights, config.training.perceptual_width)

@@ -67,7 +67,7 @@ def is_locked(folder):
     try:
         with open(folder / ".lock", "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, BlockingIOError) as error:
+    except OSError as error:  # no such file, or a file system without locks
         return isinstance(error, BlockingIOError)
     return False
 
@@ -168,6 +168,9 @@ def build(study):
     """Write the report of saved results, with a page for every executed notebook."""
     from inpaint_lib.results import frames, report
 
+    from . import kernels
+
+    kernels.share()
     report.build(frames.load(study.report / "results"), study.report, notebooks_of(study))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -13,9 +14,21 @@ from inpaint_lib.study import files
 
 @contextlib.contextmanager
 def private():
-    """Yield papermill's options for a kernel with a folder of its own, in which its sockets lie."""
-    long = len(os.fsencode(tempfile.gettempdir())) > 80  # a socket's path may have about 104 bytes
-    with tempfile.TemporaryDirectory(prefix="kernel-", dir="/tmp" if long else None) as folder:
+    """Yield papermill's options for a kernel with a folder of its own, in which its sockets lie.
+
+    Where none can lie, nor in /tmp, they are local ports.
+    """
+    with contextlib.ExitStack() as stack:
+        for place in (tempfile.gettempdir(), "/tmp"):
+            with contextlib.suppress(OSError):
+                own = tempfile.TemporaryDirectory(prefix="kernel-", dir=place)
+                folder = stack.enter_context(own)
+                manager = {"transport": "ipc", "ip": f"{folder}/k"}
+                with socket.socket(socket.AF_UNIX) as probe:  # a path may have about 104 bytes
+                    probe.bind(f"{folder}/k-12345")
+                break
+        else:
+            manager = {"transport": "tcp", "ip": "127.0.0.1"}
         write_kernel(folder)
         names = ("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")
         os.environ |= dict.fromkeys(names, folder)
@@ -24,7 +37,7 @@ def private():
             "kernel_name": "python3",
             "progress_bar": False,
             "extra_arguments": ["--log-level=50"],  # its shutdown by interrupt is no error
-            "config": Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}}),
+            "config": Config({"KernelManager": manager}),
         }
 
 
@@ -34,6 +47,16 @@ def write_kernel(folder):
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     path = Path(folder, "kernels", "python3", "kernel.json")
     files.write_json(path, spec | {"env": {"INPAINT_UNSEEN": "1"}})
+
+
+def share():
+    """Let Jupyter find the files of packages whose environment is on PYTHONPATH alone."""
+    import nbconvert
+
+    above = Path(nbconvert.__file__).parents
+    found = [str(folder / "share" / "jupyter") for folder in (above[1], above[4])]
+    given = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [*given, *found]))
 
 
 def literal(path):

@@ -18,12 +18,31 @@ def die_with_parent(signum=signal.SIGTERM):
 def interrupt_on_terminate():
     """Make SIGTERM and a closed terminal end this process as Ctrl-C does: `finally` blocks run.
 
-    A SIGHUP that is ignored (nohup) stays ignored; SIGINT, which background jobs ignore, does not.
+    What is ignored stays so: a closed terminal under nohup, Ctrl-C in a script's background jobs.
     """
-    closed = signal.getsignal(signal.SIGHUP)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or closed is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+
+
+def pause_together():
+    """Make Ctrl-Z stop, and fg and bg continue, all that this process has started, too.
+
+    They have sessions of their own, which the terminal does not reach.
+    """
+    import psutil
+
+    def pause(*_):
+        started = psutil.Process().children(recursive=True)
+        for order in (signal.SIGSTOP, signal.SIGCONT):
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(order)
+            if order == signal.SIGSTOP:
+                os.kill(os.getpid(), order)
+
+    if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, pause)
 
 
 def stop_with(pid):

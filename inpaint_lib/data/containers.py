@@ -1,5 +1,6 @@
 """Read image files where they lie: a folder tree or a zip archive, as (container, name inside)."""
 
+import errno
 import functools
 import hashlib
 import io
@@ -16,6 +17,7 @@ LARGEST_MEMBER = 1 << 28  # bytes of one image in an archive
 SYSTEM_FOLDERS = set("__macosx @eadir #recycle @recycle $recycle.bin lost+found".split())
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError)
 ZIP_ERRORS += (RuntimeError, ValueError, KeyError)  # zipfile raises all of these
+DAMAGED = None, errno.EINVAL  # numbers of an OSError: an offset out of range
 
 
 class SourceError(ValueError):
@@ -46,6 +48,8 @@ def locate(container, name):
             raise Unusable("decompression bomb", f"over {LARGEST_MEMBER >> 20} MiB in the archive")
         return io.BytesIO(archive.read(name))
     except ZIP_ERRORS as error:
+        if isinstance(error, OSError) and error.errno not in DAMAGED:
+            raise
         raise Unusable("damaged", f"{type(error).__name__}: {error}") from None
 
 
@@ -61,6 +65,8 @@ def list_names(container):
     try:
         names = _archive(container).namelist()
     except ZIP_ERRORS as error:
+        if isinstance(error, OSError) and error.errno not in DAMAGED:
+            raise
         raise SourceError(f"data_root: {container} is damaged ({error}); get it again") from None
     return sorted(name for name in names if not (name.endswith("/") or is_system(name)))
 

@@ -1,6 +1,7 @@
 """Read one image file of any common kind as a square of RGB pixels, or say why it can't be used."""
 
 import contextlib
+import errno
 import math
 import os
 import stat
@@ -15,6 +16,9 @@ SUFFIXES = tuple(".bmp .gif .jfif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .web
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # JPEG includes MPO
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError)
 PILLOW_ERRORS += (EOFError, struct.error, zlib.error)  # all found by changing bytes of valid files
+# what is wrong with the file itself; any other number is of the machine, and ends the reading
+OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EIO)
+OF_THE_FILE += (errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 ORIENTATION = 0x0112  # in EXIF
 DRAFT = 4  # JPEGs are decoded at 1/2, 1/4 or 1/8 scale where that leaves 4 times the wanted size
 
@@ -83,6 +87,8 @@ def decoding():
         raise Unusable("decompression bomb", "more than 179 megapixels") from None
     except PILLOW_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
+            if error.errno not in OF_THE_FILE:
+                raise
             raise Unusable("unreadable", error.strerror) from None
         reason = "truncated" if "truncat" in str(error).lower() else "damaged"
         raise Unusable(reason, f"{type(error).__name__}: {error}") from None

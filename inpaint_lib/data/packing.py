@@ -40,10 +40,10 @@ def write_pack(folder, config, dataset, plan, settings):
             name, part = f"{split}.npy", itertools.islice(images, len(items))
             counts[split], hashes[name], skipped = _write_split(paths[name], size, part, named)
             rows += [(split, *row) for row in skipped]
-        rows += [("", *passed) for passed in plan.passed_over]
+        rows += [("", printable(name), *why) for name, *why in plan.passed_over]
         listed = pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
         files.write_csv(folder / "skipped.csv", listed)
-        _check_usable(folder / "skipped.csv", dataset, counts, listed)
+        _check_usable(folder / "skipped.csv", dataset, counts, listed, plan.missing)
         drawn = _write_masks(paths["masks.npz"], config, counts["test"], dataset)
         hashes["masks.npz"] = files.text_sha256(json.dumps(drawn))  # equal on all machines
         sizes = {name: path.stat().st_size for name, path in paths.items()}
@@ -68,13 +68,16 @@ def npy_header(shape):
     return file.getvalue()
 
 
-def _check_usable(path, dataset, counts, listed):
-    """Raise SourceError if too many files are unusable, or a split has no image left."""
+def _check_usable(path, dataset, counts, listed, missing):
+    """Raise SourceError if too many files are unusable, or a split has no image left.
+
+    missing: the share of all that was not even planned.
+    """
     bad = sum((listed.split != "") & (listed.reason != "duplicate"))
-    if bad > BAD * (bad + sum(counts.values())) or not all(counts.values()):
+    if bad > (BAD - missing) * (bad + sum(counts.values())) or not all(counts.values()):
         why = ", ".join(f"{n} {reason}" for reason, n in Counter(listed.reason).items())
         left = f"{counts['train']} images for training and {counts['test']} for testing"
-        remedy = f"at most {BAD:.0%} may be unusable: repair or remove those listed in {path}"
+        remedy = f"at most {BAD:.0%} may be unusable or missing; {path} lists them"
         raise SourceError(f"{dataset}: {left} can be used ({why}); {remedy}")
 
 

@@ -18,12 +18,13 @@ from .drawing import TEST_FROM
 from .images import Unusable
 
 MISSING = 0.1  # with a larger share of its files missing, CelebA was not unpacked completely
+FOREIGN = ".heic .heif .avif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()
 PLACES = "", "celeba", "CelebA", "coco", "COCO", "images", "coco/images", "COCO/images"
 LISTS = "list_eval_partition.txt", "list_eval_partition.csv"
 PARTS = {
-    "celeba": (LISTS, ("img_align_celeba", "img_align_celeba.zip")),
-    "coco": (("train2014", "train2014.zip"), ("val2014", "val2014.zip")),
-}
+    "celeba": (LISTS, ("img_align_celeba.zip", "img_align_celeba")),
+    "coco": (("train2014.zip", "train2014"), ("val2014.zip", "val2014")),
+}  # a whole archive first: unpacking it may have been broken off
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
 CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -46,12 +47,14 @@ class Dataset:
 class Plan:
     """The items of each split in order, and files passed over as (name, reason, detail).
 
-    An item is a number, or an image file as (container, name inside).
+    An item is a number, or an image file as (container, name inside). `missing` is the share of
+    all images that could not be planned: not there, or of a format that is not read.
     """
 
     train: list
     test: list
     passed_over: list | tuple = ()
+    missing: float = 0.0
 
 
 def find(name):
@@ -114,13 +117,18 @@ def _find(config, dataset):
     root, found = _root(config, dataset), []
     for names in PARTS[dataset]:
         for path in (root / place / name for place in PLACES for name in names):
-            if zipfile.is_zipfile(path) if path.suffix == ".zip" else path.exists():
+            if path.exists() and (path.suffix != ".zip" or path.is_dir() or _is_whole(path)):
                 found.append(path)
                 break
         else:
             missing = f"{root} has no complete {' or '.join(names)} for {dataset}"
             raise SourceError(f"data_root: {missing}. {find(dataset).wanted}")
     return found
+
+
+def _is_whole(path):
+    with path.open("rb") as archive:  # by a path, one that may not be read would be no archive
+        return zipfile.is_zipfile(archive)
 
 
 def _celeba_plan(config):
@@ -138,7 +146,8 @@ def _celeba_plan(config):
         remedy = f"unpack the zip again, or leave it alone there. {find('celeba').wanted}"
         raise SourceError(f"{container}: {found}: {remedy}")
     train = _items(container, train, data.train_images, data.seed)
-    return Plan(train, _items(container, test, min(data.test_images, 10_000), data.seed), missing)
+    test = _items(container, test, min(data.test_images, 10_000), data.seed)
+    return Plan(train, test, missing, len(missing) / len(rows))
 
 
 def _coco_plan(config):
@@ -159,8 +168,14 @@ def _part(name):
 
 
 def _folder_plan(config):
-    root, data, passed_over = _root(config, "folder"), config.data, []
-    names = [n for n in containers.list_names(root) if n.lower().endswith(images.SUFFIXES)]
+    root, data = _root(config, "folder"), config.data
+    there = containers.list_names(root)
+    names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
+    passed_over = [
+        (name, "format not read", os.path.splitext(name)[1].lower())
+        for name in sorted({*there} - {*names})
+    ]
+    foreign = sum(suffix in FOREIGN for _, _, suffix in passed_over)
     if len(names) < 2:
         found = f"{root} holds {len(names)} images ({', '.join(images.SUFFIXES)})"
         raise SourceError(f"data_root: {found}; at least two are needed")
@@ -168,7 +183,7 @@ def _folder_plan(config):
     train, test = parts["train"], parts["test"] or parts["val"]
     if train and test:
         left_out = sorted({*names} - {*train, *test})
-        passed_over = [(name, "in no folder for training or testing", "") for name in left_out]
+        passed_over += [(name, "in no folder for training or testing", "") for name in left_out]
     elif parts[""]:
         count = min(data.test_images, max(1, len(names) // 5))
         test = _choose(names, count, f"test {data.seed}")
@@ -178,7 +193,8 @@ def _folder_plan(config):
         raise SourceError(f"data_root: {alone}; add the others, or rename it for a split by seed")
     train, test = ({name: name for name in split} for split in (train, test))
     train = _items(root, train, data.train_images, data.seed)
-    return Plan(train, _items(root, test, data.test_images, data.seed), passed_over)
+    test = _items(root, test, data.test_images, data.seed)
+    return Plan(train, test, passed_over, foreign / (foreign + len(names)))
 
 
 def download(dataset, root):

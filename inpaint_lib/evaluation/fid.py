@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 import torch
-from pytorch_fid import inception as parts
 from torch import nn
 
 from .. import metrics
@@ -34,6 +33,8 @@ class Extractor:
 
 def create_inception():
     """Return pytorch-fid's Inception without weights; its own constructor would download them."""
+    from pytorch_fid import inception as parts  # takes seconds to import
+
     network = parts._inception_v3(num_classes=1008, aux_logits=False, weights=None)  # noqa: SLF001
     network.Mixed_5b = parts.FIDInceptionA(192, pool_features=32)
     network.Mixed_5c = parts.FIDInceptionA(256, pool_features=64)

@@ -44,10 +44,10 @@ def errors(state, _, runs):
 
 
 def run_of(state, name):
-    """Return a run with weights. Raises ValueError for one of a published study."""
+    """Return a run with networks. Raises ValueError for one that is published without."""
     run = state.runs.get(name)
     if run is None:
-        raise ValueError("This study is published without weights: only recorded fills are shown.")
+        raise ValueError(f"{name} is published without its network: only recorded fills are shown.")
     return run
 
 

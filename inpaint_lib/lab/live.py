@@ -41,7 +41,7 @@ def slide(name, value, low, high):
 
 
 def slider(draw, value, low, high, description):
-    """Return a widget that redraws `draw(value) -> figure`; see panels for why without Output."""
+    """Return a widget that redraws `draw(value) -> figure`."""
     width = round(72 * draw(value).get_figwidth())  # as large as a figure of the notebook
     image = ipywidgets.Image(value=png(draw(value), SHARP), format="png", width=width)
     control = slide(description, value, low, high)

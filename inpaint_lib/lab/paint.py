@@ -25,26 +25,36 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     buffers: the hole, then an own image if it is not test image number `image`. Batch norm has the
     statistics of holes of a width: `width` if the study has it, or the nearest by the hole's area.
     Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why it is not
-    all), "width" (None without batch norm), "runs": [answers.filled], none without a hole}.
+    all), "width" (None without batch norm), "runs": [answers.filled, or None for a run that is
+    published without its network; empty without a hole]}.
     """
     size, widths = state.about["size"], state.about["widths"]
     if len(buffers) > 1:
         truth = np.frombuffer(buffers[1], np.uint8).reshape(size, size, 3)
     else:
         truth = state.image(dataset, image)[0]
-    chosen = [answers.run_of(state, name) for name in runs]
-    hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen])
-    chosen = chosen if hole.any() else []
+    chosen = _with_networks(state, runs)
+    hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen.values()])
+    filling = chosen if hole.any() else {}
     width = width if width in widths else nearest(widths, hole)
-    normed = any(metrics.batch_norms(state.networks(run, stage)[0]) for run in chosen)
+    normed = any(metrics.batch_norms(state.networks(run, stage)[0]) for run in filling.values())
+    answered = {
+        name: answers.filled(state, run, stage, width, truth, hole) for name, run in filling.items()
+    }
     return {
         "truth": truth,
         "filled": hole,
         "hole": int(hole.sum()),
         "left_out": left_out,
         "width": width if normed else None,
-        "runs": [answers.filled(state, run, stage, width, truth, hole) for run in chosen],
+        "runs": [answered.get(name) for name in runs if filling],
     }
+
+
+def _with_networks(state, names):
+    """Return {name: run} of those with networks. Raises ValueError if none of them has any."""
+    found = {name: state.runs[name] for name in names if state.runs.get(name)}
+    return found or {name: answers.run_of(state, name) for name in names}
 
 
 def _hole(buffers, size):
@@ -110,6 +120,7 @@ import numpy as np
 
 from inpaint_lib import losses, metrics
 from inpaint_lib.data import images, packs
+from inpaint_lib.lab import what_if
 from inpaint_lib.study import grid
 from inpaint_lib.training import artifacts, probe
 
@@ -118,11 +129,12 @@ image = {image}
 bits = zlib.decompress(base64.b64decode({bits!r}))
 hole = np.unpackbits(np.frombuffer(bits, np.uint8), count={size}**2).reshape({size}, {size})
 fills, hole_l1 = {{}}, {{}}
-for dataset, architecture, setup, seed in {runs!r}:
-    run = grid.Run(study, dataset, architecture, setup, seed)
+for run in [
+{runs}
+]:
     G = artifacts.load_generator(run, stage={stage})
     # batch norm's statistics: of holes of {width} px, as in evaluation
-    G = probe.calibrated(run, packs.existing(study, dataset), G, {width}, "cpu")
+    G = probe.calibrated(run, packs.existing(study, run.dataset), G, {width}, "cpu")
     [batch] = metrics.inpaint(G, image[None], hole[None], "cpu", 1)
     fills[run.name] = metrics.to_uint8(losses.composite(*batch))[0]
     hole_l1[run.name] = float(metrics.per_image(*batch)[0, 0, 0])
@@ -133,28 +145,40 @@ print(hole_l1)
 def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
     """Return {"code"}: Python that makes the fills of `paint`. `own`: the name of an own image."""
     size, widths = state.about["size"], state.about["widths"]
-    chosen = [answers.run_of(state, name) for name in runs]
+    chosen = [*_with_networks(state, runs).values()]
     hole, _ = confine(_hole(buffers, size), [run.architecture for run in chosen])
     if not hole.any() or not chosen:
         raise ValueError("There is nothing to copy: choose runs and paint a hole first.")
+    if not state.about["live"]:
+        raise ValueError(
+            "Fills by published networks cannot be written as Python: train the profile."
+        )
     test = f"np.array(packs.existing(study, {dataset!r}).test[{image}])"
+    study = state.study
     text = CODE.format(
-        profile=state.study.source,
-        overrides=overrides(state.study),
+        profile=study.source,
+        overrides=changed(grid.open_study(study.source), study),
         image=f"images.read({own!r}, {size})  # give the path of your file" if own else test,
         bits=base64.b64encode(zlib.compress(np.packbits(hole).tobytes(), 9)).decode(),
         size=size,
-        runs=[(run.dataset, run.architecture, run.setup, run.seed) for run in chosen],
+        runs="\n".join(f"    {_as_code(study, run)}," for run in chosen),
         stage=stage,
         width=width if width in widths else nearest(widths, hole),
     )
     return {"code": text}
 
 
-def overrides(study):
-    """Return {"dotted.key": value} of what differs from the file of the study's profile."""
-    plain, own = (config.to_dict(s.config) for s in (grid.open_study(study.source), study))
-    return {key: value for key, _, value in provenance.differences(plain, own)}
+def changed(before, after):
+    """Return {"dotted.key": value} of what differs in the settings of the second of two studies."""
+    differences = provenance.differences(*(config.to_dict(s.config) for s in (before, after)))
+    return {key: value for key, _, value in differences}
+
+
+def _as_code(study, run):
+    parts = f"{run.dataset!r}, {run.architecture!r}, {run.setup!r}, {run.seed}"
+    if name := run.study.what_if:
+        return f"what_if.of(study, {name!r}, {parts}, {changed(study, run.study)!r})"
+    return f"grid.Run(study, {parts})"
 
 
 PAINT = {f.__name__: f for f in (paint, preset, own_image, code)}

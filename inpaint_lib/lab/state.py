@@ -1,11 +1,10 @@
 """Read what the explorer shows: a profile's finished runs, or a published study. It trains nothing.
 
-Both kinds (the other: results/explored.py) have `about` (JSON), `runs` {name: grid.Run, or None
-without weights} and the same methods. Arrays are as in recording.npz and frames.Results; images
+Both kinds (the other: saved.py) have `about` (JSON), `runs` {name: grid.Run, or None without
+networks} and the same methods. Arrays are as in recording.npz and frames.Results; images
 (H,W,3) uint8, holes (H,W) uint8, 1 = hole.
 """
 
-from collections import OrderedDict
 from itertools import cycle
 
 import numpy as np
@@ -19,8 +18,8 @@ from ..study import config as configuration
 from ..study import files, grid
 from ..training import artifacts, identity, probe, recording
 from . import live, what_if
+from .saved import Kept, Published
 
-KEPT = 1 << 30  # bytes of weights in memory, at most
 WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if runs
 
 
@@ -62,7 +61,8 @@ def opened(name="", overrides=None):
 
 def _opened(name, overrides=None):
     if name.startswith("published/"):
-        return explored.Saved(published.opened(name.removeprefix("published/"))[1], studies())
+        base, results = published.opened(name.removeprefix("published/"))
+        return Published(results, base, studies())
     described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
     asked = described.get("parameters", {}).get("grid")
     if asked and overrides is None:  # as the command that trained it was given
@@ -81,7 +81,7 @@ class Trained:
                 lacks[run.name] = why
             else:
                 self.runs[run.name] = run
-        self.kept, self.bytes_kept = OrderedDict(), 0
+        self.kept = Kept()
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in frames.RUN)) for n, r in self.runs.items()]
         others, lacking = what_if.runs(study)
@@ -96,8 +96,8 @@ class Trained:
         told = study.profile, self.config, entries, lacks, datasets
         self.about = explored.described(*told, **more)
         for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
-            about = {"about": what_if.about(run), "control": False, "colour": colour}
-            self.about["setups"].setdefault(label, about)
+            look = {"about": what_if.about(run), "control": False, "colour": colour}
+            self.about["setups"].setdefault(label, look)
 
     def _found(self):
         """Yield (run, why it is not shown or ""), those of the grid first."""
@@ -155,7 +155,7 @@ class Trained:
         """
         run = self.runs[name]
         place = self.about["datasets"][run.dataset]["recorded"].index(image)
-        found = self._kept((name, "record"), lambda: _record(run))
+        found = self.kept.get((name, "record"), lambda: _record(run))
         found = {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
         return found | {"steps": self._stretched(run, found["steps"])}
 
@@ -189,20 +189,10 @@ class Trained:
         hole = pack.test_masks(run.model.mask_family, width, [image])[0]
         return np.array(pack.test[image]), hole
 
-    def _kept(self, key, make):
-        """Return what `make` returns, of the last ones kept where it is among them."""
-        if key not in self.kept:
-            made = self.kept[key] = make()
-            self.bytes_kept += _bytes(made)
-            while self.bytes_kept > KEPT and len(self.kept) > 1:
-                self.bytes_kept -= _bytes(self.kept.popitem(last=False)[1])
-        self.kept.move_to_end(key)
-        return self.kept[key]
-
     def networks(self, run, stage):
         """Return (G, D) of the end of a stage; 0: before training."""
         key = (run.name, stage)
-        return self._kept(key, lambda: artifacts.load_networks(run, stage))
+        return self.kept.get(key, lambda: artifacts.load_networks(run, stage))
 
     def generator(self, run, stage, width):
         """Return G of the end of a stage, batch norm's statistics those of a width's holes."""
@@ -211,15 +201,7 @@ class Trained:
             pack, G = self.pack(run.dataset), self.networks(run, stage)[0]
             return (probe.calibrated(run, pack, G, width, "cpu"),)
 
-        return self._kept((run.name, stage, width), make)[0]
-
-
-def _bytes(kept):
-    """Return the size of a tuple of networks, or of a dict of arrays."""
-    if isinstance(kept, dict):
-        return sum(array.nbytes for array in kept.values())
-    tensors = (t for network in kept for t in network.state_dict().values())
-    return sum(t.numel() * t.element_size() for t in tensors)
+        return self.kept.get((run.name, stage, width), make)[0]
 
 
 def _record(run):

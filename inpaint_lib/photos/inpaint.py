@@ -13,8 +13,9 @@ import json
 import re
 import textwrap
 import unicodedata
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from .. import metrics, models
-from ..data import images
+from ..data import containers, images
 from ..losses import composite
 from ..study import command, devices, files
 from . import image_file, windows
@@ -72,6 +73,7 @@ def load(weights, device="cpu"):
             state = {k: file.get_tensor(k).float() for k in names if not k.startswith(OTHERS)}
     except (SafetensorError, OSError) as error:
         why = f"no safetensors file ({error}); pickles (.pt, .pth) are not opened"
+        why = getattr(error, "strerror", None) or why
         raise ValueError(f"--weights {weights}: {UNREAD.get(type(error), why)}") from None
     try:
         run = path.parent.parent / "run.json"  # describes the stages beside it
@@ -153,37 +155,72 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
     return messages + done + lossy
 
 
-def _mask_of(photo, mask):
-    """Return the mask file of a photograph: `mask`, or the one of the same stem in that folder."""
+def _stem(name):
+    """Return a relative name without its suffix, equal for equal letters: an accented one may be
+    two characters.
+    """
+    return unicodedata.normalize("NFC", str(PurePath(name).with_suffix("")))
+
+
+def _masks(mask):
+    """Return {stem: relative names} of the masks in a folder, or None for a file or no mask."""
     if mask is None or not mask.is_dir():
+        return None
+    found = defaultdict(list)
+    for name in containers.walk(mask):
+        found[_stem(name)].append(name)
+    return found
+
+
+def _mask_of(name, mask, masks):
+    """Return the mask file of a photograph: `mask`, or the one of `masks` of the same stem."""
+    if masks is None:
         return mask
-    stem = unicodedata.normalize("NFC", photo.stem)  # an accented letter may be two characters
-    found = [path for path in mask.iterdir() if unicodedata.normalize("NFC", path.stem) == stem]
+    found = masks.get(_stem(name), [])
     if len(found) != 1:
-        raise ValueError(f"--mask {mask}: holds {len(found)} masks of the stem {stem}; give one")
-    return found[0]
+        raise ValueError(f"--mask {mask}: holds {len(found)} masks named {_stem(name)}; give one")
+    return mask / found[0]
 
 
 def _folder(model, args, options):
-    """Fill every photograph of a folder as PNG; return how many failed, each with one line."""
+    """Fill every photograph of a folder and its sub-folders as PNG; return the exit code.
+
+    What is there already is kept, unless it is to be overwritten; what failed has its own line.
+    """
     if args.output.resolve() in {path.resolve() for path in (args.photo, args.mask) if path}:
         raise ValueError(f"-o {args.output}: holds the photos or masks; name another folder")
-    photos = sorted(path for path in args.photo.glob("[!.]*") if not path.is_dir())
-    if not photos:
+    own = [path.resolve() for path in (args.output, args.mask) if path]  # may lie inside
+    names = [
+        name
+        for name in containers.walk(args.photo)
+        if not any((args.photo / name).resolve().is_relative_to(folder) for folder in own)
+    ]
+    if not names:
         raise ValueError(f"{args.photo}: holds no image; name another folder")
-    failed, done = 0, set()
-    for photo in photos:
+    counts, made, masks = Counter(), set(), _masks(args.mask)
+    alike = Counter(map(_stem, names))
+    for name in names:
+        output = args.output / f"{PurePath(name).with_suffix('')}.png"
         try:
-            output, mask = args.output / f"{photo.stem}.png", _mask_of(photo, args.mask)
-            if output in done:
-                raise ValueError(f"photo {photo}: another has this name, too; rename one")
-            lines = fill_file(model, photo, output, mask, **options)
-            done.add(output)
-            command.say(*(f"{photo.name}: {line}" for line in lines))
+            there = output.exists() and not options["overwrite"]
+            if _stem(name) in made or (there and alike[_stem(name)] > 1):
+                raise ValueError(f"photo {name}: another has this name, too; rename one")
+            if there:
+                counts["already there (--overwrite fills them again)"] += 1
+                continue
+            mask = _mask_of(name, args.mask, masks)
+            lines = fill_file(model, args.photo / name, output, mask, **options)
+            made.add(_stem(name))
+            command.say(*(f"{name}: {line}" for line in lines))
+            counts["filled"] += 1
         except (ValueError, OSError) as error:
-            failed += 1
+            counts["failed"] += 1
             command.fail(1, error, "inpaint")
-    return failed
+    if unused := sorted((masks or {}).keys() - map(_stem, names)):
+        counts["masks without a photo"] = len(unused)
+        command.fail(0, f"no photo is named like these masks: {', '.join(unused[:20])}", "inpaint")
+    command.say(", ".join(f"{n} {what}" for what, n in counts.items()))
+    return 1 if counts["failed"] else 0
 
 
 def _box(text):
@@ -225,8 +262,8 @@ def main(argv=None):
         options = {"boxes": args.boxes, "invert": args.invert, "overwrite": args.overwrite}
         model = load(args.weights, devices.choose_device(args.device))
         if args.photo.is_dir():
-            return 1 if _folder(model, args, options) else 0
-        mask = _mask_of(args.photo, args.mask)
+            return _folder(model, args, options)
+        mask = _mask_of(args.photo.name, args.mask, _masks(args.mask))
         command.say(*fill_file(model, args.photo, args.output, mask, **options))
     except (ValueError, OSError) as error:
         return command.fail(2, error, "inpaint")

@@ -31,7 +31,8 @@ def described(name, config, entries, lacks, datasets, **more):
     """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
     widths = config["curriculum"]["mask_widths"]
     steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
-    known = {k: v for k, v in setups.SETUPS.items() if any(e[3] == k for e in entries)}
+    named = {entry[3] for entry in entries} | {part for lost in lacks for part in lost.split("/")}
+    known = {k: v for k, v in setups.SETUPS.items() if k in named}
     used = list(dict.fromkeys(entry[2] for entry in entries))
     known_here = [a for a in used if a in models.ARCHITECTURES]
     boundaries = {a: models.ARCHITECTURES[a].objective.adversarial[2] for a in known_here}
@@ -127,18 +128,15 @@ class Saved:
         return self._of("history", name).drop(columns=list(frames.RUN))
 
     def recorded(self, name, image):
-        """Return {"end_fills_<width>": fills of a recorded test image after every stage}."""
+        """Return {"end_fills_<width>": fills of a recorded test image after the last stages}."""
         dataset, architecture = name.split("/")[:2]
         place, found = self._place(dataset, image), {}
         for width in self.about["widths"]:
             key = f"{self.results.family(architecture)}_{width}"
             keys = [f"{name}/stage{k + 1}/{key}" for k in range(self.about["stages"])]
-            there = [self.results.fills.get(k) for k in keys]
-            if any(fills is not None for fills in there):
-                one = next(fills[place] for fills in there if fills is not None)
-                empty = np.zeros_like(one)
-                ends = [empty if fills is None else fills[place] for fills in there]
-                found[f"end_fills_{width}"] = np.stack(ends)
+            there = [self.results.fills[k][place] for k in keys if k in self.results.fills]
+            if there:
+                found[f"end_fills_{width}"] = np.stack(there)
         return found
 
     def errors(self, name):

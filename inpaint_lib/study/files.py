@@ -18,12 +18,17 @@ from pathlib import Path
 
 import psutil
 from filelock import FileLock
-from safetensors import SafetensorError
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
-os.umask(UMASK := os.umask(0o077))  # asking sets it, so it is set back
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 FULL = "{}: the disk is full; free some space and run the same command again, it resumes"
+ELSEWHERE = "fix its permissions, or name another folder (INPAINT_OUTPUT for a study)"
+LATER = "the same command goes on from here once that is mended"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
+MISSING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # of a file system
+REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE)
+REMEDIES |= dict.fromkeys((errno.EMFILE, errno.ENFILE), "let more files be open: ulimit -n 1024")
+REMEDIES |= dict.fromkeys(MISSING, "its file system cannot do that; name another folder")
 
 
 class OutputError(OSError):
@@ -44,28 +49,36 @@ def obstacle(path):
     except OSError as error:
         if error.errno in NO_ROOM:
             return FULL.format(folder)
-        remedy = "fix its permissions, or name another folder (INPAINT_OUTPUT for a study)"
-        return f"{folder} cannot be written to ({error.strerror}); {remedy}"
-    size, _, free = shutil.disk_usage(folder)
-    return FULL.format(folder) if size and free < 2**20 else None
+        why = error.strerror or error
+        return f"{folder} cannot be written to ({why}); {REMEDIES.get(error.errno, LATER)}"
+    with contextlib.suppress(OSError):  # where it can't be asked
+        size, _, free = shutil.disk_usage(folder)
+        return FULL.format(folder) if size and free < 2**20 else None
 
 
 @contextlib.contextmanager
 def writing(path):
-    """Raise OutputError where the body fails for lack of space, or for an obstacle on the way to
-    `path`.
+    """Raise OutputError with place and remedy where the body ends with an error of the system.
+
+    The error's number says what it is; only where it says so, something lies in the way.
     """
     try:
         yield
     except OutputError:
         raise
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save: RuntimeError
-        named = getattr(error, "filename2", None) or getattr(error, "filename", None)
-        place = Path(named or path)
-        full = getattr(error, "errno", None) in NO_ROOM or "os error 28" in str(error)
-        if reason := FULL.format(place.parent) if full else obstacle(place) or obstacle(Path(path)):
-            raise OutputError(reason) from error
-        raise
+    except OSError as error:
+        path = Path(path)
+        place, reason = Path(error.filename2 or error.filename or path), None
+        if error.errno in NO_ROOM:
+            reason = FULL.format(place.parent)
+        elif error.errno in IN_THE_WAY:
+            reason = obstacle(place) or obstacle(path)
+        elif error.errno:
+            place = path if place.parent == path.parent else place  # not a temporary name
+            reason = f"{place}: {error.strerror}; {REMEDIES.get(error.errno, LATER)}"
+        if not reason:
+            raise
+        raise OutputError(reason) from error
 
 
 @contextlib.contextmanager
@@ -98,9 +111,12 @@ def replacing(path):
     try:
         with writing(path):
             yield temporary
-            temporary.chmod(0o666 & ~UMASK)  # safetensors would leave 0600
             with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
+                try:
+                    os.fsync(handle.fileno())
+                except OSError as error:
+                    if error.errno not in MISSING:
+                        raise
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # the folder may have become read-only
@@ -150,8 +166,8 @@ def read_json(path):
     """Return the file's value, or None where there is no such file or no complete JSON in it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return None  # of any other error nothing follows, least of all that there is no result
 
 
 def file_sha256(path):

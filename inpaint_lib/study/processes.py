@@ -13,6 +13,7 @@ from collections import deque
 from multiprocessing.connection import wait
 
 from . import extensions as own
+from . import limits
 
 
 def work_for_parent(extensions=()):
@@ -29,19 +30,19 @@ def workers(tasks, tasks_per_worker):
     """Return how many processes so many tasks are worth: one for each `tasks_per_worker`, at most
     one a core.
     """
-    linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    return max(1, min(cores, tasks // tasks_per_worker))
+    return max(1, min(limits.cores(), tasks // tasks_per_worker))
 
 
 def pool(tasks, tasks_per_worker, extensions=()):
     """Return an executor of so many processes, each with the extensions loaded; None where they
-    are one.
+    are one, or where they could not share semaphores (no /dev/shm that can be written to).
     """
     if (n := workers(tasks, tasks_per_worker)) == 1:
         return None
     spawn = multiprocessing.get_context("spawn")
-    return futures.ProcessPoolExecutor(n, spawn, work_for_parent, (tuple(extensions),))
+    with contextlib.suppress(OSError, ImportError, NotImplementedError):
+        return futures.ProcessPoolExecutor(n, spawn, work_for_parent, (tuple(extensions),))
+    return None
 
 
 def in_order(executor, function, tasks, depth):

@@ -4,6 +4,7 @@ All files appear complete or not at all. result.json is written last: the run ha
 """
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import zipfile
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .. import models
 from ..study import files, provenance
@@ -45,7 +46,9 @@ def save_checkpoint(folder, value):
     """Save the newest checkpoint and keep the one before it."""
     newest, previous = (folder / name for name in CHECKPOINTS)
     with files.replacing(newest) as temporary:
-        torch.save(value, temporary)
+        content = io.BytesIO()  # errors that torch.save meets in a file have no number
+        torch.save(value, content)
+        temporary.write_bytes(content.getbuffer())
         if newest.exists():
             os.replace(newest, previous)
 
@@ -110,26 +113,27 @@ def save_stage(run, pack, state, stage):
         tensors |= {SNAPSHOT + k: v for k, v in _tensors(_calibrated(run, pack, state.G)).items()}
     header = {"run": run.name, "stage": str(stage), "step": str(state.step)}
     with files.replacing(_stage_file(run, stage)) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        temporary.write_bytes(save(tensors, header))
 
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    G, D = _created(run)
+    G, D = created(run)
     return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
 
 
 def load_generator(run, stage, device="cpu"):
     """Return the generator of `load_networks` on a device."""
-    return _loaded(_created(run)[0], run, stage, GENERATOR).to(device)
+    return _loaded(created(run)[0], run, stage, GENERATOR).to(device)
 
 
 def load_snapshot(run, device="cpu"):
     """Return the generator with the weights of the last step, in eval mode."""
-    return _loaded(_created(run)[0], run, run.n_stages, SNAPSHOT).to(device)
+    return _loaded(created(run)[0], run, run.n_stages, SNAPSHOT).to(device)
 
 
-def _created(run):
+def created(run):
+    """Return (G, D) of a run with initial weights."""
     size = run.config.data.image_size
     return models.create(run.architecture, size, run.seed, **run.model.widths)
 
@@ -208,5 +212,5 @@ def _save_model(run, pack, generator, result):
     }
     header = {"description": json.dumps(description)}
     with files.replacing(run.folder / "model" / "model.safetensors") as temporary:
-        save_file(_tensors(generator), temporary, metadata=header)
+        temporary.write_bytes(save(_tensors(generator), header))
     files.write_json(run.folder / "model" / "model.json", description)

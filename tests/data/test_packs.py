@@ -131,6 +131,7 @@ def test_every_file_that_is_left_out_is_listed_with_its_reason(packed, images, m
     skipped = pack.skipped()
     found = dict(zip(skipped.file, skipped.reason, strict=True))
     assert found.pop("torn.png") == "truncated"
+    assert found.pop("read.me") == "format not read"
     assert found.pop("=cmd|<b>\\x0a.png") == "empty"  # a line stays a line
     ((file, reason),) = found.items()
     assert reason == "duplicate" and file in ("again.bmp", "0003.png")
@@ -157,7 +158,7 @@ def test_too_many_bad_files_stop_the_preparation_and_leave_the_earlier_pack(pack
     old = contents(place)
     for k in range(4):
         (images / f"{k:04d}.png").write_bytes(b"")
-    what = r"can be used \(4 empty\); at most 10% .* listed in .*skipped.csv"
+    what = r"can be used \(4 empty\); at most 10% .*skipped.csv lists them"
     with pytest.raises(sources.SourceError, match=what) as why:
         packed(ALL)
     assert "\n" not in str(why.value)

@@ -1,5 +1,6 @@
 """The loaders on miniature trees in the publishers' formats: CelebA, COCO, any folder."""
 
+import errno
 import io
 import os
 import shutil
@@ -13,6 +14,7 @@ from PIL import Image
 
 from inpaint_lib.data import containers, packs, sources
 from tests.conftest import distance, lanczos, smooth
+from workflow import checks
 
 
 def celeba_tree(root, n=60):
@@ -207,6 +209,78 @@ def test_celeba_that_was_not_unpacked_completely_is_refused(tmp_path):
     refused("celeba", tmp_path, f"holds 0 of the 60 files in list_eval_partition.txt: .* {layout}")
 
 
+@pytest.mark.parametrize("dataset", ["celeba", "coco"])
+def test_a_whole_archive_is_taken_and_not_the_folder_whose_unpacking_was_broken_off(
+    tmp_path, dataset
+):
+    celeba_tree(tmp_path, 12)
+    coco_tree(tmp_path, 6, 4)
+    before = plan_of(dataset, tmp_path)
+    for part in ("celeba/img_align_celeba", "coco/train2014", "coco/val2014"):
+        folder = tmp_path / part
+        names_of_all = sorted(path.name for path in folder.iterdir())
+        zipped(folder, f"{folder.name}/")
+        folder.mkdir()
+        with zipfile.ZipFile(folder.with_suffix(".zip")) as archive:
+            archive.extract(f"{folder.name}/{names_of_all[0]}", folder.parent)
+    found = plan_of(dataset, tmp_path)
+    assert names(found.train) == names(before.train) and names(found.test) == names(before.test)
+    assert all(container.endswith(".zip") for container, _ in found.train + found.test)
+
+
+def test_an_archive_that_may_not_be_read_is_not_told_as_incomplete(tmp_path, monkeypatch):
+    celeba_tree(tmp_path, 12)
+    zipped(tmp_path / "celeba/img_align_celeba", "img_align_celeba/")
+
+    def forbidden(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(sources.Path, "open", forbidden)
+    with pytest.raises(PermissionError, match="img_align_celeba.zip"):
+        plan_of("celeba", tmp_path)
+
+
+def test_every_file_of_a_folder_is_used_or_told_with_its_reason(tmp_path):
+    folder_tree(tmp_path, 30)
+    others = ["a.heic", "b.HEIF", "notes.txt", "album.zip", "noextension"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"x")
+    plan = plan_of("folder", tmp_path)
+    told = {name: (reason, suffix) for name, reason, suffix in plan.passed_over}
+    assert told == {name: ("format not read", os.path.splitext(name)[1].lower()) for name in others}
+    assert len(plan.train) + len(plan.test) == 30 and plan.missing == 2 / 32
+
+
+def test_photos_of_formats_that_are_not_read_and_missing_files_count_as_unusable(
+    tmp_path, micro, capsys
+):
+    folder_tree(tmp_path / "images", 20)
+    for k in range(3):
+        (tmp_path / "images" / f"{k}.heic").write_bytes(b"x")
+    settings = {"grid.datasets": ["folder"], "machine.data_root": str(tmp_path / "images")}
+    with pytest.raises(sources.SourceError, match=r"3 format not read.*at most 10% .* missing"):
+        packs.prepare(micro(settings), "folder")
+    (tmp_path / "images/0.heic").unlink()
+    (tmp_path / "images/1.heic").unlink()
+    study = micro(settings)
+    checks.check_inputs(study.config, download=False)
+    assert "folder: left out are 1 format not read" in capsys.readouterr().out
+    assert sum(packs.prepare(study, "folder").manifest["images"].values()) == 20
+
+
+def test_missing_and_unusable_files_of_celeba_are_counted_together(tmp_path, micro):
+    celeba_tree(tmp_path, 60)
+    paths = sorted((tmp_path / "celeba/img_align_celeba").iterdir())
+    for path in paths[:4]:
+        path.unlink()
+    for path in paths[4:7]:
+        path.write_bytes(b"")
+    settings = {"grid.datasets": ["celeba"], "machine.data_root": str(tmp_path)}
+    settings |= {"data.train_images": 100, "data.test_images": 100}
+    with pytest.raises(sources.SourceError, match=r"3 empty, 4 not there"):
+        packs.prepare(micro(settings), "celeba")
+
+
 def test_links_are_followed_and_loops_end(tmp_path):
     folder_tree(tmp_path / "images.zip", 6)  # named as an archive, but a folder
     (tmp_path / "images.zip" / "self").symlink_to(tmp_path / "images.zip")
@@ -222,10 +296,10 @@ def test_links_are_followed_and_loops_end(tmp_path):
 LIST = {"list_eval_partition.txt": "000001.jpg 0\n"}
 WRONG = [
     ("celeba", {}, "has no complete list_eval_partition.txt"),
-    ("celeba", LIST, "has no complete img_align_celeba or img_align_celeba.zip"),
+    ("celeba", LIST, "has no complete img_align_celeba.zip or img_align_celeba"),
     ("celeba", LIST | {"img_align_celeba.zip": "PK half a download"}, "has no complete"),
     ("celeba", {"list_eval_partition.txt": "?", "img_align_celeba/": ""}, "no line like"),
-    ("coco", {"train2014/": ""}, "has no complete val2014 or val2014.zip"),
+    ("coco", {"train2014/": ""}, "has no complete val2014.zip or val2014"),
     ("coco", {"train2014/": "", "val2014/": ""}, "no .jpg file"),
     ("folder", {}, "holds 0 images"),
     ("folder", {"1.png": ""}, "holds 1 images"),

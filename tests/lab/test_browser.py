@@ -34,6 +34,7 @@ pytestmark = [
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PATIENCE = 180_000  # ms that a busy machine may take for one thing
+WHAT_IF = {"lr_d": 1e-3, "curriculum.total_images": MICRO["curriculum.total_images"]}
 LONG = MICRO | {"grid.seeds": [1], "curriculum.total_images": 960}
 
 
@@ -43,6 +44,7 @@ def copy(name, folder, **parameters):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.source = cell.source.replace("changes = {}", f"changes = {WHAT_IF}")
         if "parameters" in cell.metadata.get("tags", []):
             cell.source += "".join(f"\n{key} = {value!r}" for key, value in parameters.items())
     nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -202,7 +204,6 @@ def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
     expect(page.locator(".ix-tile canvas").first).to_be_visible()
 
     page.get_by_label("test image", exact=True).fill("1")  # not recorded: the kernel fills
-    page.get_by_label("test image", exact=True).press("Enter")
     expect(page.locator(".ix-when")).to_contain_text("end of stage 2")
     for tab in ("Game", "Stages × widths", "Images", "D's gradient", "Attention", "Wipe"):
         page.get_by_role("tab", name=tab).click()
@@ -217,13 +218,18 @@ def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
     page.locator(".ix-frame[type=button]").first.click()  # a fill: compare it
     expect(page.get_by_role("tab", name="Wipe")).to_have_attribute("aria-selected", "true")
     settled(page)
-    before, slider = shown(page, ".ix-zoomed canvas"), page.get_by_label("where the two pictures")
-    slider.fill("0")
-    wait_until(lambda: shown(page, ".ix-zoomed canvas") != before)
+    slider, seen = page.get_by_label("where the two pictures"), set()
+    for share in ("0", "100"):  # all of one, all of the other
+        slider.fill(share)
+        settled(page)
+        seen.add(shown(page, ".ix-zoomed canvas"))
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("page", ["10_train"], indirect=True)
-def test_training_is_seen_live_stopped_saved_and_continued(page, folder):
+def test_training_is_seen_live_stopped_continued_and_repeated_with_other_settings(
+    page, folder, address
+):
     run = folder / "output/runs/smoke/clutter/custom/progressive/seed1"
     cell = page.locator(".jp-CodeCell", has_text="live.train(run")
     live = cell.locator(".jp-OutputArea-output img")
@@ -238,3 +244,12 @@ def test_training_is_seen_live_stopped_saved_and_continued(page, folder):
     wait_until((run / "result.json").exists)
     sittings = json.loads((run / "result.json").read_text())["sittings"]
     assert len(sittings) == 2 and 0 < sittings[1]["from_step"] < 240
+
+    cell = page.locator(".jp-CodeCell", has_text="what_if.train(run")
+    cell.locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Shift+Enter")
+    expect(cell).to_contain_text("what_if/mine/clutter/custom/progressive/seed1: ")
+    page.goto(address.format("40_explore"))
+    expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
+    menu(page, "Run", "Run All Cells")
+    expect(page.get_by_role("button", name="what_if/mine: progressive")).to_be_visible()

@@ -10,8 +10,8 @@ from PIL import Image
 from inpaint_lib import losses, masks, metrics, models
 from inpaint_lib.data import images
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import paint, state
-from inpaint_lib.study import grid
+from inpaint_lib.lab import paint, state, what_if
+from inpaint_lib.study import files, grid
 from inpaint_lib.training import artifacts, loop, probe
 from tests.conftest import MICRO, smooth
 
@@ -29,11 +29,16 @@ def trained(tmp_path_factory):
         for run in study.runs():
             loop.fit(run, lambda *_: None)
             evaluate.evaluate(run, 2)
+        changes = {"lr_g": 0.003}
+        run = what_if.of(study, "fast", "clutter", "custom", "fixed", 0, changes)
+        files.write_json(study.folder / "what_if" / "fast" / what_if.CHANGES, changes)
+        loop.fit(run, lambda *_: None)
+        evaluate.evaluate(run, 2)
         yield state.Trained(study)
 
 
 def names(trained, *architectures):
-    found = trained.runs.values()
+    found = [run for run in trained.runs.values() if not run.study.what_if]
     return [
         run.name for run in found if run.architecture in (architectures or models.ARCHITECTURES)
     ]
@@ -140,9 +145,12 @@ def test_a_stage_and_an_own_image_are_those_asked_for(trained):
     assert not np.array_equal(later["runs"][0]["fill"], expected)
 
 
-def test_runs_without_weights_are_refused_in_words(trained):
-    with pytest.raises(ValueError, match="without weights"):
-        painted(trained, box(10, 10, 8, 8), ["clutter/custom/fixed/seed9"])
+def test_runs_without_networks_are_named_or_left_empty_beside_others(trained):
+    hole, missing, there = box(10, 10, 8, 8), "clutter/custom/fixed/seed9", names(trained, "custom")
+    with pytest.raises(ValueError, match="seed9 is published without its network"):
+        painted(trained, hole, [missing])
+    found = painted(trained, hole, [missing, *there])["runs"]
+    assert found[0] is None and found[1]["l1"] == painted(trained, hole, there)["runs"][0]["l1"]
 
 
 # --- presets
@@ -232,7 +240,8 @@ def run_code(trained, hole, runs, folder, monkeypatch, own=None, **more):
 
 def test_copied_lines_make_the_same_fills(trained, tmp_path, monkeypatch, capsys):
     hole = box(9, 2, 8, 20)
-    for runs in (names(trained), names(trained, "custom")):
+    [tried] = set(trained.runs) - set(names(trained))
+    for runs in (names(trained), [*names(trained, "custom"), tried]):
         for stage in (0, 2):
             expected = painted(trained, hole, runs, stage=stage)["runs"]
             found = run_code(trained, hole, runs, tmp_path, monkeypatch, stage=stage)

@@ -487,7 +487,7 @@ def test_a_folder_is_done_to_its_end_and_a_bad_photo_gets_one_line(bench, weight
         "is 62 x 45 pixels",
         "p0.heic: format not read",
         "p0.tif: another has this name",
-        "holds 0 masks of the stem notes",
+        "holds 0 masks named notes",
     ):
         assert any(words in line for line in lines), words
     assert "p0.jpg: hole 0,9,8,8" in printed and "p2.webp: hole 20,9,8,8" in printed
@@ -509,11 +509,43 @@ def test_a_folder_of_good_photos_is_filled_as_each_alone(bench, weights, custom,
     assert run(*arguments) == 0
     printed = capfd.readouterr().out.splitlines()
     assert r"a\x0ab\x1b[31m.png: hole 6,6,9,8: window 0,0,32,32, native resolution" in printed
-    assert run(*arguments) == 1 and run(*arguments, "--overwrite") == 0
+    assert run(*arguments) == 0 and "3 already there" in capfd.readouterr().out
+    assert run(*arguments, "--overwrite") == 0 and "3 filled" in capfd.readouterr().out
     for name in names:
         assert (out / f"{name}.png").read_bytes() == (bench / f"{name}.png").read_bytes()
     for folder in (sources, masks):
         assert run(*arguments[:-1], folder, "--overwrite") == 2
+
+
+def test_sub_folders_are_filled_too_and_every_entry_is_counted(bench, weights, capfd):
+    """Masks and results may lie inside; what is there is done, a mask without a photo is told."""
+    sources, masks, out = bench / "in", bench / "in/masks", bench / "in/out"
+    for name in ("a", "2019/a", "2019/b/c", "@eaDir/x", "2020/late"):
+        for folder, pixels in (
+            (sources, smooth(45, 60)),
+            (masks, box_hole((45, 60), (5, 9, 8, 8))),
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            save(folder / f"{name}.png", pixels)
+    (sources / "2020/late.png").unlink()
+    save(masks / "2019/zzz.png", box_hole((45, 60), (5, 9, 8, 8)))
+    arguments = [sources, "--mask", masks, "--weights", weights["custom"], "-o", out]
+    assert run(*arguments) == 0
+    printed, err = capfd.readouterr()
+    assert printed.splitlines()[-1] == "3 filled, 2 masks without a photo"
+    assert err.splitlines() == ["inpaint: no photo is named like these masks: 2019/zzz, 2020/late"]
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) == [
+        "2019/a.png",
+        "2019/b/c.png",
+        "a.png",
+    ]
+    (out / "2019/a.png").unlink()
+    (sources / "2019/broken.png").write_bytes(b"x")
+    assert run(*arguments) == 1
+    counted = set(capfd.readouterr().out.splitlines()[-1].split(", "))
+    there = "2 already there (--overwrite fills them again)"
+    assert counted == {there, "1 filled", "1 failed", "2 masks without a photo"}
+    assert {p.name for p in out.rglob("*.png")} == {"a.png", "c.png"}
 
 
 @pytest.mark.slow

@@ -59,10 +59,10 @@ smoke --datasets folder --data-root photo.png -> photo.png. DIR must hold images
 smoke --datasets folder --data-root one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --datasets folder --data-root texts -> holds 0 images
 smoke --datasets celeba --data-root texts -> list_eval_partition.csv for celeba
-smoke --datasets celeba --data-root listed -> img_align_celeba.zip for celeba
+smoke --datasets celeba --data-root listed -> img_align_celeba.zip or img_align_celeba for celeba
 smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0'; download the file again
 smoke --datasets celeba --data-root torn -> img_align_celeba.zip
-smoke --datasets coco --data-root texts -> train2014.zip for coco. DIR or DIR/coco must hold
+smoke --datasets coco --data-root texts -> or train2014 for coco. DIR or DIR/coco must hold
 smoke --datasets coco --data-root bare -> train2014: no .jpg file in it
 smoke --datasets coco --data-root damaged -> train2014.zip is damaged (
 {INCEPTION}=none.pth -> inception_weights: no 'none.pth'; there are: auto, none, or

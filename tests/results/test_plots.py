@@ -69,7 +69,8 @@ def test_every_figure_of_a_study_is_drawn_with_a_caption():
     drawn = figures.draw(synthetic.study(["faces"], ["custom", "free_form"], setups, range(2)))
     kinds = [kind for kind, (_, place) in figures.KINDS.items() if place == "cell"]
     expected = {f"{kind}_faces_{name}" for kind in kinds for name in ("custom", "free_form")}
-    assert set(drawn) == expected | {"answer", "pairs", "schedules", "masks_faces"}
+    of_study = {"answer", "pairs", "decomposition_faces", "games", "forgetting", "schedules"}
+    assert set(drawn) == expected | of_study | {"masks_faces"}
     for figure, caption in drawn.values():
         assert figure.axes and len(caption) > 40 and not re.search("[{}]", caption)
     titles = {axis.get_title() for axis in drawn["curves_faces_custom"][0].axes}

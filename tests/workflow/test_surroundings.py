@@ -8,9 +8,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +94,117 @@ def test_the_environment_of_every_process_holds_what_is_listed_and_nothing_else(
     assert found["PYTHONPATH"] == f"{ROOT}:/more" and found["PYTHONUTF8"] == "1"
 
 
+@pytest.mark.parametrize("missing", ["USER", "LOGNAME", "HOME", "PATH", "USER LOGNAME HOME PATH"])
+def test_a_user_without_a_name_or_a_home_gets_them(missing):
+    """As in containers that are started with a user id of their own choice."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        shutil.copy(ROOT / "run_all.sh", folder)
+        python = Path(folder, "python")
+        python.write_text('#!/bin/bash\ncase "$*" in *find_spec*) ;; *) /usr/bin/env ;; esac\n')
+        python.chmod(0o755)
+        given = {"PATH": f"{folder}:/usr/bin:/bin", "USER": "u", "LOGNAME": "u", "HOME": "/"}
+        given = {key: value for key, value in given.items() if key not in missing.split()}
+        unnamed = {"user": 54321, "group": 54321} if os.getuid() == 0 else {}
+        done = subprocess.run(
+            ["bash", f"{folder}/run_all.sh", "tiny"],
+            env=given | {"INPAINT_ENV": "current", "CONDA_PREFIX": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+            **unnamed,
+        )
+    if "PATH" in missing.split():
+        assert "lacks" in done.stderr or done.returncode == 0  # a shell's own default
+        return
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert done.returncode == 0 and found["USER"] and found["LOGNAME"] and found["HOME"][0] == "/"
+
+
+def test_an_active_environment_that_lacks_packages_gets_one_line_with_all_of_them(tmp_path):
+    """Asked of a Python that has the standard library alone; the list is that of pyproject.toml."""
+    text = f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n'
+    for name in ("python", "python3"):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = current(PYTHONPATH="") | {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", ROOT / "run_all.sh", "smoke"], env=environment, capture_output=True, text=True
+    )
+    assert is_refusal(done.returncode, done.stdout, done.stderr)
+    named = set(re.search("lacks (.*): pip install", done.stderr)[1].split(", "))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
+    modules |= {"scikit-image": "skimage"}
+    wanted = {modules.get(name, name.replace("-", "_")) for name in project["dependencies"]}
+    assert named == wanted
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "."])
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_finds_its_library_in_its_folder_and_in_the_root(path, folder):
+    """However it is run: VS Code, JupyterHub, nbconvert, papermill."""
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    before = "".join(cells[1]["source"]).split("from inpaint_lib", 1)[0]
+    first = "\n".join(line for line in before.splitlines() if "sys" in line)
+    found = "import inpaint_lib; print(inpaint_lib.__file__)"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{first}\n{found}"],
+        cwd=ROOT / folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and os.path.samefile(
+        ROOT / folder / done.stdout.strip(), ROOT / "inpaint_lib/__init__.py"
+    ), done.stderr
+
+
+def test_an_environment_that_is_made_knows_the_library_for_other_tools_too(tmp_path):
+    root = clone(tmp_path)
+    fake = tmp_path / "bin/python3.13"
+    fake.write_text(
+        f"""#!/bin/bash
+case "$*" in
+*ensurepip*) echo 3.13 ;;
+*"-m venv"*) mkdir -p "${{@: -1}}"/bin "${{@: -1}}"/lib/python3.13/site-packages
+        cp {fake} "${{@: -1}}/bin/python"; cp /bin/true "${{@: -1}}/bin/uv" ;;
+esac
+"""
+    )
+    fake.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", root / "run_all.sh", "smoke"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (pth,) = (root / ".venv/lib").rglob("*.pth")
+    assert pth.read_text() == f"{root}\n" and (root / ".venv/.installed").exists()
+
+
+def test_packages_of_the_users_own_folder_count_only_where_others_lack_them(tmp_path):
+    for lacking, expected in (("", "1"), ("torch", "")):
+        asked = f'if [ -n "$PYTHONNOUSERSITE" ]; then echo {lacking}; fi'
+        text = f'case "$*" in *find_spec*) {asked} ;; *) echo "[$PYTHONNOUSERSITE]" ;; esac'
+        for name in ("python", "python3"):
+            (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        environment = current() | {"PATH": f"{tmp_path}:/usr/bin:/bin", "CONDA_PREFIX": ""}
+        done = subprocess.run(
+            ["bash", ROOT / "run_all.sh", "tiny"], env=environment, capture_output=True, text=True
+        )
+        assert done.stdout == f"[{expected}]\n", done.stderr
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_line_ends_of_windows_are_told(tmp_path, shell):
+    text = (ROOT / "run_all.sh").read_text().replace("\n", "\r\n")
+    (tmp_path / "run_all.sh").write_text(text, newline="")
+    done = subprocess.run([shell, tmp_path / "run_all.sh"], capture_output=True, text=True)
+    assert is_refusal(done.returncode, done.stdout, done.stderr) and "CRLF" in done.stderr
+
+
 @pytest.mark.parametrize("command", [["--help"], ["show", "tyni"]], ids=" ".join)
 def test_modules_in_the_current_folder_are_not_executed(tmp_path, command):
     for name in ("numpy", "random", "torch", "json", "workflow", "inpaint_lib", "yaml", "argparse"):
@@ -162,6 +276,7 @@ def clone(folder):
     [
         ({"python3": 15, "python3.13": 13}, "", "made with 3.13"),
         ({"python3": 12, "python3.11": 11}, "", "made with 3.11"),
+        ({"python3.13": 13, "python3.12": 12, "python3.11": 11}, "", "made with 3.13"),
         ({"python3": 12, "python3.11": 11}, "python3", "made with 3.12"),
         ({"python3": 15}, "", "Python 3.11, 3.12 or 3.13 with venv is needed"),
         ({"python3": 15, "python3.13": 13}, "python3", "INPAINT_PYTHON=python3: is not Python"),
@@ -252,6 +367,18 @@ def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, n
     for name, value in named.items():
         monkeypatch.setenv(name, value.format(tmp_path))
     assert provenance.current()["commit"] == "unknown"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives files to another user")
+def test_the_commit_of_a_repository_that_another_user_owns_is_known(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 54321, 54321)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("SUDO_UID", "")
+    assert re.fullmatch("[0-9a-f]{12}", provenance.commit())
 
 
 def test_a_failure_of_snakemake_itself_reaches_the_user(output, capfd):

@@ -1,8 +1,6 @@
 """The study end to end through run_all.sh, on the smallest grid: complete, killed, continued."""
 
 import json
-import os
-import random
 import re
 import shutil
 import signal
@@ -261,7 +259,7 @@ def test_status_of_a_study_that_was_never_started_creates_nothing(tmp_path, here
 
 
 def test_killed_it_continues_to_the_same_tables(study, tmp_path):
-    """Once by SIGKILL and once by Ctrl-C; `-m drill --kills N` does it many times."""
+    """Once by SIGKILL and once by Ctrl-C; the drill (project/test_drill.py) does it many times."""
     for number, seconds in ((signal.SIGKILL, 14), (signal.SIGINT, 16)):
         process = start("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
         time.sleep(seconds)
@@ -271,48 +269,6 @@ def test_killed_it_continues_to_the_same_tables(study, tmp_path):
     assert code == 0, out + err
     assert tables(tmp_path) == tables(study[0])
     assert not [p for p in tmp_path.rglob("*.tmp*")], "a temporary file was left behind"
-
-
-@pytest.mark.drill
-def test_killed_at_random_moments_it_continues_to_the_same_tables(study, tmp_path, kills):
-    """A study, one training notebook's kernel, or its runner; by SIGKILL, SIGTERM or Ctrl-C."""
-    chance, seconds = random.Random(0), 60.0
-    for k in range(kills):
-        output = tmp_path / str(k // 3)  # three kills, then it may end
-        began = time.monotonic()
-        process = start("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
-        time.sleep(chance.uniform(0, seconds))
-        victims = [
-            process.pid,
-            *processes_of(output, chance.choice(["workflow notebook", "ipykernel"])),
-        ]
-        number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-        victim = chance.choice(victims)
-        if process.poll() is None:
-            os.kill(victim, number)
-        out, err = process.communicate(timeout=300)
-        if process.returncode == 0:
-            seconds = min(seconds, time.monotonic() - began)
-        if k % 3 == 2 or k == kills - 1:
-            code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
-            assert code == 0 and tables(output) == tables(study[0]), (k, out + err)
-            assert not [p for p in output.rglob("*.tmp*")], (k, "a temporary file was left")
-            shutil.rmtree(output)
-
-
-def processes_of(output, word):
-    """Return the ids of processes of a study whose command line holds a word."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if word in " ".join(process.cmdline()):
-                if process.environ().get("INPAINT_OUTPUT") == str(output.resolve()):
-                    found.append(process.pid)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            pass
-    return found
 
 
 def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_continues_to_the_same_tables(

@@ -2,17 +2,22 @@
 
 function chooser(place, host, reopen) {
   const { meta } = host;
-  const distinct = (key) => [...new Set(meta.runs.map((run) => run[key]))];
+  const lost = Object.keys(meta.lacks).filter((name) => name.startsWith("what_if/"));
+  const absent = Object.keys(meta.lacks).filter((name) => !lost.includes(name)).map((name) => {
+    const [dataset, architecture, setup, seed] = name.split("/");
+    return { dataset, architecture, setup, seed: Number(seed.slice(4)) };
+  }); // can be chosen too, and then the reason is given
+  const distinct = (key, runs) => [...new Set(runs.map((run) => run[key]))];
   const study = choice("study", meta.studies, meta.opened, reopen);
-  const dataset = choice("data", distinct("dataset").map((name) => [name, name]), host.selection.dataset,
+  const dataset = choice("data", distinct("dataset", meta.runs).map((name) => [name, name]), host.selection.dataset,
     (value) => host.select({ dataset: value, image: meta.datasets[value].recorded[0] }));
   const image = make("input", { type: "number", min: "0", step: "1", "aria-label": "test image",
-    onchange: () => show(Number(image.value)) });
+    oninput: () => image.value === "" || show(Number(image.value)) });
   const recorded = make("select", { "aria-label": "recorded images", onchange: () => show(Number(recorded.value)) });
   const width = choice("hole", meta.widths.map((w) => [w, `${w} px`]), host.selection.width,
     (value) => host.select({ width: Number(value) }));
   const lacking = make("p", { class: "ix-lacks" });
-  const pills = ["architectures", "setups", "seeds"].map((key) => pillsOf(host, key, distinct(key.slice(0, -1))));
+  const pills = ["architectures", "setups", "seeds"].map((key) => pillsOf(host, key, distinct(key.slice(0, -1), [...meta.runs, ...absent])));
   place.append(
     make("div", { class: "ix-row" }, meta.studies.length > 1 ? study.around : null, dataset.around,
       host.live ? make("label", { class: "ix-field" }, make("span", { text: "test image" }), image) : null,
@@ -34,7 +39,7 @@ function chooser(place, host, reopen) {
     width.select.value = String(selection.width);
     dataset.select.value = selection.dataset;
     pills.forEach(({ update }) => update());
-    lacking.textContent = lacks(host);
+    lacking.textContent = lacks(host) + lost.map((name) => ` ${name}: ${meta.lacks[name]}.`).join("");
   }
   host.on("selection", redraw);
   redraw();
@@ -69,9 +74,9 @@ function lacks(host) {
   const missing = [];
   for (const a of architectures) for (const s of setups) for (const k of seeds) {
     const name = `${dataset}/${a}/${s}/seed${k}`;
-    if (!there.has(name)) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
+    if (!there.has(name) && !(s.startsWith("what_if/"))) missing.push(`${a} ${s} seed ${k} (${host.meta.lacks[name] || "not in the grid"})`);
   }
-  const first = missing.slice(0, 4).join(", "), more = missing.length > 4 ? ` and ${missing.length - 4} more` : "";
+  const first = missing.slice(0, 2).join(", "), more = missing.length > 2 ? ` and ${missing.length - 2} more` : "";
   const count = `${there.size} ${there.size === 1 ? "run" : "runs"} chosen.`;
   return missing.length ? `${count} Not shown: ${first}${more}.` : count;
 }

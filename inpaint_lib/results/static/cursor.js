@@ -42,8 +42,9 @@ function timeLine(place, host) {
     type: "range", min: "0", max: String(meta.steps), step: "1", class: "ix-time", "aria-label": "training step",
     oninput: () => host.select({ step: Number(slider.value), hover: null, playing: false }),
   });
-  const stages = make("div", { class: "ix-stages", "aria-hidden": "true" }, ...meta.widths.map(
-    (width, k) => make("span", { text: `stage ${k + 1} · ${width} px`, title: "hole of the growing schedule" })));
+  const stages = make("div", { class: "ix-stages" }, ...meta.widths.map(
+    (width, k) => make("span", { title: `stage ${k + 1}: the hole that progressive grows to` },
+      make("b", { text: `stage ${k + 1} · ` }), `${width} px`)));
   const words = make("output", { class: "ix-when" });
   place.append(button, make("div", { class: "ix-track" }, slider, stages), words);
   let timer = null;

@@ -52,13 +52,18 @@ function sharp(canvas, draw) {
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
-  context.font = "11px " + getComputedStyle(canvas).fontFamily;
+  context.font = "11px " + ink(canvas, "font");
   draw(context, width, height);
 }
 
-// the colour that a CSS variable has here: ink(element, "--ix-line")
+// the colour that a CSS variable has here: ink(element, "--ix-line"); looked up twice a second
+const INKS = new Map();
 function ink(element, name) {
-  return getComputedStyle(element).getPropertyValue(name).trim();
+  const now = performance.now(), known = INKS.get(name);
+  if (known && now - known.at < 500) return known.value;
+  const style = getComputedStyle(element), value = name === "font" ? style.fontFamily : style.getPropertyValue(name).trim();
+  INKS.set(name, { at: now, value });
+  return value;
 }
 
 // the borders of a hole (H,W) as one SVG path in pixels

@@ -11,22 +11,23 @@ async function pictures(host, runs) {
       : host.gather("fill", runs, { stage: when.stage, width, image }),
   ]);
   const shown = runs.map((run, k) => {
-    const one = when.recorded ? fromRecord(found[k], when, width) : found[k];
+    const one = when.recorded ? fromRecord(found[k], when, width, host.meta.stages) : found[k];
     const hole = base.holes[`${host.meta.families[run.architecture]}_${width}`];
     return one && { ...one, hole, l1: one.l1 ?? holeError(one.fill, base.truth, hole) };
   });
   return { when, base, shown };
 }
 
-function fromRecord(record, when, width) {
+function fromRecord(record, when, width, stages) {
   const scales = (begin) => Object.keys(record).filter((key) => key.startsWith(begin)).sort();
   if (when.kind === "point") {
     if (!record.steps) return null;
     const k = nearest(record.steps.data, when.step);
     return { fill: part(record.fills, k), scores: scales("scores_").map((key) => part(record[key], k)) };
   }
-  const fills = record[`end_fills_${width}`], k = when.stage - 1;
-  if (!fills || (record.lacking && record.lacking.includes(`${when.stage}_${width}`))) return null;
+  const fills = record[`end_fills_${width}`]; // of the last stages: published studies keep one or all
+  const k = fills ? fills.shape[0] - 1 - (stages - when.stage) : -1;
+  if (k < 0 || (record.lacking && record.lacking.includes(`${when.stage}_${width}`))) return null;
   return {
     fill: part(fills, k),
     scores: scales(`end_scores_${width}_`).map((key) => part(record[key], k)),
@@ -65,7 +66,7 @@ function makeTile(words, colour, act) {
   const title = make("div", { class: "ix-name", title: `${name} ${rest}` }, make("i", { style: `background:${colour}` }), name,
     make("small", { text: rest }));
   const frame = make(act ? "button" : "div", act ? { class: "ix-frame", type: "button", onclick: act,
-    title: "compare by wiping" } : { class: "ix-frame" }, canvas);
+    title: "compare by wiping", "aria-label": `wipe ${name} ${rest}` } : { class: "ix-frame" }, canvas);
   const number = make("div", { class: "ix-number" });
   return { tile: make("div", { class: "ix-tile" }, title, frame, number, maps), frame, canvas, number, maps };
 }

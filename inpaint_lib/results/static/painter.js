@@ -67,23 +67,22 @@ function painter(place, host) {
     truth = found.truth.data;
     shown = { ...found, names: runs.map((run) => nameOf(host, run)), picture, stage: params.stage };
     paintCanvas();
-    rebuild(runs, shown.names);
+    rebuild(runs, shown.names.join());
     const reach = reaches(host, runs, found.runs), path = outlineOf(found.filled.data, size);
     tiles.forEach((tile, k) => {
       const one = found.runs[k], { architecture } = runs[k] || {};
       putPixels(tile.canvas, one ? one.fill.data : truth, size, size);
       tile.outline.firstChild.setAttribute("d", path);
-      tile.number.textContent = one ? `hole L1 ${one.l1.toFixed(3)}` : "";
+      tile.number.textContent = one ? `hole L1 ${one.l1.toFixed(3)}` : found.hole && runs[k] ? "published without its network" : "";
       tile.scores.textContent = one ? `D ${level(one.scores)}, of truth ${level(one.real)}` : "";
       drawMaps(tile.maps, one ? one.scores : [], meta.boundaries[architecture], reach[architecture]);
     });
-    say(results, runs.length ? "" : "No finished run matches this choice.");
-    note.textContent = noteOf(found, runs);
+    note.textContent = noteOf(found, someRuns(host, TILES)); // or says that there is none
   });
   function rebuild(runs, names) {
-    if (names.join() === drawn) return;
-    drawn = names.join();
-    tiles = [...runs.map((run, k) => makeTile(names[k], colourOf(host, run))), makeTile("truth", "transparent")];
+    if (names === drawn) return;
+    drawn = names;
+    tiles = [...runs.map((run) => makeTile(wordsOf(host, run), colourOf(host, run))), makeTile(["truth", ""], "transparent")];
     for (const tile of tiles) {
       Object.assign(tile, { outline: holeOverlay(null, size), scores: make("div", { class: "ix-number" }) });
       tile.frame.append(tile.outline);
@@ -119,7 +118,7 @@ function painter(place, host) {
   let next = 0, span = size / 2;
   const family = choice("preset", [], "", () => placePreset());
   const spans = paintSlider("size", size, "", (width) => { spans.set((span = width)); placePreset(); });
-  const placePreset = host.redrawer(word, async () => {
+  const placePreset = host.redrawer(results, async () => {
     const params = { family: family.select.value, width: span, draw: host.selection.image + Math.max(next - 1, 0) };
     const { hole } = await host.request("preset", params);
     if (board.stroke) return; // painted on meanwhile
@@ -177,7 +176,7 @@ function painter(place, host) {
   function save() {
     if (!shown || !shown.runs.length) return tell("There is nothing to save: choose runs and paint a hole first.", true);
     const { names, runs, filled } = shown, pixels = shown.truth.data, input = paintOver(pixels, filled.data, size, false);
-    const fills = runs.map((one, k) => ({ name: names[k], number: `hole L1 ${one.l1.toFixed(3)}`, pixels: one.fill.data }));
+    const fills = runs.map((one, k) => one && { name: names[k], number: `hole L1 ${one.l1.toFixed(3)}`, pixels: one.fill.data }).filter(Boolean);
     const all = [{ name: "input", number: "", pixels: input }, ...fills, { name: "truth", number: "", pixels }];
     const caption = `${meta.study}, ${host.selection.dataset}, ${shown.picture}, ${when(shown.stage)}, ${shown.hole} px of hole`;
     paintSheet(all, size, caption).toBlob((blob) => {

@@ -27,7 +27,8 @@ function mount(root, host, reopen) {
     return place;
   }
   for (const [title, key, panel] of MAIN) add(main, title, key, panel, "region");
-  const tabs = TABS.filter(([, key, , networks]) => (!networks || host.live) && (host.interactive || key !== "gradient")); // a report has none
+  const paints = host.live || (host.interactive && host.meta.paints);
+  const tabs = TABS.filter(([, key, , networks]) => (!networks || paints) && (host.interactive || key !== "gradient")); // a report has none
   const opened = {};
   const buttons = tabs.map(([title, key]) => make("button", {
     type: "button", role: "tab", text: title, "data-tab": key, onclick: () => host.select({ tab: key }),

@@ -1,0 +1,130 @@
+"""What the explorer knows of a published study: the same methods as state.Trained."""
+
+from collections import OrderedDict
+from types import SimpleNamespace
+
+import numpy as np
+from safetensors import safe_open
+
+from ..results import explored
+from ..study import config as configuration
+from ..study import grid
+from ..training import artifacts, probe
+
+KEPT = 1 << 30  # bytes, at most
+
+
+class Published(explored.Saved):
+    """A saved study in a folder, with recordings and networks of the last stage of a few runs
+    (results/networks.py).
+    """
+
+    def __init__(self, results, base, studies):
+        super().__init__(results, studies)
+        self.base, self.kept = base, Kept()
+        config = results.about["config"]
+        checked = configuration.checked(configuration.Config, config, str(base))
+        self.study = grid.Study(results.about["name"], checked)
+        self.runs = {name: self._run(name) for name in self.runs}
+        records = [self._record(name) for name, run in self.runs.items() if run]
+        points = records[0]["steps"].tolist() if records else []
+        self.about |= {
+            "points": points,
+            "paints": bool(records),
+            "opened": f"published/{base.name}",
+        }
+
+    def _place_of(self, name, file):
+        """Return where a file of a run's networks lies; only those of the first seed are kept."""
+        first = name.endswith(f"/seed{self.study.config.grid.seeds[0]}")
+        return self.base / "networks" / (name.rsplit("/", 1)[0] if first else "none") / file
+
+    def _run(self, name):
+        """Return the grid.Run, or None if its networks are not here."""
+        if not self._place_of(name, "model.safetensors").is_file():
+            return None
+        dataset, architecture, setup, seed = name.split("/")
+        return grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
+
+    def _record(self, name):
+        """Return what was recorded during training, or {}."""
+        path = self._place_of(name, "recording.npz")
+        if not path.is_file():
+            return {}
+
+        def read():
+            with np.load(path) as stored:
+                return {key: stored[key] for key in stored.files}
+
+        return self.kept.get((name, "record"), read)
+
+    def recorded(self, name, image):
+        """Return {array's name in recording.npz: its part of a recorded test image}, at least
+        `end_fills_<width>`.
+        """
+        place, found = self._place(name.split("/")[0], image), super().recorded(name, image)
+        for key, value in self._record(name).items():
+            kept = value if key in ("steps", "stages") else value[:, place]
+            if (last := found.get(key)) is not None:  # evaluation's, with the width's statistics
+                kept = np.concatenate([kept[:-1], last[-1:]])
+            found[key] = kept
+        return found
+
+    # --- networks
+
+    def holed(self, run, width, image):
+        """Return (test image, the frozen hole of the run's own family)."""
+        truth, holes = self.image(run.dataset, image)
+        return truth, holes[f"{run.model.mask_family}_{width}"]
+
+    def networks(self, run, stage):
+        """Return (G, D) of the last stage. Raises ValueError for another."""
+        if stage != run.n_stages:
+            what = "Published networks are those of the last stage: move the cursor to the end."
+            raise ValueError(what)
+
+        def read():
+            found = artifacts.created(run)
+            with safe_open(self._place_of(run.name, "model.safetensors"), "pt") as stored:
+                for network, prefix in zip(found, ("", artifacts.DISCRIMINATOR), strict=True):
+                    own = network.state_dict()
+                    network.load_state_dict({key: stored.get_tensor(prefix + key) for key in own})
+            return tuple(network.eval() for network in found)
+
+        return self.kept.get(run.name, read)
+
+    def generator(self, run, stage, width):
+        """Return G of the last stage, batch norm's statistics those of a width's holes."""
+
+        def make():
+            G = self.networks(run, stage)[0]
+            with np.load(self.base / "networks" / run.dataset / "calibration.npz") as stored:
+                pack = SimpleNamespace(train=stored["images"])
+            return (probe.calibrated(run, pack, G, width, "cpu"),)
+
+        return self.kept.get((run.name, width), make)[0]
+
+
+class Kept:
+    """The things last read: tuples of networks and dicts of arrays, up to KEPT bytes."""
+
+    def __init__(self):
+        self.found, self.bytes = OrderedDict(), 0
+
+    def get(self, key, make):
+        """Return what `make` returns, or what it returned before."""
+        if key not in self.found:
+            made = self.found[key] = make()
+            self.bytes += _bytes(made)
+            while self.bytes > KEPT and len(self.found) > 1:
+                self.bytes -= _bytes(self.found.popitem(last=False)[1])
+        self.found.move_to_end(key)
+        return self.found[key]
+
+
+def _bytes(kept):
+    """Return the size of a tuple of networks, or of a dict of arrays."""
+    if isinstance(kept, dict):
+        return sum(array.nbytes for array in kept.values())
+    tensors = (t for network in kept for t in network.state_dict().values())
+    return sum(t.numel() * t.element_size() for t in tensors)

@@ -1,0 +1,42 @@
+"""How many cores and how much memory of the machine this process may use."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def cores():
+    """Return how many cores there are: the machine's, its affinity's or its control group's."""
+    linux = hasattr(os, "sched_getaffinity")
+    found = [len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1]
+    for quota, period in _quotas(("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        found.append(-(-quota // period))  # half a core is one
+    return max(1, min(found))
+
+
+def memory():
+    """Return how many bytes of memory there are: the machine's, or its control group's."""
+    found = [psutil.virtual_memory().total]
+    found += [of[0] for of in _quotas(("memory.max",), ("memory.limit_in_bytes",))]
+    return min(found)
+
+
+def _quotas(*names):
+    """Yield the numbers in files of the control groups (versions 2, 1) that this process is in."""
+    groups = set()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            place = GROUPS / controllers / path.lstrip("/")
+            groups |= {place, *place.parents, *(GROUPS / c for c in controllers.split(","))}
+    for group in (group for group in groups if group.is_relative_to(GROUPS)):
+        for files in names:
+            with contextlib.suppress(OSError, ValueError):  # "max": no quota
+                text = " ".join((group / name).read_text(encoding="utf-8") for name in files)
+                numbers = [int(word) for word in text.split()]
+                if numbers[0] > 0:  # version 1: -1 is no quota
+                    yield numbers

@@ -1,0 +1,22 @@
+"""Snakemake, also where rights and times of files cannot be set: it needs neither."""
+
+import contextlib
+import os
+import sys
+
+from snakemake.cli import main
+
+
+def tolerant(call):
+    """Return a call that does nothing where the system refuses it."""
+
+    def tried(*arguments, **options):
+        with contextlib.suppress(OSError):
+            call(*arguments, **options)
+
+    return tried
+
+
+if __name__ == "__main__":
+    os.chmod, os.utime = tolerant(os.chmod), tolerant(os.utime)
+    main(sys.argv[1:])
