@@ -192,15 +192,16 @@ def test_one_cursor_moves_curves_fills_and_maps(page):
 def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
     lacks, names = page.locator(".ix-lacks"), page.locator(".ix-fills .ix-name, .ix-tiles .ix-name")
     expect(lacks).to_contain_text("2 runs chosen")
-    page.get_by_role("button", name="fixed", exact=True).click()
+    setups = page.get_by_role("group", name="setups")  # the curves' legend has such buttons, too
+    setups.get_by_role("button", name="fixed", exact=True).click()
     expect(lacks).to_contain_text("1 run chosen")
     settled(page)
     assert "fixed" not in names.all_inner_texts()
-    page.get_by_role("button", name="progressive", exact=True).click()
+    setups.get_by_role("button", name="progressive", exact=True).click()
     expect(page.locator(".ix-message").first).to_contain_text("No finished run matches")
     expect(page.locator(".ix-tile canvas").first).to_be_hidden()  # no stale picture
-    page.get_by_role("button", name="fixed", exact=True).click()
-    page.get_by_role("button", name="progressive", exact=True).click()
+    setups.get_by_role("button", name="fixed", exact=True).click()
+    setups.get_by_role("button", name="progressive", exact=True).click()
     expect(page.locator(".ix-tile canvas").first).to_be_visible()
 
     page.get_by_label("test image", exact=True).fill("1")  # not recorded: the kernel fills
