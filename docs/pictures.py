@@ -15,7 +15,6 @@ IMAGES = ROOT / "docs" / "images"
 
 def main(profile="tiny"):
     report = ROOT / "reports" / profile
-    shutil.copyfile(report / "figures" / "grid_faces_context_encoder.png", IMAGES / "fills.png")
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -107,8 +107,8 @@ class Marker:
 def markdown():
     """Return docs/glossary.md."""
     lines = ["# The words of the report", ""]
-    lines += ["They are the tooltips of the report, too. This page is written by", ""]
-    lines += ["    python -m inpaint_lib.results.glossary > docs/glossary.md", ""]
+    command = "`python -m inpaint_lib.results.glossary > docs/glossary.md`"
+    lines += [f"They are the tooltips of the report, too. {command} writes this page.", ""]
     for group, of in terms().items():
         lines += [f"## {group.capitalize()}", ""]
         lines += [f"- **{term}**: {text}" for term, text in of.items()]

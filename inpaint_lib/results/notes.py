@@ -16,6 +16,7 @@ ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+NO_WORDS = "only studies with the settings of a registered profile get a verdict"
 MEANING = {
     "supported": "the gain is larger than {margin}",
     "no harm": "a loss of {margin} is excluded, a gain is not shown",
@@ -100,7 +101,8 @@ def _overall(rows):
         return "No complete pair of runs."
     text = f"The error of {first}, against that of {second}: {spread(effects)}"
     if words.empty:
-        return f"{text}. These are estimates: only the registered studies get a verdict."
+        why = "a verdict needs 3 seeds" if rows.registered_seeds.any() else NO_WORDS
+        return f"{text}. An estimate: {why}."
     return f"{text}. {'; '.join(f'{word} in {n}' for word, n in words.items()).capitalize()}."
 
 

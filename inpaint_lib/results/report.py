@@ -107,6 +107,8 @@ def build(results, folder, notebooks=()):
     if (captions := files.read_json(path)) is None:
         told = f"draw the figures with ./run_all.sh {results.about['profile']}"
         raise FileNotFoundError(f"no {path}: {told}")
+    there = {path.stem for path in (folder / "figures").glob("*.png")}
+    captions = {name: of for name, of in captions.items() if name in there}
     for name, text in layout.assets().items():
         files.write_text(folder / "assets" / name, text)
     saved = explored.Saved(results)

@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 
 from inpaint_lib.photos import inpaint
+from inpaint_lib.results import published, summary
 from inpaint_lib.study import config
 from tests.project.test_bench import bench
 from tests.workflow.commands import ROOT
@@ -67,6 +68,12 @@ def test_a_newcomer_reads_the_readme_to_its_end():
     assert len(page.splitlines()) <= 130
     others = [page for page in PAGES[1:] if page.name != "glossary.md"]  # which is a list
     assert all(len(page.read_text().splitlines()) <= 110 for page in others)
+
+
+def test_the_front_says_of_published_studies_what_their_values_say():
+    text = (ROOT / "README.md").read_text()
+    for base in published.studies():
+        assert summary.filled(text, published.opened(f"{base}/")[1]) == text
 
 
 def test_every_place_that_fidelity_names_is_there():

@@ -181,8 +181,7 @@ def test_a_study_without_words_is_told_in_estimates():
     answers = {answer["question"]: answer for answer in notes.answers(judged)}
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
-        "The error of progressive, against that of fixed: -20.0 %. "
-        "These are estimates: only the registered studies get a verdict."
+        f"The error of progressive, against that of fixed: -20.0 %. An estimate: {notes.NO_WORDS}."
     )
     text = answers["Q3"]["cells"][0]["text"]
     assert text.startswith("faces, custom: in holes of all widths the error of progressive is 11.1")
