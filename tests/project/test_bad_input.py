@@ -107,7 +107,7 @@ photo.png {W} {OUT} --mask empty.png -> mask empty.png: empty, no pixel is brigh
 photo.png {W} {OUT} --mask small.png -> mask small.png: is 70 x 44 pixels, the photo
 photo.png {W} {OUT} --mask clear.png -> mask clear.png: has transparent pixels
 photo.png {W} {OUT} --mask absent.png -> mask absent.png: unreadable
-photo.png {W} {OUT} --mask masks -> --mask masks: holds 0 masks of the stem photo
+photo.png {W} {OUT} --mask masks -> --mask masks: holds 0 masks named photo
 photo.png {B} {W} -o exists.png -> -o exists.png: exists; name another file, or add --overwrite
 photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is another file
 photo.png {B} {W} -o out.gif -> -o out.gif: the suffix says the format; give one of .png
