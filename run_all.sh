@@ -81,7 +81,7 @@ install() {  # make the environment from requirements.lock; the stamp is written
 lacks() { # what a Python lacks of what a study needs
     "$1" -P -c 'import sys; from importlib.util import find_spec
 names = """anywidget filelock gdown ipykernel ipywidgets jinja2 jupyterlab matplotlib nbconvert nbformat numpy cv2
-    pandas papermill PIL psutil pydantic pytorch_fid pytorch_msssim pygments yaml safetensors skimage scipy snakemake
+    pandas papermill PIL psutil pydantic pytorch_fid pytorch_msssim yaml safetensors skimage scipy snakemake
     snakemake_executor_plugin_slurm torch torchmetrics torchvision tqdm traitlets"""
 print(*(name for name in names.split() if not find_spec(name)),
     *["Python-3.11-to-3.13"] * (not (3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null || echo "everything"

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from inpaint_lib.lab import paint, state, widget
-from inpaint_lib.results import pictures, script
+from inpaint_lib.results import explored, pictures, script
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
 from tests.conftest import MICRO, smooth
@@ -89,7 +89,7 @@ class Painter:
                 widget.ANSWERS[message["kind"]](self.trained, buffers, **message["params"]),
                 [],
             )
-            answer = widget.packed(found, sent)
+            answer = explored.packed(found, sent)
         except ValueError as error:
             return json.dumps({"error": str(error)})
         return json.dumps(
