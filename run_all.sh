@@ -105,7 +105,7 @@ elif [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$
     export PYTHONPATH=$root${others_path:+:$others_path} # the active environment as it is
     for own in 1 ""; do # packages of the user's own folder only where the environment is not complete without them
         export PYTHONNOUSERSITE=$own
-        for name in python python3; do # a system's python may be another than the python3 that has the packages
+        for name in python python3; do # python may lack the packages that python3 has
             python=$(command -v "$name") && missing=$(lacks "$python") && [ -z "$missing" ] && break 2
         done
     done

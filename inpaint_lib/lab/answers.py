@@ -104,13 +104,7 @@ def health(state, _, runs):
     """Return what the rules of results/health.py find: {"runs": [{"level", "headline",
     "findings"}]}
     """
-    found = []
-    for name in runs:
-        findings = state.health(name)
-        level, headline = rules.headline(findings)
-        rows = findings[rules.COLUMNS].to_dict("records")
-        found.append({"level": level, "headline": headline, "findings": rows})
-    return {"runs": found}
+    return {"runs": [rules.told(state.health(name)) for name in runs]}
 
 
 ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill, attention, health)}

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from types import SimpleNamespace
 
 import numpy as np
-from safetensors import safe_open
 
 from ..results import explored
 from ..study import config as configuration
@@ -84,12 +83,10 @@ class Published(explored.Saved):
             raise ValueError(what)
 
         def read():
-            found = artifacts.created(run)
-            with safe_open(self._place_of(run.name, "model.safetensors"), "pt") as stored:
-                for network, prefix in zip(found, ("", artifacts.DISCRIMINATOR), strict=True):
-                    own = network.state_dict()
-                    network.load_state_dict({key: stored.get_tensor(prefix + key) for key in own})
-            return tuple(network.eval() for network in found)
+            path = self._place_of(run.name, "model.safetensors")
+            prefixes = artifacts.GENERATOR, artifacts.DISCRIMINATOR
+            pairs = zip(artifacts.created(run), prefixes, strict=True)
+            return tuple(artifacts.read_weights(network, path, prefix) for network, prefix in pairs)
 
         return self.kept.get(run.name, read)
 

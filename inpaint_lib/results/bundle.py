@@ -66,13 +66,10 @@ def _curves(saved, name):
     history = saved.history(name)
     history = history.loc[:, history.notna().any()]
     stages, images = saved.errors(name)
-    findings = saved.health(name)
-    level, headline = health.headline(findings)
-    rows = findings[health.COLUMNS].to_dict("records")
     return {
         "histories": {"columns": list(history), "values": history.to_numpy(np.float32).T},
         "errors": {"stages": stages, "images": images},
-        "health": {"level": level, "headline": headline, "findings": rows},
+        "health": health.told(saved.health(name)),
     }
 
 
@@ -120,7 +117,7 @@ def _sheet(path, columns):
 
 
 def _script(folder, name, value):
-    """Write a script that hands over a value, arrays included."""
+    """Write a script that passes a value to the page, arrays included."""
     buffers = []
     answer = explored.packed(value, buffers)
     deflated = base64.b64encode(zlib.compress(b"".join(buffers), 9)).decode()

@@ -84,7 +84,14 @@ class Claims:
             raise ValueError(f"no pair of runs of {what}")
         return np.expm1(d.mean()), what
 
-    def lower(self, *of, sign=-1):
+    def lower(self, *of):
+        return self._directed(-1, *of)
+
+    def higher(self, *of):
+        return self._directed(1, *of)
+
+    def _directed(self, sign, *of):
+        """Return an effect in words; note it as wrong if its sign is another."""
         value, what = self.effect(*of)
         said, true = (
             f"{abs(100 * value):.1f} % {'lower' if s < 0 else 'higher'}" for s in (sign, value)
@@ -92,9 +99,6 @@ class Claims:
         if said != true:
             self.wrong.append(f"{what}: is {true}")
         return true
-
-    def higher(self, *of):
-        return self.lower(*of, sign=1)
 
     def error(self, setup, dataset, architecture, width, stage):
         rows = self._of(select.by_stage(self.results), dataset, architecture)

@@ -158,6 +158,13 @@ def headline(findings):
     return ("ok", "no rule finds anything") if known else ("none", "too early to tell")
 
 
+def told(findings):
+    """Return what the explorer's page is told of one run: {"level", "headline", "findings"}."""
+    level, text = headline(findings)
+    rows = findings[COLUMNS].to_dict("records")
+    return {"level": level, "headline": text, "findings": rows}
+
+
 # --- the rules: each returns (level, evidence)
 
 

@@ -7,10 +7,9 @@ import pandas as pd
 
 from . import frames, glossary, health, notes, pictures, plots, script, select, stats, tables
 
-STATIC = script.STATIC
 SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
 POINTS = 40  # of a curve on a run's page, at most
-notes.ENVIRONMENT.filters["terms"] = MARK = glossary.Marker()
+notes.ENVIRONMENT.filters["terms"] = glossary.Marker()
 notes.ENVIRONMENT.globals |= {"term": glossary.button, "key": glossary.key, "signs": SIGNS}
 
 
@@ -101,13 +100,11 @@ def _measured(entry, digits):
 def run_list(results, runs):
     """Return a dict per run of standing.of_runs: its row, page, health and sign."""
     findings = health.of_results(results)
-    heads = {
-        "/".join(map(str, key[:3])) + f"/seed{key[3]}": health.headline(part)
-        for key, part in findings.groupby(frames.RUN, sort=False)
-    }
+    groups = findings.groupby(frames.RUN, sort=False)
+    heads = {key: health.headline(part) for key, part in groups}
     found = []
     for name, row in zip(frames.names_of(runs), runs.to_dict("records"), strict=True):
-        level, headline = heads[name]
+        level, headline = heads[tuple(row[part] for part in frames.RUN)]
         told = {"name": name, "page": page_of(name), "level": level, "headline": headline}
         found.append(row | told | {"sign": SIGNS[level]})
     return found
@@ -144,8 +141,8 @@ def opening(results, cell, columns):
         found.setdefault(run.split("/")[2], {"run": run, "column": columns[run].index(last)})
     if not found:
         return None
-    names = [name for name in pictures.SIZES if name in found]
-    names = [*names, *[name for name in found if name not in names]][:4]
-    chosen = {name: found[name] | {"n": len(columns[found[name]["run"]])} for name in names}
+    chosen = {
+        name: found[name] | {"n": len(columns[found[name]["run"]])} for name in pictures.few(found)
+    }
     rows = {label: int(row) for label, row in pictures.ranked(results, *cell).items()}
     return {"cell": cell, "setups": chosen, "rows": rows, "width": last[1]}

@@ -101,7 +101,9 @@ def _overall(rows):
         return "No complete pair of runs."
     text = f"The error of {first}, against that of {second}: {spread(effects)}"
     if words.empty:
-        why = "a verdict needs 3 seeds" if rows.registered_seeds.any() else NO_WORDS
+        why = (
+            f"a verdict needs {stats.MIN_SEEDS} seeds" if rows.registered_seeds.any() else NO_WORDS
+        )
         return f"{text}. An estimate: {why}."
     return f"{text}. {'; '.join(f'{word} in {n}' for word, n in words.items()).capitalize()}."
 

@@ -10,12 +10,8 @@ from . import frames, plots, select
 
 HOLE = np.array([255, 0, 144], np.uint8)  # a colour no photograph has
 OUTLINE = "#FF0090"
-SIZES = (
-    "fixed",
-    "progressive",
-    "mixed",
-    "replay",
-)  # setups that `sizes` shows, where they were run
+# setups that small pictures show, where they were run
+SHOWN = ("fixed", "progressive", "mixed", "replay")
 
 
 def show_hole(images, holes):
@@ -29,7 +25,8 @@ def grid(columns, title=None, rows=(), holes=()):
 
     rows: N labels at the left. holes (N,H,W), or a list of them, one a column: their outlines are
     drawn on every column."""
-    headings, columns = zip(*getattr(columns, "items", lambda: columns)(), strict=True)
+    pairs = columns.items() if isinstance(columns, dict) else columns
+    headings, columns = zip(*pairs, strict=True)
     n, size = max(map(len, columns)), columns[0].shape[2]
     canvas, gap = tiled(columns, n)
     head = 0.1 + 0.18 * max(h.count("\n") + 1 for h in headings) + 0.25 * bool(title)  # inches
@@ -142,6 +139,12 @@ def comparison(results, dataset, *architectures):
     return grid(shown, rows=list(picked), holes=hole)
 
 
+def few(setups):
+    """Return as many setups as SHOWN has, those in it first."""
+    first = [name for name in SHOWN if name in setups]
+    return [*first, *[name for name in setups if name not in SHOWN]][: len(SHOWN)]
+
+
 def sizes(results, dataset, architecture):
     """Draw recorded images with holes of several widths (rows), as some setups fill them; None
     without fills. The images that the architecture fills best and median are shown."""
@@ -153,9 +156,6 @@ def sizes(results, dataset, architecture):
         by_width[width] = fills(results, dataset, architecture, last, f"{family}_{width}")
         masks[width] = results.fills.get(f"{dataset}/mask/{family}_{width}")
     found = by_width[results.widths[-1]]
-    setups = [name for name in SIZES if name in found] + [
-        name for name in found if name not in SIZES
-    ]
     if not found:
         return None
     pairs, holes = [], []
@@ -163,7 +163,7 @@ def sizes(results, dataset, architecture):
         real = np.repeat(truth[image][None], len(masks), 0)
         own = np.stack([mask[image] for mask in masks.values()])
         columns = [("input", show_hole(real, own))]
-        for setup in setups[: len(SIZES)]:
+        for setup in few(found):
             columns.append((setup, np.stack([of[setup][image] for of in by_width.values()])))
         pairs += [*columns, ("truth", real)]
         holes += [own] * (len(columns) + 1)

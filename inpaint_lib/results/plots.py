@@ -205,15 +205,15 @@ def games(table):
     for axis, cell in zip(axes.flat, cells, strict=False):
         of = select.of_cell(table, *cell)
         known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))
-        setups = ordered(of.setup)
+        setups, stages = ordered(of.setup), sorted(of.stage.unique())
         counts = known.pivot_table("on", "setup", "stage", ["sum", "count"])
-        counts = counts.reindex(setups).reindex(columns=sorted(of.stage.unique()), level=1)
+        counts = counts.reindex(setups).reindex(columns=stages, level=1)
         active, of_runs = (counts[key].to_numpy() for key in ("sum", "count"))
         axis.imshow(active / of_runs, cmap=ACTIVE, vmin=0, vmax=1, aspect="auto")
         for (i, j), n in np.ndenumerate(of_runs):
             text = f"{active[i, j]:.0f}/{n:.0f}" if n > 0 else ""
             axis.text(j, i, text, ha="center", va="center", fontsize=6)
-        axis.set_xticks(range(active.shape[1]), [f"{s:.0f}" for s in sorted(of.stage.unique())])
+        axis.set_xticks(range(len(stages)), stages)
         axis.set_yticks(range(len(setups)), setups)
         axis.set_title(", ".join(cell))
         axis.grid(False)

@@ -22,7 +22,7 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
 FULL = "{}: the disk is full; free some space and run the same command again, it resumes"
 ELSEWHERE = "fix its permissions, or name another folder (INPAINT_OUTPUT for a study)"
-LATER = "the same command goes on from here once that is mended"
+LATER = "the same command goes on from here once that is fixed"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
 MISSING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # of a file system

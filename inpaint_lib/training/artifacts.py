@@ -139,11 +139,15 @@ def created(run):
 
 
 def _loaded(network, run, stage, prefix):
-    """Return a network with the weights that a stage's file holds under a prefix, if any."""
-    if stage:
-        with safe_open(_stage_file(run, stage), "pt") as stored:
-            found = {name: stored.get_tensor(prefix + name) for name in network.state_dict()}
-        network.load_state_dict(found)
+    """Return a network with the weights of the end of a stage; of stage 0 as it is."""
+    return read_weights(network, _stage_file(run, stage), prefix) if stage else network.eval()
+
+
+def read_weights(network, path, prefix):
+    """Return a network with the weights that a file holds under a prefix, in eval mode."""
+    with safe_open(path, "pt") as stored:
+        found = {name: stored.get_tensor(prefix + name) for name in network.state_dict()}
+    network.load_state_dict(found)
     return network.eval()
 
 

@@ -131,7 +131,7 @@ def wait_until(condition):
 
 
 def settled(page):
-    """Wait until no panel of the explorer is at work, and return what is chosen."""
+    """Wait until no panel of the explorer is busy, and return the selection."""
     root = page.locator(".ix")
     root.evaluate("root => root.host.settled()")
     return root.evaluate("root => root.host.selection")

@@ -518,7 +518,7 @@ def test_a_folder_of_good_photos_is_filled_as_each_alone(bench, weights, custom,
 
 
 def test_sub_folders_are_filled_too_and_every_entry_is_counted(bench, weights, capfd):
-    """Masks and results may lie inside; what is there is done, a mask without a photo is told."""
+    """Masks and results may lie inside; finished photos stay, unused masks are reported."""
     sources, masks, out = bench / "in", bench / "in/masks", bench / "in/out"
     for name in ("a", "2019/a", "2019/b/c", "@eaDir/x", "2020/late"):
         for folder, pixels in (
