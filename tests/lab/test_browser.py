@@ -249,7 +249,7 @@ def test_training_is_seen_live_stopped_continued_and_repeated_with_other_setting
     cell = page.locator(".jp-CodeCell", has_text="what_if.train(run")
     cell.locator(".jp-InputArea-editor").click()
     page.keyboard.press("Shift+Enter")
-    expect(cell).to_contain_text("what_if/mine/clutter/custom/progressive/seed1: ")
+    expect(cell).to_contain_text("Open 40_explore again")
     page.goto(address.format("40_explore"))
     expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
     menu(page, "Run", "Run All Cells")
