@@ -18,6 +18,8 @@ from .arguments import ROOT
 NOTEBOOKS = ROOT / "notebooks"
 NOTE = "original-has-changed"  # id of the cell that says so in a copy
 LINES = 8  # of a changed cell, at most
+UPDATES = "jupyterlab.handlers.announcements.NeverCheckForUpdate"
+SILENT = ("--LabApp.news_url=None", f"--LabApp.check_for_updates_class={UPDATES}")  # it asks nobody
 
 
 def lab(argv):
@@ -46,7 +48,7 @@ def lab(argv):
         from jupyterlab.labapp import main  # Jupyter reads the environment at its import
 
         address = [] if any("ip=" in a for a in options) else ["--ip=127.0.0.1"]
-        return main([*address, *options, str(folder)])
+        return main([*address, *SILENT, *options, str(folder)])
 
 
 def names():

@@ -84,7 +84,7 @@ class Trained:
         self.kept = Kept()
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in frames.RUN)) for n, r in self.runs.items()]
-        others, lacking = what_if.runs(study)
+        others, lacking = what_if.runs(study) if self.runs else ([], {})  # beside the study's
         labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
         self.runs |= {run.name: run for run in others}
         for run, label in zip(others, labels, strict=True):

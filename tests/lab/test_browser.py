@@ -180,6 +180,9 @@ def test_one_cursor_moves_curves_fills_and_maps(page):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     assert settled(page)["step"] == 8
+    page.get_by_label("test image", exact=True).focus()  # there, keys move within the number
+    page.keyboard.press("ArrowRight")
+    assert settled(page)["step"] == 8
     page.keyboard.press("Escape")
     assert page.evaluate("!document.activeElement.closest('.ix')")
     page.get_by_role("button", name="▶ play").click()
@@ -225,6 +228,19 @@ def test_choices_reach_every_panel_and_nothing_vanishes_silently(page):
         settled(page)
         seen.add(shown(page, ".ix-zoomed canvas"))
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
+def test_a_published_study_shows_every_fill_that_it_keeps(page):
+    page.get_by_label("study", exact=True).select_option("small (published)")
+    expect(page.locator(".ix-when")).to_contain_text("step 2560 of 2560")
+    settled(page)
+    numbers = page.locator(".ix-tile .ix-number").all_inner_texts()[1:-1]
+    assert len(numbers) == 4 and all(number.startswith("L1 0.") for number in numbers), numbers
+    page.get_by_label("training step").fill("640")  # of two setups, the last fills alone are kept
+    settled(page)
+    numbers = page.locator(".ix-tile .ix-number").all_inner_texts()[1:-1]
+    assert [number == "not recorded" for number in numbers] == [False, False, True, True]
 
 
 @pytest.mark.parametrize("page", ["10_train"], indirect=True)

@@ -8,7 +8,8 @@ const cursorStep = (host) => host.selection.hover ?? host.selection.step;
 function moment(host) {
   const { meta, selection } = host, step = cursorStep(host);
   if (hasPoints(host) && step > 0) {
-    return { kind: "point", step: meta.points[nearest(meta.points, step)], recorded: true };
+    const shown = meta.points[nearest(meta.points, step)];
+    return { kind: "point", step: shown, last: shown === meta.points[meta.points.length - 1], recorded: true };
   }
   const stage = stageOf(host, host.live ? 0 : 1), recorded = host.dataset().recorded.includes(selection.image);
   return { kind: "end", stage, step: Math.round(stage * meta.steps / meta.stages), recorded: recorded && stage > 0 };
@@ -85,7 +86,8 @@ function timeLine(place, host) {
 // space plays, left and right move, Escape leaves
 function keys(root, host, line) {
   root.addEventListener("keydown", (event) => {
-    const { tagName, type } = event.target, typed = tagName === "SELECT" || tagName === "TEXTAREA";
+    const { tagName, type } = event.target, moved = type === "range" || type === "checkbox";
+    const typed = ["SELECT", "TEXTAREA"].includes(tagName) || (tagName === "INPUT" && !moved);
     const arrows = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (event.key === "Escape") {
       host.select({ playing: false, hover: null });

@@ -2,7 +2,8 @@
 
 const TILES = 16; // runs drawn, at most: more would not fit, and the page says so
 
-// What every run shows at the cursor: [{fill, scores: [{shape, data}], real, l1}], and truth and holes
+// What every run shows at the cursor: [{fill, scores: [{shape, data}], real, l1}], whether anything is
+// kept of it at all, and truth and holes
 async function pictures(host, runs) {
   const { dataset, image, width } = host.selection, when = moment(host);
   const [base, found] = await Promise.all([
@@ -15,13 +16,13 @@ async function pictures(host, runs) {
     const hole = base.holes[`${host.meta.families[run.architecture]}_${width}`];
     return one && { ...one, hole, l1: one.l1 ?? holeError(one.fill, base.truth, hole) };
   });
-  return { when, base, shown };
+  return { when, base, shown, kept: found.map((one) => !when.recorded || Object.keys(one).length > 0) };
 }
 
 function fromRecord(record, when, width, stages) {
   const scales = (begin) => Object.keys(record).filter((key) => key.startsWith(begin)).sort();
   if (when.kind === "point") {
-    if (!record.steps) return null;
+    if (!record.steps) return when.last ? fromRecord(record, { stage: stages }, width, stages) : null;
     const k = nearest(record.steps.data, when.step);
     return { fill: part(record.fills, k), scores: scales("scores_").map((key) => part(record[key], k)) };
   }
@@ -98,8 +99,10 @@ function fills(place, host) {
   }
 
   const redraw = host.redrawer(place, async () => {
-    const runs = someRuns(host, TILES), { size, boundaries } = host.meta;
-    const { when, base, shown } = await pictures(host, runs);
+    const { size, boundaries } = host.meta, asked = someRuns(host).sort((a, b) => a.seed - b.seed).slice(0, TILES);
+    const { when, base, ...found } = await pictures(host, asked);
+    const some = asked.map((_, k) => found.kept[k]), runs = asked.filter((_, k) => some[k]);
+    const shown = found.shown.filter((_, k) => some[k]);
     rebuild(runs);
     const reach = reaches(host, runs, shown);
     runs.forEach((run, k) => {
@@ -121,7 +124,7 @@ function fills(place, host) {
       drawMaps(last.maps, real.real, boundaries[name], reach[name]);
       last.number.textContent = `D: ${nameOf(host, runs[k])}`;
     } else { last.maps.replaceChildren(); last.number.textContent = ""; }
-    note.textContent = noteOf(when, host.chosen().length, runs);
+    note.textContent = noteOf(when, runs, asked.length);
   });
 
   function outline(tile, hole, size) {
@@ -130,8 +133,9 @@ function fills(place, host) {
     tile.frame.querySelectorAll("svg").forEach((svg) => svg.remove());
     tile.frame.append(holeOverlay(hole.data, size));
   }
-  function noteOf(when, n, runs) {
-    const more = n > runs.length ? ` ${runs.length} of ${n} chosen runs are drawn: choose fewer setups or seeds.` : "";
+  function noteOf(when, runs, asked) {
+    const n = host.chosen().length, few = n > asked ? ": choose fewer setups or seeds." : ": of the others no fills are recorded.";
+    const more = n > runs.length ? ` ${runs.length} of ${n} chosen runs are drawn${few}` : "";
     const batch = when.recorded && runs.some((run) => run.architecture === "context_encoder")
       ? " D's maps: norms as in training." : "";
     const maps = grid.querySelector(".ix-maps canvas") ? " Below each fill, patch by patch, what D says: blue “real”, red “fill”, white its boundary." : "";
