@@ -190,6 +190,8 @@ def test_a_stroke_is_filled_by_all_runs_while_it_is_painted(painter):
     painter.page.mouse.move(*painter.point(3, 28))
     painter.settle()
     assert np.array_equal(painter.hole(), hole)
+    last = [p for kind, *p in painter.asked if kind == "paint"][-2:]
+    assert last[0] != last[1], "the end of a stroke asks for nothing that is there"
 
 
 def test_a_stroke_goes_on_beyond_the_edge_and_ends_there(painter):

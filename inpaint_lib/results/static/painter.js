@@ -63,9 +63,11 @@ function painter(place, host) {
   const fill = host.redrawer(results, async () => {
     const runs = chosen(), params = asked(), picture = own ? own.name : `test image ${params.image}`;
     asking = JSON.stringify(params);
-    const found = await host.request("paint", params, own ? [paintBits(steps.hole), own.data] : [paintBits(steps.hole)]);
+    const bits = paintBits(steps.hole), key = `${asking} ${owned.indexOf(own)} ${bits}`;
+    if (shown && shown.key === key) return; // the end of a stroke changes nothing
+    const found = await host.request("paint", params, own ? [bits, own.data] : [bits]);
     truth = found.truth.data;
-    shown = { ...found, names: runs.map((run) => nameOf(host, run)), picture, stage: params.stage };
+    shown = { ...found, key, names: runs.map((run) => nameOf(host, run)), picture, stage: params.stage };
     paintCanvas();
     rebuild(runs, shown.names.join());
     const reach = reaches(host, runs, found.runs), path = outlineOf(found.filled.data, size);
