@@ -214,3 +214,14 @@ SETUPS = {
         control=True,
     ),
 }
+
+
+@lru_cache(maxsize=256)  # `paper` has 128,000 steps
+def trained_stages(setup, schedule):
+    """Return the stages (1 ..) in which a Setup trains anything."""
+    steps = schedule.steps_per_stage
+    return tuple(
+        k + 1
+        for k in range(schedule.n_stages)
+        if any(setup.phase(schedule, step).trains for step in range(k * steps, (k + 1) * steps))
+    )

@@ -118,12 +118,7 @@ class Run:
     @property
     def evaluated_stages(self):
         """The stages (1 ..) in which the setup trains anything."""
-        steps = self.schedule.steps_per_stage
-        return [
-            k + 1
-            for k in range(self.n_stages)
-            if any(self.phase(step).trains for step in range(k * steps, (k + 1) * steps))
-        ]
+        return setups.trained_stages(setups.SETUPS[self.setup], self.schedule)
 
 
 def open_study(profile, overrides=None):

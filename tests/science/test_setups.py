@@ -123,5 +123,5 @@ def test_a_drawn_order_is_its_seeds_whatever_was_asked_before(setup):
 def test_stages_are_evaluated_in_which_something_is_trained(setup, n):
     curriculum = {"curriculum.mask_widths": [4, 8, 12, 16][-n:], "curriculum.total_images": 64}
     run = grid.open_study("smoke", curriculum | {"grid.setups": [setup]}).runs()[0]
-    expected = [n] if setup == "last_only" else list(range(1, n + 1))
+    expected = (n,) if setup == "last_only" else tuple(range(1, n + 1))
     assert run.evaluated_stages == expected
