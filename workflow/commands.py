@@ -7,21 +7,23 @@ import fcntl
 import time
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 
 from inpaint_lib.study.command import Parser, fail, say
 
 from . import lab
-from .arguments import ROOT, overrides_of, study_parser
+from .arguments import overrides_of, study_parser
 
 
-def opened(argv, about, *named):
-    """Return (study, parsed arguments) of a command about one study."""
+def opened(argv, about, *named, **options):
+    """Return (study, parsed arguments) of a command about one study; options: {name: keyword
+    arguments of add_argument}."""
     from inpaint_lib.study import grid
 
     parser = study_parser(f"run_all.sh {about.split(':')[0]}", about, profile=None)
     for name in named:
         parser.add_argument(name, metavar=name.upper())
+    for name, how in options.items():
+        parser.add_argument(f"--{name}", **how)
     args = parser.parse_args(argv)
     return grid.open_study(args.profile, overrides_of(args)), args
 
@@ -97,37 +99,39 @@ def progress(run):
 def publish(argv):
     from inpaint_lib.results import collect, networks, published
 
-    if argv[:1] in (["--rebuild"], ["--pages"], ["--front"]):
+    if argv[:1] in (["--rebuild"], ["--pages"], ["--docs"]):
         return say(*derive(argv))
     about = """publish: add finished runs to reports/published/NAME. Of a published study
     publish --rebuild NAME   rebuilds tables, figures and README.md from its saved values
     publish --pages NAME     writes its HTML report, index.html
-    publish --front NAME     writes its block in README.md of the repository"""
-    study, args = opened(argv, about, "name")
-    say(*published.publish(collect.collect(study, partial=True), args.name))
+    publish --docs           writes what README.md and docs/ say of published studies"""
+    who = {"metavar": "NAME", "default": "", "help": "whose runs they are, for docs/results.md"}
+    study, args = opened(argv, about, "name", who=who)
+    say(*published.publish(collect.collect(study, partial=True), args.name, args.who))
     say(*(f"networks of {name}" for name in networks.save(study, published.place(args.name))))
+    if published.place(args.name).parent == published.FOLDER:
+        say("./run_all.sh publish --docs writes what README.md and docs/ say of it")
 
 
 def derive(argv):
     """Rewrite what follows from a published study's saved values -> lines to print."""
-    from inpaint_lib.results import published, report, summary
+    from inpaint_lib.results import ledger, published, report
     from inpaint_lib.study import files
 
     parser = Parser(prog="run_all.sh publish")
     parser.add_argument("--rebuild", metavar="NAME", help="tables, figures and README.md of it")
     parser.add_argument("--pages", metavar="NAME", help="its HTML report, from the saved values")
-    parser.add_argument("--front", metavar="NAME", help="its block in PAGE")
-    parser.add_argument("--page", type=Path, default=ROOT / "README.md", help="default: README.md")
+    parser.add_argument("--docs", action="store_true", help="README.md and docs/ of all of them")
     args = parser.parse_args(argv)
-    base, results = published.opened(args.rebuild or args.pages or args.front)
+    if args.docs:
+        for path, text in ledger.pages().items():
+            files.write_text(path, text)
+        return ["README.md, docs/glossary.md and docs/results.md are written"]
+    base, results = published.opened(args.rebuild or args.pages)
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
-    if args.pages:
-        return [f"{report.build(results, base)}: written"]
-    text = summary.filled(args.page.read_text(encoding="utf-8"), results)
-    files.write_text(args.page, text)
-    return [f"{args.page}: the block of {args.front} is written"]
+    return [f"{report.build(results, base)}: written"]
 
 
 def verify(argv):

@@ -61,11 +61,11 @@ class Results:
     """What is known of a study; all right of it are functions of this.
 
     about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
-    (digest), left_out {run: why}; data {dataset: about, stands_in_for, images, identity, masks
-    {family_width: hole fraction}}; recorded {dataset: indices of the test
-    images in `fills`}. per_image: hole, last stage, training family. fills: "<dataset>/truth"
-    (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
-    "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
+    (digest), left_out {run: why}, who {run: who published it} where that was given; data {dataset:
+    about, stands_in_for, images, identity, masks {family_width: hole fraction}}; recorded {dataset:
+    indices of the test images in `fills`}. per_image: hole, last stage, training family. fills:
+    "<dataset>/truth" (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole,
+    and "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
     about: dict
     runs: pd.DataFrame
@@ -244,6 +244,8 @@ def merge(one, other):
     models = other.about["config"]["models"] | one.about["config"]["models"]
     about = one.about | {"config": one.about["config"] | {"models": models}}
     about |= {key: other.about[key] | one.about[key] for key in ("data", "recorded", "left_out")}
+    named = {name: of for name, of in other.about.get("who", {}).items() if name in names_of(new)}
+    about |= {"who": one.about.get("who", {}) | named} if named else {}
     return narrowed(replace(one, about=about, fills=fills | one.fills, **frames))
 
 

@@ -1,7 +1,4 @@
-"""Say what the words of the report mean, each once: in its tooltips and in docs/glossary.md.
-
-`python -m inpaint_lib.results.glossary` prints the latter.
-"""
+"""Say what the words of the report mean, each once: in its tooltips and in docs/glossary.md."""
 
 import re
 
@@ -107,14 +104,10 @@ class Marker:
 def markdown():
     """Return docs/glossary.md."""
     lines = ["# The words of the report", ""]
-    command = "`python -m inpaint_lib.results.glossary > docs/glossary.md`"
+    command = "`./run_all.sh publish --docs`"
     lines += [f"They are the tooltips of the report, too. {command} writes this page.", ""]
     for group, of in terms().items():
         lines += [f"## {group.capitalize()}", ""]
         lines += [f"- **{term}**: {text}" for term, text in of.items()]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")

@@ -48,14 +48,17 @@ def opened(name):
     return base, frames.load(base)
 
 
-def publish(results, name):
-    """Add runs to a published study, or begin it -> lines to print. Raises ValueError where they do
-    not fit the published ones."""
+def publish(results, name, who=""):
+    """Add runs to a published study, or begin it -> lines to print; who: whose runs they are.
+    Raises ValueError where they do not fit the published ones."""
     base = place(name)
+    if not re.fullmatch(r"[\w .,'&@/()+-]{0,80}", who):
+        raise ValueError(f"--who {who!r}: a name of letters, digits and .,'&@/()+-, at most 80")
     if results.runs.empty:
         profile = results.about["profile"]
         raise ValueError(f"no run of profile {profile} is finished: ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
+    about |= {"who": dict.fromkeys(frames.names_of(results.runs), who)} if who.strip() else {}
     results = replace(results, about=about, fills=_of_main_runs(results))
     kept, new = [], len(results.runs)
     with files.locked(base.parent):

@@ -39,13 +39,15 @@ def _primaries(judged):
 
 
 def filled(text, results):
-    """Return a page whose block of a published study says what `page` says today. Raises ValueError
-    without the block's marks."""
+    """Return a page whose block of a published study, if it has one, says what `page` says today.
+    Raises ValueError for a block without an end."""
     begin = BEGIN.format(results.about["name"])
     before, mark, rest = text.partition(begin)
     _, end, after = rest.partition(END)
-    if not (mark and end):
-        raise ValueError(f"the page has no block of the study: add the lines {begin} and {END}")
+    if not mark:
+        return text
+    if not end:
+        raise ValueError(f"after the line {begin} the page needs a line {END}")
     return f"{before}{begin}\n\n{page(results, front=True)}\n{end}{after}"
 
 

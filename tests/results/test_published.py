@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from inpaint_lib.results import figures, frames, published, report, summary
+from inpaint_lib.results import figures, frames, ledger, published, report, summary
 from inpaint_lib.study import files
 from tests.results import synthetic
 from workflow import commands
@@ -153,19 +153,26 @@ def test_nothing_finished_a_wrong_name_and_no_study_are_one_line_each(shelf, und
     assert not (shelf / "mine").exists()
 
 
-def test_a_persons_paragraph_stays_and_the_front_page_is_filled_on_demand(shelf, undrawn, tmp_path):
+def test_a_persons_paragraph_stays_and_the_pages_are_written_on_demand(
+    shelf, undrawn, tmp_path, monkeypatch
+):
     published.publish(synthetic.study(**SMALL, seeds=[0]), "mine")
     (shelf / "mine/surprised.md").write_text("The smallest holes were the hardest.\n")
     published.publish(synthetic.study(**SMALL, seeds=[1]), "mine")
     assert "The smallest holes were the hardest." in (shelf / "mine/README.md").read_text()
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
     page = tmp_path / "README.md"
+    page.write_text("<!-- published mine -->\nold\n")
+    with pytest.raises(ValueError, match="after the line <!-- published mine --> .* <!-- end -->"):
+        commands.publish(["--docs"])
+    assert not (tmp_path / "docs").exists()
     page.write_text("before\n")
-    front = ["--front", "mine", "--page", str(page)]
-    with pytest.raises(ValueError, match="add the lines <!-- published mine -->"):
-        commands.publish(front)
+    commands.publish(["--docs"])
+    assert page.read_text() == "before\n"
     page.write_text("before\n<!-- published mine -->\nold\n<!-- end -->\nafter\n")
     for _ in range(2):
-        commands.publish(front)
+        commands.publish(["--docs"])
+    assert (tmp_path / "docs/glossary.md").is_file() and (tmp_path / "docs/results.md").is_file()
     text = page.read_text()
     assert text.startswith("before\n<!-- published mine -->\n\n**Q1: ") and text.endswith("after\n")
     assert "\nold\n" not in text and "**Q1: " in text

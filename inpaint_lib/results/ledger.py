@@ -1,0 +1,52 @@
+"""The pages of the repository that follow from code and published studies: the blocks of studies
+in README.md, docs/glossary.md, and docs/results.md, the ledger of what every study found.
+"""
+
+import pandas as pd
+
+from ..study import files
+from . import frames, glossary, notes, published, stats, summary, tables
+
+ROOT = files.ROOT
+NOBODY = "this project"  # whose runs are without a name
+
+
+def pages():
+    """Return {path: text} of what `./run_all.sh publish --docs` writes."""
+    studies = [frames.load(base) for base in published.studies()]
+    front = ROOT / "README.md"
+    text = front.read_text(encoding="utf-8")
+    for results in studies:
+        text = summary.filled(text, results)
+    docs = {"glossary.md": glossary.markdown(), "results.md": ledger(studies)}
+    return {front: text} | {ROOT / "docs" / name: text for name, text in docs.items()}
+
+
+def ledger(studies):
+    """Return docs/results.md for a list of Results."""
+    questions = {key: of.name for key, of in stats.registered().questions.items()}
+    rows = [row for results in studies for row in _rows(results)]
+    table = "\n".join(tables.markdown(pd.DataFrame(rows))) if rows else "No study is published."
+    return notes.render("results.md", questions=questions, table=table) + "\n"
+
+
+def _rows(results):
+    """Return a study's rows: a question in a data set and architecture."""
+    name, who = results.about["name"], results.about.get("who", {})
+    asked = stats.primary(stats.judge(results))
+    for row, shown in zip(asked.itertuples(), notes.in_words(asked).itertuples(), strict=True):
+        runs = results.runs[results.runs.setup.isin([row.first, row.second])]
+        runs = runs[(runs.dataset == row.dataset) & (runs.architecture == row.architecture)]
+        runs = runs[runs.seed < (row.registered_seeds or runs.seed.max() + 1)]
+        yield {
+            "study": f"[{name}](../reports/published/{name}/README.md)",
+            "question": row.question,
+            "data set": row.dataset,
+            "architecture": row.architecture,
+            "seeds": row.n_seeds,
+            "word": (row.word or "none yet") + (f" ({row.badges})" if row.badges else ""),
+            "effect": shown.effect,
+            "interval": shown.interval,
+            "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.names_of(runs))),
+            "commit": ", ".join(dict.fromkeys(runs.commit)),
+        }
