@@ -47,10 +47,9 @@ def study(argv):
     """Make what is missing or stale of a study, and return the exit code."""
     args = arguments(argv)
     overrides, begun = overrides_of(args), time.monotonic()
-    from inpaint_lib.study import files  # the library: seconds that --help saves
-    from inpaint_lib.training import artifacts
+    from inpaint_lib.training import artifacts  # the library: seconds that --help saves
 
-    from . import checks, estimate, gpus, graph, slurm
+    from . import checks, estimate, gpus, graph, room, slurm
 
     study = checks.open_study(args, overrides)
     if args.estimate:
@@ -62,24 +61,22 @@ def study(argv):
     where = "" if args.cluster else checks.computed_here(study, args.jobs)
     slots = [] if args.cluster else gpus.found(study.config.machine.device)
     slots *= args.runs_per_gpu
+    jobs = args.jobs or len(slots) or study.config.machine.jobs
+    where += room.check(study, changed, jobs)
     described = graph.describe(study, overrides, slots, bool(args.cluster))
-    with files.locked(study.folder, ".study.lock", wait=False) as alone:
-        if not alone:
-            what = f"another run_all.sh works on profile {study.profile}"
-            raise ValueError(f"{what}; wait for it or stop it")
+    with commands.working_alone(study):
         for folder in {} if args.dry_run else changed:
             say(f"deleting {folder.relative_to(study.folder)}: made with other settings")
             artifacts.discard(folder)
-        jobs, how = args.jobs, "as jobs of Slurm"
+        how = "as jobs of Slurm"
         if not args.cluster:
-            jobs = jobs or len(slots) or study.config.machine.jobs
             how = f"{min(jobs, len(slots) or jobs)} at a time"
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
         elif not args.dry_run and (left := slurm.cancel(study)):
             how += f"; {left} jobs that an earlier command left are cancelled"
         say(f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}")
         pause_together()
-        code = snakemake(study, args, described, jobs)
+        code = snakemake(study, args, described, args.jobs if args.cluster else jobs)
         if code == 130 or (code == 0 and args.dry_run):
             return code
         return fail(1, INCOMPLETE) if code else show(study, begun)

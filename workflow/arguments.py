@@ -12,6 +12,7 @@ PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root"
 OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
+  run_all.sh clean PROFILE [--yes]     what of it nothing needs any more, with sizes; remove it
   run_all.sh lab [jupyter options]     JupyterLab on copies of the notebooks, in lab/
   run_all.sh lab --edits | --take NAME what differs in the copies; bring NAME back to notebooks/
   run_all.sh inpaint PHOTO ...         fill holes in your own photos: inpaint --help

@@ -1,9 +1,11 @@
-"""The commands of ./run_all.sh beside a study: show, status, publish, verify, and lab (lab.py).
+"""The commands of ./run_all.sh beside a study: show, status, clean, publish, verify, lab (lab.py).
 
 Each raises ValueError or OSError for what it refuses. --help does without the library.
 """
 
+import contextlib
 import fcntl
+import os
 import time
 from collections import Counter
 from datetime import timedelta
@@ -91,6 +93,48 @@ def progress(run):
         where = f"stage {stage} of {run.n_stages}, step {step} of {steps}"
         return f"{where}, checkpoint {age} old, about {left} left"
     return "no checkpoint yet"
+
+
+# --- room on disk
+
+
+def clean(argv):
+    from inpaint_lib.study import files
+
+    from . import room
+
+    yes = {"action": "store_true", "help": "remove what is listed"}
+    about = """clean: list what of a study nothing needs any more, and remove it with --yes:
+    checkpoints of finished runs, caches, what is left of interrupted writes"""
+    study, args = opened(argv, about, yes=yes)
+    if not study.folder.is_dir():
+        if reason := files.obstacle(study.folder / "study.json"):
+            raise ValueError(reason)
+        return say(f"profile {study.profile}: no run in {study.folder}")
+    with working_alone(study):
+        found, kept = room.removable(study)
+        for path, size in (item for of in found.values() for item in of.items()):
+            say(f"{os.path.relpath(path)}  {room.in_words(size)}")
+            if args.yes:
+                with files.writing(path):
+                    path.unlink()
+    parts = [f"{kind} {room.in_words(sum(of.values()))}" for kind, of in found.items()]
+    done = "removed" if args.yes else "can be removed, with --yes"
+    said = [", ".join([*parts, done]) if found else "nothing to remove"]
+    said += [f"{n} {kind}: left alone" for kind, n in kept.items()]
+    say(f"profile {study.profile}: {'; '.join(said)}")
+
+
+@contextlib.contextmanager
+def working_alone(study):
+    """Hold a study's lock. Raises ValueError where another command works on it."""
+    from inpaint_lib.study import files
+
+    with files.locked(study.folder, ".study.lock", wait=False) as alone:
+        if not alone:
+            what = f"another run_all.sh works on profile {study.profile}"
+            raise ValueError(f"{what}; wait for it or stop it")
+        yield
 
 
 # --- published studies
@@ -198,5 +242,5 @@ def notebooks_of(study):
     return [page for page in pages if page[1].is_file()]
 
 
-COMMANDS = {f.__name__: f for f in (show, status, publish, verify, report)}
+COMMANDS = {f.__name__: f for f in (show, status, clean, publish, verify, report)}
 COMMANDS["lab"] = lab.lab

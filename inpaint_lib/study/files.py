@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -26,6 +27,7 @@ LATER = "the same command goes on from here once that is fixed"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
 MISSING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # of a file system
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.([0-9a-f]{8})\.(\d{1,9})\.tmp")
 REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE)
 REMEDIES |= dict.fromkeys((errno.EMFILE, errno.ENFILE), "let more files be open: ulimit -n 1024")
 REMEDIES |= dict.fromkeys(MISSING, "its file system cannot do that; name another folder")
@@ -130,12 +132,19 @@ def temporary_for(path):
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # `path`'s own may be too long
-    start = f".{name}.{text_sha256(socket.gethostname())[:8]}."
-    for left in path.parent.glob(f"{start}*"):
-        pid = int(left.name.removeprefix(start).partition(".")[0])
-        if pid != os.getpid() and not psutil.pid_exists(pid):
-            left.unlink(missing_ok=True)
-    return path.with_name(f"{start}{os.getpid()}.tmp{path.suffix[:16]}")
+    for left in filter(is_abandoned, path.parent.glob(f".{name}.*")):
+        left.unlink(missing_ok=True)
+    return path.with_name(f".{name}.{_host()}.{os.getpid()}.tmp{path.suffix[:16]}")
+
+
+def is_abandoned(path):
+    """Return whether a file is what a killed process of this host left of an interrupted write."""
+    found = TEMPORARY.match(path.name)
+    return bool(found) and found[1] == _host() and not psutil.pid_exists(int(found[2]))
+
+
+def _host():
+    return text_sha256(socket.gethostname())[:8]
 
 
 def write_text(path, text):

@@ -29,7 +29,7 @@ def names(run, outcome="finished"):
     if outcome == "diverged":
         return always
     stages = [f"stages/{k}.safetensors" for k in range(1, run.n_stages + 1)]
-    return [*always, *stages, "checkpoint.pt", "model/model.safetensors", "model/model.json"]
+    return [*always, *stages, "model/model.safetensors", "model/model.json"]
 
 
 def discard(folder):

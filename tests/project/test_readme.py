@@ -18,7 +18,15 @@ from tests.workflow.commands import ROOT
 from workflow import __main__ as command
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = {"inpaint", "bench", "publish", "verify", "show", "status"}  # with a --help of their own
+OTHERS = {
+    "inpaint",
+    "bench",
+    "publish",
+    "verify",
+    "show",
+    "status",
+    "clean",
+}  # with a --help of their own
 
 
 def commands():

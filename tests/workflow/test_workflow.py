@@ -14,10 +14,11 @@ from inpaint_lib.study import files, grid
 from inpaint_lib.training import loop
 from tests.conftest import MICRO
 from tests.data.test_sources import celeba_tree, folder_tree
+from tests.workflow import refusing
 from tests.workflow.commands import ROOT, SETTINGS, is_refusal, run, start, tables
 from tests.workflow.test_surroundings import hostile
 from workflow import __main__ as command
-from workflow import checks, estimate, graph
+from workflow import checks, estimate, graph, room
 
 DATA = MICRO["grid.datasets"][0]
 FIXED, PROGRESSIVE = (f"{DATA}/custom/{setup}/seed0" for setup in ("fixed", "progressive"))
@@ -259,6 +260,41 @@ def test_status_of_a_study_that_was_never_started_creates_nothing(tmp_path, here
     assert set(found.values()) == {"missing"} and not list(tmp_path.iterdir())
 
 
+# --- room on disk
+
+
+def test_the_forecast_of_disk_is_within_half_of_what_a_study_takes(study, monkeypatch):
+    output, out = study
+    monkeypatch.setenv("INPAINT_OUTPUT", str(output))
+    parts, missing, more = room.forecast(grid.open_study("smoke", MICRO), {}, 2)
+    assert missing == more == 0
+    everything = [path for path in output.rglob("*") if path.is_file()]
+    taken = sum(path.stat().st_blocks * 512 for path in everything)
+    assert 1 / 1.5 < parts.total() / taken < 1.5
+    for part, names in (("weights", "stages model"), ("checkpoints", "checkpoint.pt")):
+        there = [p for p in everything if {*p.parts} & {*names.split()}]
+        assert 0.9 < parts[part] / sum(path.stat().st_size for path in there) < 1.1, part
+    words = room.in_words(parts.total())
+    assert f"; {words} of disk, {words} of it still to come" in out.splitlines()[0]
+
+
+def test_what_clean_removes_is_missed_by_nothing(study, tmp_path, here):
+    output = shutil.copytree(study[0], tmp_path / "output", symlinks=True)
+    shutil.rmtree(output / "runs/smoke" / FIXED / "stages")  # no longer finished
+    before = snapshot(output)
+    code, out, _ = here(output, "clean", "smoke", *SETTINGS)
+    assert code == 0 and "with --yes; 1 unfinished runs: left alone" in out
+    assert snapshot(output) == before and f"{RUN}/checkpoint.pt  " in out and FIXED not in out
+    output = shutil.copytree(study[0], tmp_path / "another", symlinks=True)
+    code, out, _ = here(output, "clean", "smoke", *SETTINGS, "--yes")
+    assert code == 0 and not list(output.rglob("checkpoint*")), out
+    assert set(statuses(here, output)[0].values()) == {"finished"}
+    code, out, _ = here(output, "smoke", *SETTINGS)
+    assert code == 0 and not started(out) and " 0.0 MB of it still to come" in out
+    code, out, err = here(output, "smoke", *SETTINGS, "--only", "tables")
+    assert code == 0 and tables(output)["table.csv"] == tables(study[0])["table.csv"], err
+
+
 # --- interrupted, killed, without room
 
 
@@ -276,13 +312,19 @@ def test_killed_it_continues_to_the_same_tables(study, tmp_path):
 
 
 def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_continues_to_the_same_tables(
-    study, disk
+    study, disk, tmp_path, here
 ):
+    """Where free space can be asked for, it does not even begin."""
     output = disk(100 * 2**20)
     shutil.copytree(study[0], output, symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(output / RUN)
     disk(shutil.disk_usage(output).used + 1_100_000)  # not enough for networks
-    code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
+    before = snapshot(output)
+    found = here(output, "smoke", *SETTINGS)
+    assert is_refusal(*found) and snapshot(output) == before
+    assert f"{output}/runs/smoke: 1." in found[2] and " more (complete: weights " in found[2]
+    unasked = refusing.everywhere(tmp_path, ["asking for free space"])
+    code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output), **unasked)
     assert code == 1 and started(out) == ["10_train"], out + err
     failed, last = err.strip().splitlines()
     assert f"OutputError: {output / RUN}" in failed, err
