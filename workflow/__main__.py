@@ -2,7 +2,7 @@
 
 `study` checks what must hold, describes the study in study.json and starts Snakemake on the
 Snakefile. Its jobs come back to `notebook`, which executes one notebook. Everything else that
-run_all.sh can do is in commands.py.
+run_all.sh can do is in commands.py and outputs.py.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from inpaint_lib.study.command import ended, fail, say
 
-from . import commands
+from . import commands, outputs
 from .arguments import ROOT, arguments, overrides_of
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
@@ -33,8 +33,8 @@ def main(argv):
     try:
         if name == "notebook":
             return notebook(*argv[1:])
-        if name in commands.COMMANDS:
-            return commands.COMMANDS[name](argv[1:]) or 0
+        if command := (commands.COMMANDS | outputs.COMMANDS).get(name):
+            return command(argv[1:]) or 0
         return study(argv) or 0
     except (ValueError, OSError) as error:
         return fail(2, error, "  FAILED" if name in ("notebook", "report") else "run_all.sh")

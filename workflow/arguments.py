@@ -16,6 +16,8 @@ OTHERS = """other commands:
   run_all.sh lab [jupyter options]     JupyterLab on copies of the notebooks, in lab/
   run_all.sh lab --edits | --take NAME what differs in the copies; bring NAME back to notebooks/
   run_all.sh inpaint PHOTO ...         fill holes in your own photos: inpaint --help
+  run_all.sh export PROFILE DATASET DIR  write test images and holes as PNG, to be filled elsewhere
+  run_all.sh score DIR --name NAME     measure outputs that were made elsewhere
   run_all.sh publish PROFILE NAME      add finished runs to reports/published/NAME
   run_all.sh verify NAME               rebuild a published study's tables from its files
   run_all.sh test [pytest arguments]   run all tests

@@ -38,6 +38,15 @@ class Pack:
         height, breadth = self.test.shape[1:3]
         return np.unpackbits(bits, axis=1, count=height * breadth).reshape(-1, height, breadth)
 
+    @property
+    def widths(self):
+        """The widths of every family's frozen masks, {family: [width, ...]}."""
+        found = {}
+        for name in self.manifest["masks"]:
+            family, _, width = name.rpartition("_")
+            found.setdefault(family, []).extend([int(width)] if width.isdecimal() else [])
+        return found
+
     def skipped(self):
         """Return the files that were left out: a DataFrame of split, file, reason, detail."""
         return pd.read_csv(self.folder / "skipped.csv", keep_default_na=False)

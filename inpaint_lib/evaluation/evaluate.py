@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import PROTOCOL, masks, metrics, models
+from .. import PROTOCOL, metrics, models
 from ..data import packs
 from ..study import devices, files, processes
 from ..training import artifacts, identity, probe, recording
@@ -254,39 +254,64 @@ def baselines(study, dataset):
 
 def _baseline(name, config, pack, pool):
     """Measure a baseline, unless that is done with today's settings."""
-    head, widths = pack.folder / "baselines" / f"{name}.json", config.curriculum.mask_widths
+    head = pack.folder / "baselines" / f"{name}.json"
     slow, n = name in fillers.SLOW, len(pack.test)
     n = min(n, config.evaluation.slow_baseline_images) if slow else n
-    settings = _settings(config, images=n, mask_widths=list(widths), data=pack.identity)
+    settings = untrained_settings(config, pack, n)
     if (files.read_json(head) or {}).get("settings") == settings:
         return
-    head.unlink(missing_ok=True)
-    device = devices.choose_device(config.machine.device)
-    device = "cpu" if device.type == "mps" else device  # it has no float64
 
-    def fill(images, holes):  # as metrics.inpaint
+    def fill(images, holes):
         size = config.machine.evaluation_batch
-        for output, real, mask in fillers.batches(name, images, holes, size, pool):
-            output, real = (metrics.to_float(x, device) for x in (output, real))
-            yield output, real, torch.from_numpy(mask)[:, None].float().to(device)
+        return fillers.batches(name, images, holes, size, pool)
 
-    rows, warnings, of_all = [], [], []
-    for family in masks.FAMILIES:
-        of_family = []
+    measure_untrained(head, settings, lambda *_: fill, config, pack, pack.widths, not slow)
+
+
+def untrained_settings(config, pack, n_images):
+    """Return the settings of a measurement without a run."""
+    widths = list(config.curriculum.mask_widths)
+    return _settings(config, images=n_images, mask_widths=widths, data=pack.identity)
+
+
+def measure_untrained(
+    head, settings, fill_of, config, pack, families, networks=True, elsewhere=False
+):
+    """Measure without a run what fills holes; write the results and return the frame.
+
+    fill_of(family, width) is a function (images, holes) -> batches (filled, images, holes), uint8.
+    What was filled `elsewhere` has known pixels of its own, and no fills of training images."""
+    rows, warnings, of_all, n = [], [], [], settings["images"]
+    for family in families:
+        of_family, widths = [], pack.widths[family]
         for width in widths:
-            largest = width == widths[-1]
+            largest, fill = width == widths[-1], _in_floats(config, fill_of(family, width))
             values, images, _, warned = _measure(
-                fill, config, pack, family, width, n, networks=largest and not slow, raw=False
+                fill, config, pack, family, width, n, networks=largest and networks, raw=elsewhere
             )
-            if largest:
+            if largest and not elsewhere:
                 values["hole", "overfitting"] = _overfitting(fill, pack, family, width, images.l1)
             rows += _rows(0, family, width, values)
             warnings += warned
             of_family.append(images)
         rows += _rows(0, family, 0, measures.by_area(pd.concat(of_family)))
         of_all += of_family
-    _store_images(head.with_name(f"{name}_images.csv.gz"), pd.concat(of_all))
-    _store(head, rows, settings, warnings)
+    head.unlink(missing_ok=True)
+    _store_images(head.with_name(f"{head.stem}_images.csv.gz"), pd.concat(of_all))
+    return _store(head, rows, settings, warnings)
+
+
+def _in_floats(config, fill):
+    """Return a fill in uint8 as one that yields batches of metrics.inpaint."""
+    device = devices.choose_device(config.machine.device)
+    device = "cpu" if device.type == "mps" else device  # it has no float64
+
+    def filled(images, holes):
+        for output, real, mask in fill(images, holes):
+            output, real = (metrics.to_float(x, device) for x in (output, real))
+            yield output, real, torch.from_numpy(mask)[:, None].float().to(device)
+
+    return filled
 
 
 def read_baselines(folder, ending=".csv"):

@@ -5,7 +5,7 @@ import pandas as pd
 
 from .. import PROTOCOL
 from ..data import packs
-from ..evaluation import evaluate
+from ..evaluation import evaluate, external
 from ..study import config as configuration
 from ..training import identity, recording
 from . import frames, stats
@@ -94,6 +94,12 @@ def _add_data(study, dataset, about, found, fills):
     """Add what is known of a data set, with its baselines, which are measured where missing."""
     pack, folder = packs.existing(study, dataset), study.data_folder(dataset)
     found["baselines"].append(evaluate.baselines(study, dataset).assign(dataset=dataset))
+    others, stale = external.read(study.config, pack)
+    for name, frame in others.items():
+        named = {"dataset": dataset, "baseline": name + frames.EXTERNAL}
+        found["baselines"].append(frame.assign(**named))
+    why = "scored with other settings: score it again"
+    about["left_out"] |= {f"{dataset}/external/{name}": why for name in stale}
     images = evaluate.read_baseline_images(folder)
     found["baseline_images"].append(images.assign(dataset=dataset))
     stored = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}

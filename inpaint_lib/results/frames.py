@@ -52,6 +52,7 @@ SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections
 # but for these: a metric without its network is missing, nothing is measured differently
 MAY_DIFFER = {"inception_weights", "lpips_weights", "slow_baseline_images"}
 MAY_DIFFER |= {"recorded_images", "recorded_points"}
+EXTERNAL = " (not trained here)"  # ends the baseline's name where it is somebody's outputs
 GRID = dict(zip(("datasets", "architectures", "setups", "seeds"), RUN, strict=True))
 REGISTRIES = {"dataset": DATASETS, "architecture": ARCHITECTURES, "setup": SETUPS}
 
@@ -63,9 +64,11 @@ class Results:
     about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
     (digest), left_out {run: why}, who {run: who published it} where that was given; data {dataset:
     about, stands_in_for, images, identity, masks {family_width: hole fraction}}; recorded {dataset:
-    indices of the test images in `fills`}. per_image: hole, last stage, training family. fills:
-    "<dataset>/truth" (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole,
-    and "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
+    indices of the test images in `fills`}. baselines: among them, with EXTERNAL in the name, what
+    anybody else filled (evaluation/external.py). per_image: hole, last stage, training family.
+    baseline_images: of baselines proper, with which runs are compared. fills: "<dataset>/truth"
+    (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
+    "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
     about: dict
     runs: pd.DataFrame
@@ -236,7 +239,11 @@ def merge(one, other):
     added |= {name: new[RUN].merge(getattr(other, name), on=RUN) for name in SHARDED}
     for name in ("baselines", "baseline_images"):
         frame = getattr(other, name)
-        added[name] = frame[~frame.dataset.isin(list(one.about["data"]))]
+        keys = [
+            pd.MultiIndex.from_frame(t[CELL[:1] + ["baseline"]])
+            for t in (frame, getattr(one, name))
+        ]
+        added[name] = frame[~keys[0].isin(keys[1])]
     frames = {name: joined(name, [getattr(one, name), part]) for name, part in added.items()}
     recorded = other.about["recorded"] | one.about["recorded"]
     alike = [name for name, images in other.about["recorded"].items() if images == recorded[name]]

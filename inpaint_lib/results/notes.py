@@ -7,7 +7,7 @@ import jinja2
 import pandas as pd
 
 from ..metrics import PSNR_CAP
-from . import select, stats
+from . import frames, select, stats
 
 TEMPLATES = Path(__file__).parent / "templates"
 ENVIRONMENT = jinja2.Environment(
@@ -45,6 +45,8 @@ def footnote(results):
     """Return what every table must say about itself."""
     n_seeds = select.finished(results).groupby(["dataset", "architecture", "setup"]).seed.count()
     measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
+    others = results.baselines[results.baselines.baseline.str.endswith(frames.EXTERNAL)]
+    changed = others.query("region == 'visible' and metric == 'l1' and value > 0")
     text = render(
         "footnote.txt",
         about=results.about,
@@ -54,6 +56,8 @@ def footnote(results):
         seeds=sorted(set(n_seeds)),
         cap=PSNR_CAP,
         slow=measured[measured < measured.max()].to_dict(),
+        external=len(others),
+        changed=list(dict.fromkeys(changed.baseline.str.removesuffix(frames.EXTERNAL))),
     )
     return " ".join([*text.split(), *networks(results)])
 

@@ -266,6 +266,9 @@ def _cell(results, runs, estimates, cell):
 
     def own(frame):
         frame = frame.reset_index() if any(frame.index.names) else frame
+        foreign = frame.setup.str.endswith(frames.EXTERNAL)  # of no architecture: in every tab
+        foreign &= frame.architecture == tables.NO_TRAINING
+        frame = frame.assign(architecture=frame.architecture.mask(foreign, cell[1]))
         return layout.table(select.of_cell(frame, *cell).drop(columns=frames.CELL))
 
     parts = {

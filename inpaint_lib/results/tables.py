@@ -71,8 +71,9 @@ def columns(results, cell, controls=False):
     """Return (setups, baselines, {column: (digits, a frame by setup)}) of the paper-style table of
     a (data set, architecture): mean, deviation, n_seeds and `is_best`.
 
-    Best is the setup that is better than every other setup and every baseline. Controls are left
-    out unless `controls`, or if there is nothing else; so are columns without a value."""
+    Best is the setup that is better than every other setup and every baseline; outputs that were
+    made elsewhere don't count. Controls are left out unless `controls`, or if there is nothing
+    else; so are columns without a value."""
     part, every = select.of_cell(table(results), *cell), select.of_cell(results.runs, *cell).setup
     papers = every[~every.map(select.is_control).astype(bool)]
     setups = list(dict.fromkeys(every if controls or papers.empty else papers))
@@ -83,6 +84,7 @@ def columns(results, cell, controls=False):
         of = of.set_index("setup").reindex([*setups, *below])
         if of["mean"].notna().any():
             read = of["mean"].round(digits)  # what reads the same is equally good
+            read = read.mask(read.index.str.endswith(frames.EXTERNAL))
             best = {"higher": read.max(), "lower": read.min(), None: np.nan}[better]
             alone = len(setups) == 1 or (read[below] == best).any()
             is_best = (read == best) & read.index.isin(setups) & (not alone)

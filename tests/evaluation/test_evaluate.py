@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from inpaint_lib import losses, masks, metrics, models
 from inpaint_lib.data import packs
-from inpaint_lib.evaluation import baselines, evaluate, fid, lpips, measures, pretrained
+from inpaint_lib.evaluation import baselines, evaluate, fid, measures, pretrained
 from inpaint_lib.study import files
 from inpaint_lib.training import artifacts, loop, probe, recording
 
@@ -30,25 +29,6 @@ def trained(micro, run_of):
     run = run_of(micro(some))
     loop.fit(run, quiet)
     return run
-
-
-@pytest.fixture
-def extractor(monkeypatch):
-    """A small seeded network in the place of Inception (8 features, 5 classes), and a mean absolute
-    difference in that of LPIPS.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        layers = nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        small = fid.Extractor("small", nn.Sequential(*layers).eval(), torch.randn(5, 8))
-
-    class Difference(nn.Linear):  # a network has parameters
-        def forward(self, one, other):
-            return (one - other).abs().mean((1, 2, 3), keepdim=True)
-
-    found = small, lpips.Lpips("lpips_vgg", Difference(1, 1))
-    monkeypatch.setattr(evaluate, "_networks", lambda *_: found)
-    return small
 
 
 def rows_of(frame, family, width, region, metric, stage=2):

@@ -26,6 +26,8 @@ OTHERS = {
     "show",
     "status",
     "clean",
+    "export",
+    "score",
 }  # with a --help of their own
 
 

@@ -135,6 +135,13 @@ def with_rows(results, frame, rows, **values):
     return dataclasses.replace(results, **{frame: table})
 
 
+def with_outputs(results, name, value):
+    """Return Results with outputs that were made elsewhere, of which every measure is `value`."""
+    new = results.baselines.query("baseline == 'Telea'").assign(value=value)
+    new = new.assign(baseline=name + frames.EXTERNAL)
+    return dataclasses.replace(results, baselines=pd.concat([results.baselines, new]))
+
+
 def stages(config, setup):
     """Return the stages (1 ..) in which a setup trains."""
     schedule = Schedule(config.curriculum.steps, config.curriculum.mask_widths)

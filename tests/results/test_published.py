@@ -109,6 +109,18 @@ def test_a_seed_joins_and_a_run_again_is_never_replaced(shelf, undrawn):
     assert kept.to_numpy() == pytest.approx(expected)
 
 
+def test_outputs_made_elsewhere_are_published_with_their_study_and_after_it(shelf, undrawn):
+    study = synthetic.study(**SMALL, seeds=[0])
+    published.publish(study, "mine")
+    for name, value, shown in (("lama", 0.1, 0.1), ("other", 0.2, 0.2), ("lama", 0.3, 0.1)):
+        published.publish(synthetic.with_outputs(study, name, value), "mine")
+        found = frames.load(shelf / "mine").baselines
+        assert set(found[found.baseline == name + frames.EXTERNAL].value) == {shown}
+        assert published.verify("mine") == []
+        assert f"{name} (not trained here)" in (shelf / "mine/tables/table.md").read_text()
+    assert not found.duplicated(found.columns[:6].tolist()).any()
+
+
 def test_runs_that_do_not_fit_are_refused_and_nothing_changes(shelf, undrawn):
     published.publish(synthetic.study(**SMALL, seeds=[0]), "mine")
     before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}

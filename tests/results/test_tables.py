@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from inpaint_lib.results import notes, stats, tables
+from inpaint_lib.results import health, notes, standing, stats, tables
 from tests.results import synthetic
 
 CELL = {"datasets": ["faces"], "architectures": ["custom"], "diverged": ()}
@@ -46,6 +46,27 @@ def test_a_setup_is_bold_only_where_it_is_better_than_every_other_and_every_base
     assert text["hole", "L1"].tolist() == ["0.5000", "<0.1250>", "<0.1250>", *l1]
     assert "<" not in "".join(text["hole", "PSNR"])  # every baseline has a higher one
     assert text["training - test", "hole L1"].tolist()[2:] == ["0.1250", *["-"] * 4]  # none is best
+
+
+def test_outputs_made_elsewhere_are_a_row_that_no_mark_and_no_verdict_counts():
+    results = with_values({("fixed", 0): 0.125, ("progressive", 0): 0.1})
+    beside = synthetic.with_outputs(results, "lama", 0.01)
+    (name,) = set(beside.baselines.baseline) - set(results.baselines.baseline)
+    assert name == "lama (not trained here)"
+    before, after = (tables.formatted(of, bold=lambda t: f"<{t}>")[KEY] for of in (results, beside))
+    l1 = after["hole", "L1"]
+    assert l1["progressive"] == "<0.1000>" and l1[name] == "0.0100"
+    assert before.equals(after.drop(index=name))
+    assert tables.generalisation(beside).xs(name, level="setup").notna().all(axis=None)
+    assert name in tables.areas(beside).index.get_level_values("setup")
+    for function in (stats.judge, standing.of_runs, standing.gates, health.of_results):
+        assert function(results).equals(function(beside)), function
+    said = [notes.footnote(of).count("not trained here") for of in (results, beside)]
+    assert said == [0, 1]
+    rows = f"baseline == '{name}' and mask_width == 8 and metric == 'l1' and region == 'hole'"
+    changed = synthetic.with_rows(beside, "baselines", rows, region="visible")
+    assert "; lama had changed known pixels: all but" in notes.footnote(changed)
+    assert "changed known pixels" not in notes.footnote(beside)
 
 
 def test_a_measure_is_a_column_only_if_it_has_values():
@@ -143,7 +164,9 @@ def test_caveats_name_replaced_data_random_weights_few_seeds_and_what_is_left_ou
     said = " ".join(notes.caveats(dataclasses.replace(results, about=about)))
     for words in ("faces is used instead of CelebA", "uses random weights"):
         assert words in said
-    assert "Trained with 2 seeds" in said and "run faces/custom/fixed/seed7 (protocol 2" in said
+    assert (
+        "Trained with 2 seeds" in said and "Left out: faces/custom/fixed/seed7 (protocol 2" in said
+    )
     quiet = synthetic.study(["mine"], ["context_encoder"])
     assert notes.caveats(quiet) == []
 

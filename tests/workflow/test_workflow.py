@@ -6,7 +6,9 @@ import shutil
 import signal
 import time
 
+import cv2
 import nbformat
+import pandas as pd
 import pytest
 
 from inpaint_lib.results import frames
@@ -113,6 +115,38 @@ def test_every_figure_is_there_as_vectors_and_in_the_report(study):
     assert all(f"figures/{name}.pdf" in text for name in names)
     for word in ("MSCOCO", f"runs/{PROGRESSIVE.replace('/', '_')}.html"):
         assert word in text
+
+
+# --- outputs that are made elsewhere
+
+
+def test_outputs_become_a_row_of_tables_and_report(study, tmp_path, here):
+    """Telea's algorithm, run by hand on exported files alone, is the table's own to every digit."""
+    output, export = (
+        shutil.copytree(study[0], tmp_path / "o", symlinks=True),
+        tmp_path / "my export",
+    )
+    code, out, err = here(output, "export", "smoke", DATA, str(export))
+    assert code == 0 and "manifest.json" in out and not err, err
+    for path in export.glob("inputs/*/*.png"):
+        image = cv2.copyMakeBorder(cv2.imread(str(path)), *[4] * 4, cv2.BORDER_CONSTANT)
+        hole = cv2.imread(str(export / "masks" / path.parent.name / path.name), 0)
+        hole = cv2.copyMakeBorder(hole, *[4] * 4, cv2.BORDER_CONSTANT, value=255)
+        filled = cv2.inpaint(image, hole, 3, cv2.INPAINT_TELEA)[4:-4, 4:-4]
+        (export / "by hand" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(export / "by hand" / path.parent.name / path.name), filled)
+    code, out, err = here(output, "score", str(export / "by hand"), "--name", "mine")
+    assert code == 0 and "square_16: hole L1 0." in out and not err, err
+    report, name = output / "reports/smoke", "mine (not trained here)"
+    assert out.splitlines()[-1] == f"{report / 'index.html'} and the tables have a row of mine"
+    table = pd.read_csv(report / "tables/table.csv").query("region != 'visible'").set_index("setup")
+    ours = table.loc["Telea"].query("metric != 'overfitting'").reset_index(drop=True)
+    assert ours.equals(table.loc[name].reset_index(drop=True)) and len(ours) > 12
+    page = (report / "index.html").read_text()
+    assert page.count(f">{name}</th>") == 2 and page.count(f">{name}</td>") == 4
+    assert f"| {name} |" in (report / "tables/table.md").read_text()
+    code, out, err = here(output, "smoke", *SETTINGS)
+    assert code == 0 and not started(out) and f"| {name} |" in out
 
 
 # --- what is done again, and what is not

@@ -1,0 +1,235 @@
+"""Measure images that anybody filled, by the protocol of the study's own networks.
+
+`export` writes the frozen test images and holes as PNG, `score` measures a folder of outputs:
+
+    DIR/manifest.json       what the images are (hashes of decoded pixels), how outputs are named
+    DIR/images/00000.png    a test image
+    DIR/masks/<family>_<width>/00000.png, DIR/inputs/<family>_<width>/00000.png
+                            its hole, white; the image with mid-grey in the hole
+    OUTPUTS/<family>_<width>/00000.png
+                            the input, filled
+    runs/<profile>/<dataset>/data/external/<name>.csv
+                            what was measured, written as a baseline's
+
+A family of holes is measured if all its outputs are there. Measures are of the composite, but for
+those of the region `visible`, which say how far the known pixels were changed.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from .. import PROTOCOL
+from ..data import images
+from ..study import devices, files, provenance
+from . import evaluate
+
+GREY = 128  # 0 in [-1, 1], which networks see in a hole, in 8 bits
+MANIFEST = "manifest.json"
+BEGUN = "unfinished.json"  # the manifest of an export that is not complete
+PARTS = ("images", "masks", "inputs")  # of an export; outputs may lie beside them
+TOLD = 3  # files that a message names
+
+
+def manifest(pack, profile, dataset):
+    """Return what manifest.json says of a data set's test images and holes."""
+    hashes = {key: pack.manifest["masks"][key]["sha256"] for key, _, _ in _sets(pack)}
+    return {
+        "what": "Test images with frozen holes. Fill the holes of inputs/, save each image as "
+        "`output` says, then measure the folder: ./run_all.sh score FOLDER --name NAME",
+        "profile": profile,
+        "dataset": dataset,
+        "protocol": PROTOCOL,
+        "size": pack.test.shape[1],
+        "families and widths": pack.widths,
+        "files": {
+            "image": "images/IMAGE.png",
+            "mask": "masks/FAMILY_WIDTH/IMAGE.png: white is hole",
+            "input": f"inputs/FAMILY_WIDTH/IMAGE.png: {GREY}, {GREY}, {GREY} in the hole, the "
+            "mid-grey that the networks see",
+            "output": "FAMILY_WIDTH/IMAGE.png: 8-bit RGB, as large as the input",
+            "IMAGE": f"00000 to {len(pack.test) - 1:05d}",
+        },
+        "sha256 of decoded pixels": {"images": pack.identity["test"], "masks": hashes},
+    }
+
+
+def _sets(pack, families=None):
+    """Return (folder, family, width) of a pack's frozen holes."""
+    widths = {family: pack.widths[family] for family in families or pack.widths}
+    return [(f"{family}_{w}", family, w) for family, of in widths.items() for w in of]
+
+
+def _names(pack, folder):
+    """Return the names of a folder's images, one for each test image."""
+    return [f"{folder}/{k:05d}.png" for k in range(len(pack.test))]
+
+
+# --- out
+
+
+def export(pack, profile, dataset, folder):
+    """Write test images, holes and inputs into a folder that is empty or holds an export of the
+    same data. Raises ValueError for any other, and OutputError."""
+    folder, told = Path(folder), manifest(pack, profile, dataset)
+    head, begun = folder / MANIFEST, folder / BEGUN
+    if reason := files.obstacle(head):
+        raise ValueError(reason)
+    if folder.is_dir() and any(folder.iterdir()):
+        if told not in (files.read_json(head), files.read_json(begun)):
+            raise ValueError(f"{folder}: holds something else; name an empty or a new folder")
+    files.write_json(begun, told)
+    head.unlink(missing_ok=True)
+    with files.writing(head):
+        _save(pack, folder, "images", pack.test)
+        for key, *of in tqdm(_sets(pack), "holes", delay=2, leave=False, disable=None):
+            holes = pack.test_masks(*of)
+            pairs = zip(pack.test, holes[..., None], strict=True)
+            seen = (np.where(hole, np.uint8(GREY), image) for image, hole in pairs)
+            _save(pack, folder, f"masks/{key}", 255 * holes)
+            _save(pack, folder, f"inputs/{key}", seen)
+        os.replace(begun, head)
+
+
+def _save(pack, folder, part, pictures):
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    for name, pixels in zip(_names(pack, part), pictures, strict=True):
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name)
+
+
+# --- in
+
+
+def find_manifest(folder):
+    """Return (path, contents) of the manifest in a folder of outputs or in the one around it, or
+    (None, {}). Raises ValueError for one that is no manifest, and where there is no folder."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder}: is no folder; name the one that holds the outputs")
+    for path in (Path(folder, MANIFEST), Path(folder).resolve().parent / MANIFEST):
+        if os.path.lexists(path):
+            told = files.read_json(path)
+            if not isinstance(told, dict) or not {"profile", "dataset"} <= told.keys():
+                raise ValueError(f"{path}: not as ./run_all.sh export wrote it; export again")
+            return path, told
+    return None, {}
+
+
+def score(study, dataset, pack, folder, name, overwrite=False):
+    """Measure the outputs in a folder -> the frame (evaluate.COLUMNS), lines to print.
+
+    Raises ValueError where outputs are missing or unusable, where a manifest is of other data, and
+    for a name that other outputs have; then nothing is written."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise ValueError(f"--name {name}: use up to 40 letters, digits, '.', '_' and '-'")
+    folder, head = Path(folder), pack.folder / "external" / f"{name}.json"
+    path, told = find_manifest(folder)
+    wanted = manifest(pack, study.profile, dataset)
+    if path and (differ := provenance.differences(told, wanted)):
+        what = f"differs from {dataset} of profile {study.profile} in {differ[0][0]}"
+        raise ValueError(f"{path}: {what}; export the data again and fill those")
+    there = [family for key, family, _ in _sets(pack) if os.path.lexists(folder / key)]
+    families = list(dict.fromkeys(there))
+    if not families:
+        some = " or ".join(f"{key}/" for key, _, _ in _sets(pack)[:2])
+        raise ValueError(f"{folder}: holds no folder of outputs, {some} and so on")
+    digest, lines = _checked(folder, pack, families)
+    made = (files.read_json(head) or {}).get("settings", {})
+    if made.get("outputs", digest) != digest and not overwrite:
+        raise ValueError(f"--name {name}: other outputs have it; choose another, or --overwrite")
+    settings = evaluate.untrained_settings(study.config, pack, len(pack.test))
+    settings |= {"outputs": digest}
+
+    def fill_of(family, width):
+        paths = [folder / name for name in _names(pack, f"{family}_{width}")]
+        return lambda real, holes: _batches(study.config, paths, real, holes)
+
+    with files.locked(head.parent), devices.enough_memory(study.config):
+        torch.set_num_threads(study.config.machine.threads)
+        found = evaluate.measure_untrained(
+            head, settings, fill_of, study.config, pack, families, elsewhere=True
+        )
+    l1 = found[(found.region == "hole") & (found.metric == "l1")].groupby("mask_family").tail(1)
+    shown = [f"{of.mask_family}_{of.mask_width}: hole L1 {of.value:.4f}" for of in l1.itertuples()]
+    return found, lines + shown
+
+
+def _checked(folder, pack, families):
+    """Return the SHA-256 of decoded outputs, and lines on what is unusual. Raises ValueError naming
+    outputs that can't be used."""
+    digest, names, unusable, changed = hashlib.sha256(), set(), [], {}
+    for key, *of in tqdm(_sets(pack, families), "outputs", delay=2, leave=False, disable=None):
+        holes = pack.test_masks(*of)
+        for name, real, hole in zip(_names(pack, key), pack.test, holes, strict=True):
+            names.add(name)
+            try:
+                pixels = _read(folder / name, len(real))
+            except images.Unusable as why:
+                unusable.append(f"{name} is {why.reason} {why.detail}".strip())
+                continue
+            digest.update(name.encode() + pixels.tobytes())
+            if difference := np.abs(pixels.astype(int) - real)[hole == 0].max(initial=0):
+                changed[name] = difference
+    if unusable:
+        what = f"{len(unusable)} of {len(names)} outputs cannot be used: {_some(unusable)}"
+        how = "8-bit RGB PNGs of the inputs' size, all of a family or none, are needed"
+        raise ValueError(f"{folder}: {what}; {how}")
+    inside = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    others = {str(path) for path in inside if path.parts[0] not in (*PARTS, MANIFEST)} - names
+    lines = [f"{len(names)} outputs, of the families {', '.join(families)}"]
+    if changed:
+        most = f"{len(changed)} of them, by up to {max(changed.values())} of 255"
+        what = f"known pixels are changed in {most}: {_some([*changed])}"
+        lines.append(f"{what}; measured are composites with the true known pixels")
+    if others:
+        lines.append(f"{len(others)} other files are not measured: {_some(sorted(others))}")
+    return digest.hexdigest(), lines
+
+
+def _some(names):
+    return ", ".join(names[:TOLD]) + ", ..." * (len(names) > TOLD)
+
+
+def _read(path, size):
+    """Return an output, (size, size, 3) uint8. Raises Unusable."""
+    if not path.exists():
+        raise images.Unusable("missing")
+    with images.opened(path) as image, images.decoding():
+        if image.format != "PNG":
+            raise images.Unusable(f"no PNG but {image.format}")
+        if image.size != (size, size):
+            raise images.Unusable("of another size", "{} x {}".format(*image.size))
+        if image.mode != "RGB" or ";16" in str(image.tile):
+            raise images.Unusable("no 8-bit RGB", image.mode)
+        return np.asarray(image)
+
+
+def _batches(config, paths, real, holes):
+    """Yield (outputs, images, holes), uint8."""
+    size = config.machine.evaluation_batch
+    for part in (slice(k, k + size) for k in range(0, len(real), size)):
+        found = np.stack([_read(path, real.shape[1]) for path in paths[part]])
+        yield found, real[part], holes[part]
+
+
+# --- what was measured
+
+
+def read(config, pack):
+    """Return ({name: frame}, [names of what was measured with other settings])."""
+    wanted = evaluate.untrained_settings(config, pack, len(pack.test))
+    found, stale = {}, []
+    for head in sorted((pack.folder / "external").glob("*.json")):
+        made = (files.read_json(head) or {}).get("settings", {})
+        # a metric without its network is missing, no more
+        if all(made.get(k) == wanted[k] for k in wanted.keys() - {"inception", "alexnet"}):
+            found[head.stem] = pd.read_csv(head.with_suffix(".csv"))
+        else:
+            stale.append(head.stem)
+    return found, stale

@@ -1,0 +1,68 @@
+"""./run_all.sh export and score: holes to be filled elsewhere, and what was made of them.
+
+Both raise ValueError or OSError for what they refuse. --help does without the library.
+"""
+
+from inpaint_lib.study.command import Parser, say
+
+from .arguments import overrides_of
+from .commands import opened, rebuild, state_of, working_alone
+
+
+def export(argv):
+    from inpaint_lib.evaluation import external
+
+    about = """export: write a data set's frozen test images, masks and inputs as PNG into FOLDER;
+    manifest.json there says how to name filled images for ./run_all.sh score."""
+    study, args = opened(argv, about, "dataset", "folder")
+    study, pack = with_pack(study if overrides_of(args) else as_run(study), args.dataset)
+    external.export(pack, study.profile, args.dataset, args.folder)
+    say(f"{args.folder}: {len(pack.test)} test images of {args.dataset}; see manifest.json there")
+
+
+def score(argv):
+    from inpaint_lib.evaluation import external
+    from inpaint_lib.study import grid
+
+    what = "Measure images that anybody filled (see export), and add them to tables and report."
+    parser = Parser(prog="run_all.sh score", description=what)
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="of the outputs; manifest.json in it or in the one around")
+    add("--name", required=True, help="of their row in tables")
+    add("--profile", help="whose data were filled (default: the manifest's)")
+    add("--dataset", help="which of them (default: the manifest's)")
+    add("--overwrite", action="store_true", help="replace other outputs of this name")
+    args = parser.parse_args(argv)
+    path, told = external.find_manifest(args.folder)
+    if not (path or (args.profile and args.dataset)):
+        what = f"there is no {external.MANIFEST} in it or around it"
+        raise ValueError(f"{args.folder}: {what}; copy it there, or give --profile and --dataset")
+    dataset = args.dataset or told["dataset"]
+    study, pack = with_pack(as_run(grid.open_study(args.profile or told["profile"])), dataset)
+    say(*external.score(study, dataset, pack, args.folder, args.name, args.overwrite)[1])
+    if not all(state_of(run)[0] in ("finished", "diverged") for run in study.runs()):
+        return say(f"tables and report follow with the runs: ./run_all.sh {study.profile}")
+    with working_alone(study):
+        rebuild(study, "report")
+    say(f"{study.report / 'index.html'} and the tables have a row of {args.name}")
+
+
+def as_run(study):
+    """Return a study with the settings that it was last run with."""
+    from inpaint_lib.study import files, grid
+
+    told = files.read_json(study.folder / "study.json")
+    return grid.open_study(**told["parameters"]["grid"]) if told else study
+
+
+def with_pack(study, dataset):
+    """Return a study and the Pack of one of its data sets, made if needed. Raises ValueError."""
+    from inpaint_lib.data import packs
+
+    if dataset not in study.config.grid.datasets:
+        has = ", ".join(study.config.grid.datasets)
+        raise ValueError(f"profile {study.profile} has no data set {dataset}; it has {has}")
+    return study, packs.prepare(study, dataset)
+
+
+COMMANDS = {"export": export, "score": score}
