@@ -47,11 +47,12 @@ def study(argv):
     """Make what is missing or stale of a study, and return the exit code."""
     args = arguments(argv)
     overrides, begun = overrides_of(args), time.monotonic()
-    from inpaint_lib.training import artifacts  # the library: seconds that --help saves
+    from inpaint_lib.training import artifacts, weights  # the library: seconds that --help saves
 
     from . import checks, estimate, gpus, graph, room, slurm
 
     study = checks.open_study(args, overrides)
+    starts = weights.check(study.config)
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:
@@ -74,7 +75,10 @@ def study(argv):
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
         elif not args.dry_run and (left := slurm.cancel(study)):
             how += f"; {left} jobs that an earlier command left are cancelled"
-        say(f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}")
+        say(
+            f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}",
+            *filter(None, [starts]),
+        )
         pause_together()
         code = snakemake(study, args, described, args.jobs if args.cluster else jobs)
         if code == 130 or (code == 0 and args.dry_run):

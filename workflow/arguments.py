@@ -9,6 +9,7 @@ from inpaint_lib.study.command import Parser
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ("datasets", "architectures", "setups", "seeds")
 PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
+PATHS += ("initial_weights",)
 OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
@@ -61,6 +62,8 @@ def study_parser(prog, description, epilog=None, profile="tiny"):
     for name in LISTS:
         add(f"--{name}", metavar="A,B", help=f"only these {name} (default: the profile's)")
     add("--data-root", metavar="DIR", help="folder of celeba, coco or own images")
+    help = "start from a run, a published network or a .safetensors file (docs/data.md)"
+    add("--from", dest="initial_weights", metavar="RUN_OR_FILE", help=help)
     help = "any configuration key, e.g. --set models.custom.lr_g=1e-4 (see show PROFILE)"
     add("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=help)
     return parser
@@ -85,8 +88,10 @@ def overrides_of(args):
         overrides["machine.jobs"] = args.jobs
     if args.data_root is not None:
         overrides["machine.data_root"] = args.data_root
+    if args.initial_weights is not None:
+        overrides["initial_weights"] = args.initial_weights
     for key, value in overrides.items():  # every process has a working directory of its own
         path = os.path.expanduser(str(value))
-        if key.endswith(PATHS) and value and (key.endswith("root") or os.path.isfile(path)):
+        if key.endswith(PATHS) and value and (key.endswith("root") or os.path.exists(path)):
             overrides[key] = os.path.realpath(path)
     return overrides

@@ -58,12 +58,17 @@ def state_of(run):
     """Return (state, details) of a run."""
     from inpaint_lib.study import files, grid
 
+    made = files.read_json(run.folder / "run.json") or {"settings": {}}
+    given = made["settings"].get("initial_weights")
+    start = f"from given weights {given[:12]}" if given else ""
     if result := files.read_json(run.folder / "result.json"):
         diverged = result["outcome"] == "diverged"
-        return ("diverged", result["why"]) if diverged else ("finished", "")
+        return ("diverged", result["why"]) if diverged else ("finished", start)
     if is_locked(run.folder):
-        return "running", progress(run)
-    return ("interrupted", progress(run)) if grid.holds_work(run.folder) else ("missing", "")
+        return "running", f"{progress(run)} {start}".strip()
+    if not grid.holds_work(run.folder):
+        return "missing", ""
+    return "interrupted", f"{progress(run)} {start}".strip()
 
 
 def is_locked(folder):

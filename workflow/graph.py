@@ -6,6 +6,7 @@ import sys
 
 from inpaint_lib.data import sources
 from inpaint_lib.study import config, files
+from inpaint_lib.training import weights
 
 from .arguments import ROOT
 
@@ -36,6 +37,8 @@ def describe(study, overrides, slots, cluster):
     """Return everything the Snakefile needs to know; slots: names of GPUs to lease."""
     settings = config.to_dict(study.config)
     science = {name: settings[name] for name in SECTIONS}
+    if study.config.initial_weights:  # without it, steps are what they were before there was any
+        science["initial_weights"] = weights.digest(study.config.initial_weights)
     packed = [settings["data"], settings["curriculum"]["mask_widths"]]
     datasets = settings["grid"]["datasets"]
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)

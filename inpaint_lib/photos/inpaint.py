@@ -20,24 +20,17 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from .. import metrics, models
 from ..data import containers, images
 from ..losses import composite
 from ..study import command, devices, files
+from ..training.weights import GENERATOR, find, opened, tensors
 from . import image_file, windows
 
-OTHERS = ("discriminator.", "snapshot.")  # networks beside the generator in stages/<n>.safetensors
 TOLD = 100  # holes that get a line each
 FOREIGN = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
-UNREAD = {
-    FileNotFoundError: "no such file; name a finished run's folder or a .safetensors file",
-    IsADirectoryError: "no finished run; finish it, or name a file stages/<n>.safetensors in it",
-    PermissionError: "may not be read; ask its owner for access",
-}
-PUBLISHED = files.ROOT / "reports" / "published"
 LOSSY = "JPEG changes every pixel, also outside the hole; .png, .tif and .webp keep them"
 
 
@@ -52,29 +45,11 @@ class Model:
 
 
 def load(weights, device="cpu"):
-    """Return the Model in a finished run's folder, its model/, a .safetensors file of a run, or
-    that of a published study, as in "small/faces/custom/progressive".
-
-    Nothing is unpickled. Raises ValueError for anything else.
-    """
-    path = Path(weights)
-    study, *of = path.parts
-    if len(of) == 3 and not path.exists():
-        path = PUBLISHED.joinpath(study, "networks", *of)
-        if (PUBLISHED / study).is_dir() and not path.is_dir():
-            what = "is not published; train it: ./run_all.sh PROFILE --setups ... (docs/photos.md)"
-            raise ValueError(f"--weights {weights}: the network {what}")
-    try:
-        inside = [path / name for name in ("model.safetensors", "model/model.safetensors")]
-        path = next((file for file in inside if file.is_file()), path)
-        path.open("rb").close()  # safetensors doesn't tell why it can't
-        with safe_open(path, "pt", device="cpu") as file:
-            header, names = file.metadata() or {}, file.keys()
-            state = {k: file.get_tensor(k).float() for k in names if not k.startswith(OTHERS)}
-    except (SafetensorError, OSError) as error:
-        why = f"no safetensors file ({error}); pickles (.pt, .pth) are not opened"
-        why = getattr(error, "strerror", None) or why
-        raise ValueError(f"--weights {weights}: {UNREAD.get(type(error), why)}") from None
+    """Return the Model of what weights.find finds. Raises ValueError for anything else."""
+    label = f"--weights {weights}"
+    path = find(weights, "--weights", with_d=False)
+    with opened(path, label) as file:
+        header, state = file.metadata() or {}, tensors(file, GENERATOR)
     try:
         run = path.parent.parent / "run.json"  # describes the stages beside it
         text = header.get("description")
@@ -86,9 +61,9 @@ def load(weights, device="cpu"):
     except FOREIGN as error:
         why = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         why = f"its header does not fit its weights ({why}); name another file"
-        raise ValueError(f"--weights {weights}: {why}") from None
+        raise ValueError(f"{label}: {why}") from None
     if not all(torch.isfinite(v).all() for v in state.values()):
-        raise ValueError(f"--weights {weights}: holds weights that are not finite; use another run")
+        raise ValueError(f"{label}: holds weights that are not finite; use another run")
     return Model(generator.to(device).eval(), architecture, size, str(device))
 
 

@@ -7,7 +7,7 @@ from .. import PROTOCOL
 from ..data import packs
 from ..evaluation import evaluate, external
 from ..study import config as configuration
-from ..training import identity, recording
+from ..training import identity, recording, weights
 from . import frames, stats
 
 
@@ -40,6 +40,8 @@ def collect(study, partial=False):
     found["runs"] = [pd.DataFrame(rows)]
     about = {"name": study.profile, "profile": study.profile, "protocol": PROTOCOL}
     about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.digest()}
+    if study.config.initial_weights:
+        about["initial_weights"] = weights.digest(study.config.initial_weights)
     about |= {"left_out": left_out, "data": {}, "recorded": {}}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         _add_data(study, dataset, about, found, fills)

@@ -62,12 +62,13 @@ class Results:
     """What is known of a study; all right of it are functions of this.
 
     about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
-    (digest), left_out {run: why}, who {run: who published it} where that was given; data {dataset:
-    about, stands_in_for, images, identity, masks {family_width: hole fraction}}; recorded {dataset:
-    indices of the test images in `fills`}. baselines: among them, with EXTERNAL in the name, what
-    anybody else filled (evaluation/external.py). per_image: hole, last stage, training family.
-    baseline_images: of baselines proper, with which runs are compared. fills: "<dataset>/truth"
-    (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
+    (digest), initial_weights (a hash, if the runs start from given ones), left_out {run: why}, who
+    {run: who published it} where that was given; data {dataset: about, stands_in_for, images,
+    identity, masks {family_width: hole fraction}}; recorded {dataset: indices of the test images in
+    `fills`}. baselines: among them, with EXTERNAL in the name, what anybody else filled
+    (evaluation/external.py). per_image: hole, last stage, training family. baseline_images: of
+    baselines proper, with which runs are compared. fills: "<dataset>/truth" (R,H,W,3) uint8,
+    "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
     "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
     about: dict
@@ -262,6 +263,7 @@ def differences(one, other):
     for about, beside in ((one, other), (other, one)):
         config = about["config"]
         part = {"protocol": about["protocol"], **{key: config[key] for key in SCIENCE}}
+        part["initial weights"] = about.get("initial_weights")
         part["evaluation"] = {k: v for k, v in part["evaluation"].items() if k not in MAY_DIFFER}
         there = beside["config"]["models"]
         part["models"] = {name: of for name, of in config["models"].items() if name in there}

@@ -8,6 +8,7 @@ assets/ data/ sheets/
 """
 
 import json
+import shlex
 from pathlib import Path
 
 import yaml
@@ -93,6 +94,8 @@ def command(results, run):
                 more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
     except (ValueError, OSError):  # a profile that is not here
         pass
+    if about.get("initial_weights"):
+        more.append(f"--from {shlex.quote(about['config']['initial_weights'])}")
     grid = "--datasets {dataset} --architectures {architecture} --setups {setup} --seeds {seed}"
     return " ".join([f"./run_all.sh {about['profile']}", grid.format(**run), *more])
 

@@ -95,8 +95,10 @@ def _settings(profile):
 
 def registration(plan, results, dataset, architecture):
     """Return (seeds, whether it is the paper's study) of a cell that was run with the settings of a
-    registered profile; of any other (0, False)."""
+    registered profile; of any other, or from given weights, (0, False)."""
     here = results.about["config"]
+    if results.about.get("initial_weights"):
+        return 0, False
     for profile, seeds in plan.seeds.items():
         there = _settings(profile)
         same = all(here[key] == there[key] for key in SETTINGS)

@@ -19,8 +19,7 @@ from .. import models
 from ..study import files, provenance
 from ..study.grid import CHECKPOINTS
 from . import probe, recording
-
-GENERATOR, DISCRIMINATOR, SNAPSHOT = "", "discriminator.", "snapshot."  # of a stage's keys
+from .weights import DISCRIMINATOR, GENERATOR, SNAPSHOT, initial
 
 
 def names(run, outcome="finished"):
@@ -118,7 +117,7 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    G, D = created(run)
+    G, D = created(run) if stage else initial(run)
     return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
 
 
@@ -133,7 +132,7 @@ def load_snapshot(run, device="cpu"):
 
 
 def created(run):
-    """Return (G, D) of a run with initial weights."""
+    """Return (G, D) of a run, to be loaded."""
     size = run.config.data.image_size
     return models.create(run.architecture, size, run.seed, **run.model.widths)
 

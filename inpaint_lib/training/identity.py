@@ -10,7 +10,7 @@ from .. import PROTOCOL
 from ..data import packs
 from ..study import config as configuration
 from ..study import devices, files, grid, provenance
-from . import artifacts
+from . import artifacts, weights
 from .step import choose_precision
 
 WORDS = ("random", "torchvision")  # of perceptual_weights; anything else names a file
@@ -19,15 +19,16 @@ WORDS = ("random", "torchvision")  # of perceptual_weights; anything else names 
 def identity(run, pack, device):
     """Return a run's identity on a Pack (or None) and a torch.device or the name of one."""
     config = configuration.to_dict(run.config)
-    training, weights = config["training"], config["training"]["perceptual_weights"]
+    training, vgg = config["training"], config["training"]["perceptual_weights"]
     precision = choose_precision(training["precision"], torch.device(device))
     training["precision"] = str(precision).removeprefix("torch.")
-    if weights not in WORDS:
-        training["perceptual_weights"] = files.file_sha256(weights)
+    if vgg not in WORDS:
+        training["perceptual_weights"] = files.file_sha256(vgg)
     settings = {key: getattr(run, key) for key in ("dataset", "architecture", "setup", "seed")}
     settings |= {"data": config["data"], "curriculum": config["curriculum"]}
     settings |= {"model": config["models"][run.architecture], "training": training}
-    settings |= {"initial_weights": None, "mask_source": run.model.mask_family}
+    initial = weights.digest(run.config.initial_weights)
+    settings |= {"initial_weights": initial, "mask_source": run.model.mask_family}
     found = {"run": run.name, "protocol": PROTOCOL, "settings": settings}
     return found | ({"data": pack.identity} if pack else {})
 

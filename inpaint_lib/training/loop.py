@@ -15,10 +15,10 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from .. import masks, models, rng
+from .. import masks, rng
 from ..data import feed, packs
 from ..study import devices, files, processes, provenance
-from . import artifacts, identity, probe, recording
+from . import artifacts, identity, probe, recording, weights
 from .step import Step, choose_options
 
 HALF_LIVES = 10  # of the moving average of G's weights, in a stage (protocol 2)
@@ -65,10 +65,9 @@ class State:
 
 
 def start(run, device, options):
-    """Return the State at step 0; the initial weights depend on the seed alone."""
-    size, model = run.config.data.image_size, run.model
-    networks = models.create(run.architecture, size, run.seed, **model.widths)
-    G, D = (network.to(device) for network in networks)
+    """Return the State at step 0; the initial weights depend on the seed alone, or are given."""
+    model = run.model
+    G, D = (network.to(device) for network in weights.initial(run))
     decay = 0.5 ** (HALF_LIVES * run.n_stages / run.config.curriculum.steps)
     average = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(decay))
     computed = {"fused": options.fused_adam or None, "capturable": options.cuda_graph}

@@ -16,6 +16,7 @@ import papermill
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from inpaint_lib import models
 from inpaint_lib.photos import inpaint
@@ -25,6 +26,8 @@ from tests.workflow.commands import ROOT, is_refusal, run
 from workflow import __main__ as command
 
 LONG = "x" * 5000
+FROM = "smoke --architectures custom --from"
+NARROW = "--set 'models.custom.widths={generator_width: 4, discriminator_width: 4, scales: 2}'"
 VGG = "smoke --set training.perceptual_width=64 --set training.perceptual_weights"
 INCEPTION = "smoke --set evaluation.inception_weights"
 STUDY = f"""
@@ -72,6 +75,24 @@ smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: 64
 {VGG}=vgg.pth -> vgg.pth is no VGG-16 state dict
 {VGG}=photo.png -> cannot read
 {VGG}=list.pth -> give a VGG-16 state dict
+{FROM} absent -> --from absent: no such file; name a finished run's folder or a .safetensors file
+{FROM} {LONG} -> File name too long
+{FROM} text.safetensors -> text.safetensors: no safetensors file (
+{FROM} nothing.png -> nothing.png: no safetensors file (
+{FROM} long.safetensors -> long.safetensors: no safetensors file (
+{FROM} cut.safetensors -> cut.safetensors: no safetensors file (
+{FROM} pickle.safetensors -> pickles (.pt, .pth) are not opened
+{FROM} unfinished -> unfinished: no finished run; finish it
+{FROM} pipe -> pipe: is not a regular file
+{FROM} smoke/faces/custom/fixed/seed0 -> smoke/faces/custom/fixed/seed0: no such file
+{FROM} small/faces/custom/reversed -> the network is not published; train it
+{FROM} bare.safetensors -> at 32 px: layer encoder.0.conv.weight is 8 x 4 x 5 x 5, here 16 x 4 x
+{FROM} context_encoder.safetensors -> does not fit custom at 32 px: it has no layer encoder.0.conv
+{FROM} nan.safetensors {NARROW} -> nan.safetensors: decoder.0.conv1.conv.bias is not finite; use
+{FROM} bytes.safetensors {NARROW} -> layer encoder.0.conv.weight holds numbers of type U8
+{FROM} more.safetensors {NARROW} -> its layer extra is not here
+{FROM} part.safetensors {NARROW} -> it has no layer discriminator.scales.0.0.0.
+smoke --from custom.safetensors {NARROW} -> fits custom, the grid has custom, context_encoder, fr
 """
 SHOW = """
 -> the following arguments are required: PROFILE; see
@@ -173,6 +194,7 @@ def place(tmp_path_factory):
             "notebooks/artefact.json",
         ):
             written(Path("out", earlier), "precious")
+        given_weights()
         torch.save({"a": torch.zeros(1)}, "vgg.pth")
         torch.save([torch.zeros(1)], "list.pth")
         written(Path("texts/read.me"), "no image")
@@ -187,6 +209,17 @@ def place(tmp_path_factory):
             broken_zip(Path("damaged", f"{part}.zip"), None)
             written(Path("bare", part, "read.me"), "no image")
         yield place
+
+
+def given_weights():
+    """Write files that are nearly the weights of a custom."""
+    state = load_file("custom.safetensors")
+    named = state | {"discriminator.scales.0.0.1.x": torch.zeros(1)}
+    save_file(named, "part.safetensors")
+    save_file(state | {"extra": torch.zeros(1)}, "more.safetensors")
+    save_file({name: value.byte() for name, value in state.items()}, "bytes.safetensors")
+    Path("cut.safetensors").write_bytes(Path("custom.safetensors").read_bytes()[:-9])
+    os.mkfifo("pipe")
 
 
 def broken_zip(path, end):

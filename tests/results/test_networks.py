@@ -8,14 +8,14 @@ import torch
 
 from inpaint_lib.photos import inpaint
 from inpaint_lib.results import networks, published
-from inpaint_lib.training import artifacts, loop
+from inpaint_lib.training import artifacts, loop, weights
 
 GRID = {"grid.architectures": ["context_encoder"], "grid.setups": ["fixed", "recon_only"]}
 GRID |= {"grid.seeds": [0, 1]}
 
 
 def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypatch):
-    monkeypatch.setattr(inpaint, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(weights, "PUBLISHED", tmp_path)
     study = micro(GRID)
     for run in study.runs():
         loop.fit(run, lambda *_: None)
@@ -46,7 +46,7 @@ def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypa
 
 
 def test_a_network_that_is_not_published_is_told_with_how_to_train_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(inpaint, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(weights, "PUBLISHED", tmp_path)
     (tmp_path / "mine").mkdir()
     with pytest.raises(ValueError, match="not published; train it: ./run_all.sh"):
         inpaint.load("mine/faces/custom/replay")

@@ -1,0 +1,167 @@
+"""Weights as files: what a name means, what is in the file, and what a run starts from.
+
+A configuration's `initial_weights` names a file. G starts from it, and D where the file has one;
+optimisers and random streams start as ever. A run's identity has a hash of the values, not the
+name. Nothing is unpickled.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from .. import models
+from ..losses import WeightsError
+from ..study import files, grid
+
+GENERATOR, DISCRIMINATOR, SNAPSHOT = "", "discriminator.", "snapshot."  # start a file's keys
+PUBLISHED = files.ROOT / "reports" / "published"
+UNREAD = {
+    FileNotFoundError: "no such file; name a finished run's folder or a .safetensors file",
+    IsADirectoryError: "no finished run; finish it, or name a file stages/<n>.safetensors in it",
+    PermissionError: "may not be read; ask its owner for access",
+}
+
+
+def find(name, option="--from", with_d=True):
+    """Return the file that a name means: a .safetensors file, a finished run's folder or its
+    model/, a run as in "tiny/faces/custom/fixed/seed0", or a published network as in
+    "small/faces/custom/fixed". Of a run it has D, too, if `with_d`. Raises WeightsError.
+    """
+    path, label = Path(os.path.expanduser(name)), f"{option} {str(name)[:300]}"
+    study, *of = path.parts or [""]
+    with _read(label):
+        if len(of) == 3 and not path.exists() and (PUBLISHED / study).is_dir():
+            path = PUBLISHED.joinpath(study, "networks", *of)
+            if not path.is_dir():
+                what = "train it: ./run_all.sh PROFILE --setups ... (docs/photos.md)"
+                raise WeightsError(f"{label}: the network is not published; {what}")
+        elif len(of) == 4 and not path.exists():
+            path = grid.output_root() / "runs" / path
+        found = [path / "model.safetensors", path / "model" / "model.safetensors"]
+        found = next((file for file in found if file.is_file()), path)
+        stages = path.glob("stages/*.safetensors") if with_d and found != path else ()
+        return max(stages, key=lambda file: (len(file.name), file.name), default=found)
+
+
+@contextlib.contextmanager
+def opened(path, label):
+    """Yield a safetensors file. Raises WeightsError, `label` first."""
+    with _read(label):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise WeightsError(f"{label}: is not a regular file")
+        path.open("rb").close()  # safetensors doesn't tell why it can't
+        with safe_open(path, "pt", device="cpu") as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _read(label):
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        why = f"no safetensors file ({error}); pickles (.pt, .pth) are not opened"
+        why = UNREAD.get(type(error), getattr(error, "strerror", None) or why)
+        raise WeightsError(f"{label}: {why}") from None
+
+
+def names(file, prefix):
+    """Return {name: key in the file} of one of its networks."""
+    others = tuple({DISCRIMINATOR, SNAPSHOT} - {prefix})
+    own = [k for k in file.keys() if k.startswith(prefix) and not k.startswith(others)]  # noqa: SIM118
+    return {key.removeprefix(prefix): key for key in own}
+
+
+def tensors(file, prefix):
+    """Return a network's state dict; numbers of any floating precision become float32."""
+    found = {name: file.get_tensor(key) for name, key in names(file, prefix).items()}
+    return {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
+
+
+# --- what a run starts from
+
+
+def check(config):
+    """Return in words what the runs of a configuration start from, or None.
+
+    Raises WeightsError where the file does not fit every architecture of the grid.
+    """
+    if not (name := config.initial_weights):
+        return None
+    label, size, misfits = f"--from {name}", config.data.image_size, {}
+    with opened(path := find(name), label) as file:
+        for architecture in config.grid.architectures:
+            widths = config.models[architecture].widths
+            misfits[architecture] = _misfit(models.create(architecture, size, **widths), file)
+        fitting = [architecture for architecture, why in misfits.items() if not why]
+        if fitting and len(misfits) > 1:
+            what = f"fits {fitting[0]}, the grid has {', '.join(misfits)}, too"
+            raise WeightsError(f"{label}: {what}; add --architectures {fitting[0]}")
+        if not fitting:
+            first, why = next(iter(misfits.items()))
+            raise WeightsError(f"{label}: does not fit {first} at {size} px: {why}")
+        networks = {prefix: tensors(file, prefix) for prefix in (GENERATOR, DISCRIMINATOR)}
+    for prefix, state in networks.items():
+        for key, value in state.items():
+            if not torch.isfinite(value).all():
+                raise WeightsError(f"{label}: {prefix}{key} is not finite; use another run")
+    of = "G and D start" if networks[DISCRIMINATOR] else "G starts (the file has no D)"
+    return f"{of} from given weights, {path.name}, SHA-256 {digest(name)[:12]}"
+
+
+def _misfit(networks, file):
+    """Return which layer of a file first differs from (G, D), or None; reads no values."""
+    for network, prefix in zip(networks, (GENERATOR, DISCRIMINATOR), strict=True):
+        there, wanted = names(file, prefix), network.state_dict()
+        if prefix == DISCRIMINATOR and not there:
+            return None
+        for name, value in wanted.items():
+            if name not in there:
+                return f"it has no layer {prefix}{name}"
+            part, kind = file.get_slice(there[name]), "F" if value.is_floating_point() else "I"
+            if tuple(part.get_shape()) != tuple(value.shape):
+                shapes = (" x ".join(map(str, s)) for s in (part.get_shape(), value.shape))
+                return "layer {}{} is {}, here {}".format(prefix, name, *shapes)
+            if part.get_dtype().removeprefix("B")[0] != kind:
+                return f"layer {prefix}{name} holds numbers of type {part.get_dtype()}"
+        if more := sorted(set(there) - set(wanted)):
+            return f"its layer {prefix}{more[0]} is not here"
+    return None
+
+
+def digest(name):
+    """Return the SHA-256 of the weights that an `initial_weights` means, None of ""."""
+    path = find(name) if name else None
+    with contextlib.suppress(OSError):  # `opened` says what is wrong
+        return path and _digest(path, path.stat().st_mtime_ns)
+    return _digest(path, 0)
+
+
+@functools.lru_cache
+def _digest(path, _):
+    found = hashlib.sha256()
+    with opened(path, f"--from {path}") as file:
+        for prefix in (GENERATOR, DISCRIMINATOR):
+            for name, value in sorted(tensors(file, prefix).items()):
+                found.update(f"{prefix}{name} {tuple(value.shape)}\n".encode())
+                found.update(value.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def initial(run):
+    """Return (G, D) as a run starts: drawn by its seed, or given. Raises WeightsError."""
+    size = run.config.data.image_size
+    networks = models.create(run.architecture, size, run.seed, **run.model.widths)
+    if name := run.config.initial_weights:
+        label = f"--from {name}"
+        with opened(find(name), label) as file:
+            if why := _misfit(networks, file):
+                raise WeightsError(f"{label}: does not fit {run.architecture}: {why}")
+            for network, prefix in zip(networks, (GENERATOR, DISCRIMINATOR), strict=True):
+                if state := tensors(file, prefix):
+                    network.load_state_dict(state)
+    return networks
