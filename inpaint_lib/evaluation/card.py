@@ -35,6 +35,8 @@ def write(run, frame):
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
     text = environment.get_template("card.md.j2").render(
+        size=description["image_size"],
+        central=models.central(run.architecture),
         d=description,
         shown=[*KEYS[:3], *metrics.METRICS, KEYS[3]],
         fills=CENTRE if models.central(run.architecture) else ANYWHERE,

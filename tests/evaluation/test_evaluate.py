@@ -210,6 +210,7 @@ def test_the_model_card_says_what_it_is_how_good_and_under_which_licence(trained
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert headings == [*HEADINGS.split("|"), "Licence"]
     words = ("stand-in for MSCOCO", "random weights", "a demonstration", "| square | 16 | hole |")
+    words += ('torch.export.load("model.pt2").module()', ".resize((32, 32))")
     assert all(word in text for word in words)
     values = json.loads((folder / "model.json").read_text())["metrics"]["values"]
     of_hole = {row["mask_width"]: row["l1"] for row in values if row["region"] == "hole"}
