@@ -87,10 +87,13 @@ def study(argv):
 
 
 def show(study, begun):
-    """Print the table and where the report is."""
+    """Print the table, what follows for images of one's own, and where the report is."""
+    from . import own
+
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")
     page = os.path.relpath(study.report / "index.html")
-    say("", *table.splitlines(), "", f"{time.monotonic() - begun:.0f} s", page)
+    took = f"{time.monotonic() - begun:.0f} s"
+    say("", *table.splitlines(), *own.conclusion(study), "", took, page)
 
 
 def snakemake(study, args, described, jobs):

@@ -62,6 +62,7 @@ def study_parser(prog, description, epilog=None, profile="tiny"):
     for name in LISTS:
         add(f"--{name}", metavar="A,B", help=f"only these {name} (default: the profile's)")
     add("--data-root", metavar="DIR", help="folder of celeba, coco or own images")
+    add("--data", metavar="DIR", help="own images: --datasets folder --data-root DIR")
     help = "start from a run, a published network or a .safetensors file (docs/data.md)"
     add("--from", dest="initial_weights", metavar="RUN_OR_FILE", help=help)
     help = "any configuration key, e.g. --set models.custom.lr_g=1e-4 (see show PROFILE)"
@@ -74,6 +75,10 @@ def overrides_of(args):
     import yaml
 
     given, overrides = vars(args), {}
+    if args.data is not None:
+        if args.datasets or args.data_root:
+            raise ValueError("--data DIR: names the images; leave out --datasets and --data-root")
+        args.datasets, args.data_root = "folder", args.data
     lists = [f"grid.{name}=[{given[name]}]" for name in LISTS if given[name] is not None]
     for item in [*args.settings, *lists]:
         key, equals, value = item.partition("=")

@@ -8,13 +8,13 @@ from pathlib import Path
 from inpaint_lib import PROTOCOL, losses, models
 from inpaint_lib.data import sources
 from inpaint_lib.evaluation import pretrained
-from inpaint_lib.results import published, stats
+from inpaint_lib.results import advice, published, stats
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices, files, grid, limits
 from inpaint_lib.study.command import say
 from inpaint_lib.training import identity, step
 
-from . import slurm
+from . import own, slurm
 from .arguments import ROOT
 
 A_RUN = 3 * 2**28  # bytes of memory that the smallest run takes
@@ -100,7 +100,10 @@ def check_inputs(config, download):
             if not download:
                 raise
             sources.download(name, root)
-        if left := sources.find(name).plan(config).passed_over:
+        plan = sources.find(name).plan(config)
+        if name == advice.OWN:
+            own.warn(plan)
+        if left := plan.passed_over:
             counts = Counter(reason for _, reason, _ in left).items()
             why = ", ".join(f"{n:,} {reason}" for reason, n in counts)
             say(f"{name}: left out are {why}: {name}/data/skipped.csv will list them")

@@ -107,7 +107,7 @@ def _root(config, dataset):
         return Path(root)
     missing = f"data set {dataset}: name its folder with --data-root DIR"
     if root:
-        missing = f"data_root: there is no folder {root}"
+        missing = f"data_root: there is no folder {root:.300}"
     remedy = f"{find(dataset).wanted} Or use the embedded data: --datasets faces,clutter"
     raise SourceError(f"{missing}. {remedy}")
 

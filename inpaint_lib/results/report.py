@@ -17,6 +17,7 @@ from PIL import Image
 from ..study import config as configuration
 from ..study import files, provenance
 from . import (
+    advice,
     bundle,
     executed,
     explored,
@@ -244,6 +245,7 @@ def _index(results, folder, runs, columns):
         "standing": standing.summary(of_runs),
         "certainty": verdicts.certainty(results, cards),
         "caveats": notes.caveats(results),
+        "advice": advice.advise(results, advice.OWN),
         "footnote": notes.footnote(results),
         "opening": layout.opening(results, cell, columns),
         "runs": runs,

@@ -61,6 +61,18 @@ smoke --datasets folder --data-root ~nobody-of-this-name/x -> data_root: there i
 smoke --datasets folder --data-root photo.png -> photo.png. DIR must hold images, at any depth
 smoke --datasets folder --data-root one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --datasets folder --data-root texts -> holds 0 images
+smoke --data -> argument --data: expected one argument
+smoke --data '' -> data set folder: name its folder with --data-root DIR
+smoke --data absent -> data_root: there is no folder
+smoke --data {LONG} -> data_root: there is no folder
+smoke --data photo.png -> photo.png. DIR must hold images, at any depth
+smoke --data pipe -> data_root: there is no folder
+smoke --data one -> holds 1 images (.bmp, .gif, .jfif,
+smoke --data texts -> holds 0 images
+smoke --data masks -> holds 0 images
+smoke --data split -> are in a folder for training, or all in one for testing; add the others
+smoke --data one --data-root one -> --data DIR: names the images; leave out --datasets and --data
+smoke --data one --datasets faces -> --data DIR: names the images; leave out
 smoke --datasets celeba --data-root texts -> list_eval_partition.csv for celeba
 smoke --datasets celeba --data-root listed -> img_align_celeba.zip or img_align_celeba for celeba
 smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0'; download the file again
@@ -198,7 +210,7 @@ def place(tmp_path_factory):
         torch.save({"a": torch.zeros(1)}, "vgg.pth")
         torch.save([torch.zeros(1)], "list.pth")
         written(Path("texts/read.me"), "no image")
-        for folder in ("one", "odd/img_align_celeba"):
+        for folder in ("one", "odd/img_align_celeba", "split/train/a", "split/train/b"):
             Path(folder).mkdir(parents=True)
             Image.fromarray(smooth(40, 40)).save(Path(folder, "000001.jpg"))
         written(Path("odd/list_eval_partition.txt"), "nothing of use")

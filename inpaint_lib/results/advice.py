@@ -1,0 +1,87 @@
+"""Which setup to use for a data set, how sure that is, and whether its networks are good enough.
+
+Error: hole L1 on the holes trained with, the geometric mean over their widths. Every second test
+image chooses a setup and the others measure it; with few test images all do both, and it is said.
+"""
+
+import numpy as np
+
+from ..models import central
+from . import notes, select, standing, stats
+
+FEW = 20  # test images
+OWN = "folder"  # the data set of a user's images
+
+
+def advise(results, dataset):
+    """Return a dict per architecture, best first: run (its name) and text, a few sentences.
+
+    Architectures differ in the holes they are trained with, so they are ordered by their L2 over
+    that of the best baseline in the same holes; one that fills central holes alone comes last.
+    """
+    found = []
+    for cell in select.cells(select.finished(results)):
+        if cell[0] == dataset:
+            rank, name, text = _of_cell(results, *cell)
+            found.append({"rank": rank, "run": name, "text": text})
+    return sorted(found, key=lambda one: one["rank"])
+
+
+def _of_cell(results, *cell):
+    """Return (sort key, run, text) of a data set and architecture."""
+    images = select.of_cell(results.per_image, *cell)
+    n = images.image.nunique()
+    few = n < FEW
+    chooses, measures = (_errors(images if few else images[images.image % 2 == k]) for k in (0, 1))
+    runs = select.of_cell(standing.of_runs(results), *cell)
+    safe = [setup for setup in chooses.columns if not runs[runs.setup == setup].diverged.any()]
+    order = chooses[safe or list(chooses)].mean().sort_values().index
+    best, seed = order[0], int(chooses[order[0]].idxmin())
+    texts = [f"{', '.join(cell)}: use {best}."]
+    texts += _compared(measures, best, order[1:])
+    texts.append(
+        f"The {n} test images chose it and measure it, so the numbers are optimistic."
+        if few
+        else f"Half of the {n} test images chose it, the other half are measured."
+    )
+    row = runs[(runs.setup == best) & (runs.seed == seed)].iloc[0]
+    texts.append(_good(results, row))
+    rank = central(cell[1]), row.hole_l2 / row.best_baseline_l2
+    return rank, "/".join([*cell, best, f"seed{seed}"]), " ".join(texts)
+
+
+def _errors(images):
+    """Return the logarithm of the error: a row per seed, a column per setup."""
+    means = images.groupby(["setup", "seed", "mask_width"]).l1.mean()
+    return np.log(means).groupby(["seed", "setup"]).mean().unstack("setup")
+
+
+def _compared(errors, best, others):
+    """Return how much lower the error of the best setup is than that of the next, in sentences."""
+    if not len(others):
+        return ["No other setup was trained."]
+    d = errors[others].rsub(errors[best], axis=0)
+    (low, high), n = stats.interval(d[others[0]].dropna()), int(d[others[0]].count())
+    effect = notes.per_cent(np.expm1(d[others[0]].mean()))
+    text = f"Its error, over all hole widths, against that of {others[0]}, the next: {effect}"
+    if n < stats.MIN_SEEDS:
+        need = f"that takes {stats.MIN_SEEDS} seeds (--seeds 0,1,2)"
+        of = f"{n} seed{'s' * (n != 1)}"
+        return [f"{text} ({of}).", f"How sure that is cannot be said: {need}."]
+    ends = " to ".join(notes.per_cent(np.expm1(end)) for end in (low, high))
+    alike = [o for o in others if not stats.interval(d[o].dropna())[1] < 0]
+    sure = f"It cannot be told from {', '.join(alike)}: any of them will do."
+    if not alike:
+        sure = "It is better than each of the others, as far as these seeds, which chose it, show."
+    return [f"{text} ({n} seeds, 95 % interval {ends}).", sure]
+
+
+def _good(results, row):
+    """Return whether a run beats the baselines, and what to do if not: a sentence or two."""
+    if row.beats_all:
+        return f"It beats all baselines (the best: {row.best_baseline})."
+    images = results.about["config"]["curriculum"]["total_images"]
+    longer = f"train longer: --set curriculum.total_images={4 * images}, in another INPAINT_OUTPUT"
+    if row.beats_trivial:
+        return f"It does not beat {row.best_baseline}, which needs no training; {longer}."
+    return f"It does not beat the trivial baselines: not good enough to use; {longer}."

@@ -1,0 +1,88 @@
+"""What somebody with images of his own wants to know: whether they are enough, before a study of
+the data set `folder`; and at its end which networks to use, how, and what to distrust.
+"""
+
+import os
+import shlex
+import sys
+from itertools import islice
+from pathlib import Path
+
+from inpaint_lib.data import near, packs, sources
+from inpaint_lib.photos import image_file
+from inpaint_lib.results import advice, frames
+from inpaint_lib.study.command import printable
+
+from .arguments import ROOT
+
+FEW = 200  # images
+NAMED = 10  # pairs of near-duplicates, at most
+
+
+def warn(plan):
+    """Print a warning where a plan has few images."""
+    train, test = len(plan.train), len(plan.test)
+    if train + test < FEW:
+        what = f"{advice.OWN} has {train + test} images, {train} to train on and {test} to test"
+        expect = "networks learn so few by heart (the table's training - test), other photos are "
+        expect += f"filled worse, and {test} test images tell only large differences between setups"
+        how = "add images, or start from a trained network with --from"
+        print(f"warning: {what}: {expect}; {how}", file=sys.stderr, flush=True)
+
+
+def conclusion(study):
+    """Return lines: which setup to use, how sure, its weights, how to fill a photo with them, and
+    near-duplicates; none for other data sets.
+    """
+    if advice.OWN not in study.config.grid.datasets:
+        return []
+    found = advice.advise(frames.load(study.report / "results"), advice.OWN)
+    lines = ["", *(one["text"] for one in found)]
+    if found:
+        weights = os.path.relpath(study.folder / found[0]["run"])
+        lines += [f"Weights: {weights}/model/model.safetensors. To fill a photo with them:"]
+        lines += ["", f"    {_command(study, weights)}", ""]
+    return lines + _duplicates(study)
+
+
+def _plan(study):
+    """Return the data set's plan, or None where its images have gone or changed since."""
+    try:
+        return packs.current(study, advice.OWN) and sources.find(advice.OWN).plan(study.config)
+    except (sources.SourceError, OSError):
+        return None
+
+
+def _command(study, weights):
+    """Return the command that fills a hole in the middle of a test image with some weights."""
+    photo, box, plan = "PHOTO", "X,Y,WIDTH,HEIGHT", _plan(study)
+    for container, name in islice(plan.test, 50) if plan else ():
+        path = str(Path(container, name))
+        try:
+            width, height = image_file.read(path)[0].size
+        except (ValueError, OSError):
+            continue
+        if path == printable(path):  # it can be copied from a terminal
+            side = max(1, min(width, height) // 4)
+            photo, box = path, f"{(width - side) // 2},{(height - side) // 2},{side},{side}"
+            break
+    script = ROOT / "run_all.sh"
+    script = "./run_all.sh" if Path.cwd() == ROOT else shlex.quote(str(script))
+    photo, weights = (shlex.quote(path) for path in (photo, weights))
+    return f"{script} inpaint {photo} --box {box} --weights {weights} -o filled.png"
+
+
+def _duplicates(study):
+    """Return which test images nearly equal a training image."""
+    pack, plan = packs.existing(study, advice.OWN), _plan(study)
+    if not (found := near.pairs(pack)):
+        return []
+    named = near.names(pack, plan) if plan else None
+    more = len(found) - NAMED
+    pairs = [
+        f"{named['test'][a]} and {named['train'][b]}" if named else f"test {a} and training {b}"
+        for a, b in found[:NAMED]
+    ]
+    listed = "; ".join(pairs) + f"; {more} more" * (more > 0)
+    what = f"{len(found)} of {len(pack.test)} test images nearly equal a training image, so that"
+    return [f"{what} errors are too low; separate them in train/ and test/: {listed}"]
