@@ -24,8 +24,8 @@ def warn(plan):
     train, test = len(plan.train), len(plan.test)
     if train + test < FEW:
         what = f"{advice.OWN} has {train + test} images, {train} to train on and {test} to test"
-        expect = "networks learn so few by heart (the table's training - test), other photos are "
-        expect += f"filled worse, and {test} test images tell only large differences between setups"
+        expect = "networks may learn so few by heart (then training - test is far below 0 in the "
+        expect += f"table), and {test} test images tell only large differences between setups"
         how = "add images, or start from a trained network with --from"
         print(f"warning: {what}: {expect}; {how}", file=sys.stderr, flush=True)
 
