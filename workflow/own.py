@@ -41,7 +41,7 @@ def conclusion(study):
     if found:
         weights = os.path.relpath(study.folder / found[0]["run"])
         lines += [f"Weights: {weights}/model/model.safetensors. To fill a photo with them:"]
-        lines += ["", f"    {_command(study, weights)}", ""]
+        lines += ["", f"    {_command(study, weights)}"]
     return lines + _duplicates(study)
 
 
@@ -85,4 +85,4 @@ def _duplicates(study):
     ]
     listed = "; ".join(pairs) + f"; {more} more" * (more > 0)
     what = f"{len(found)} of {len(pack.test)} test images nearly equal a training image, so that"
-    return [f"{what} errors are too low; separate them in train/ and test/: {listed}"]
+    return ["", f"{what} errors are too low; separate them in train/ and test/: {listed}"]

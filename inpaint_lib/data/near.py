@@ -1,9 +1,8 @@
 """Find test images that nearly equal a training image: such a test measures memory.
 
-A difference hash says for each of 8 x 8 places of a reduced grey image whether it grows brighter to
-the right. Where two hashes are nearly the same, reduced colour images are compared. That finds
-copies of other size, compression or brightness, or cut by a few per cent; not larger cuts, mirror
-images and quarter turns, nor one scene from two places.
+Images are reduced to 8 x 8 pixels, and pairs whose reduced colours correlate are named. That finds
+copies of other size, compression or brightness; not cuts, mirror images, quarter turns and grey
+copies, nor one scene from two places. An image of one colour is like none.
 """
 
 import numpy as np
@@ -11,39 +10,27 @@ from PIL import Image
 
 from ..study.command import printable
 
-BITS = 8  # of the hash's 64 that may differ
-APART = 0.2  # mean difference of reduced images, in units of their deviation
+ALIKE = 0.97  # correlation; at most 0.963 in 2,560 x 128 pairs of drawn, aligned faces
+ROWS = 256  # test images at a time
 
 
 def pairs(pack):
     """Return (test row, row of the nearest training image) where both are nearly equal."""
-    train, found = hashes(pack.train), []
-    for row, digest in enumerate(hashes(pack.test)):
-        near = np.flatnonzero(np.bitwise_count(train ^ digest) <= BITS)
-        if len(near):
-            there, here = _reduced(pack.train[near]), _reduced(pack.test[row : row + 1])
-            apart = np.abs(there - here).mean((1, 2, 3))
-            found += [(row, int(near[apart.argmin()]))] * bool(apart.min() < APART)
+    train, test, found = _reduced(pack.train), _reduced(pack.test), []
+    for first in range(0, len(test), ROWS):
+        alike = test[first : first + ROWS] @ train.T
+        rows = np.flatnonzero(alike.max(axis=1) > ALIKE)
+        found += [(first + int(row), int(alike[row].argmax())) for row in rows]
     return found
 
 
-def hashes(images):
-    """Return the difference hashes of (N,H,W,3) uint8: (N,) uint64."""
-    brighter = np.diff(_shrunk(images, (9, 8), "L"), axis=2) > 0
-    return np.packbits(brighter.reshape(len(images), 64), axis=1).view(np.uint64)[:, 0]
-
-
 def _reduced(images):
-    """Return images as (N,8,8,3), without their mean colour, of deviation 1."""
-    small = _shrunk(images, (8, 8), "RGB")
-    small -= small.mean((1, 2), keepdims=True)
-    return small / small.std((1, 2, 3), keepdims=True).clip(1)
-
-
-def _shrunk(images, size, mode):
+    """Return (N,H,W,3) uint8 as (N, 192) vectors of length 1, without their mean colour."""
     box = Image.Resampling.BOX
-    small = [Image.fromarray(image).convert(mode).resize(size, box) for image in images]
-    return np.array([np.asarray(image) for image in small], float)
+    small = [np.asarray(Image.fromarray(image).resize((8, 8), box)) for image in images]
+    small = np.array(small, np.float32)
+    small = (small - small.mean((1, 2), keepdims=True)).reshape(len(small), -1)
+    return small / np.linalg.norm(small, axis=1, keepdims=True).clip(1)
 
 
 def names(pack, plan):

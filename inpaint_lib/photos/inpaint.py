@@ -216,7 +216,8 @@ def arguments(argv=None):
         "--weights",
         type=Path,
         required=True,
-        help="a run's folder, a .safetensors file, or a published STUDY/DATASET/ARCHITECTURE/SETUP",
+        help="a run's folder or name, a .safetensors file, or a published "
+        "STUDY/DATASET/ARCHITECTURE/SETUP",
     )
     add("-o", "--output", type=Path, required=True, help=".png, .tif, .webp, .jpg; or a folder")
     add("--invert", **yes, help="black = hole in the mask")
