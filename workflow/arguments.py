@@ -78,7 +78,7 @@ def overrides_of(args):
     if args.data is not None:
         if args.datasets or args.data_root:
             raise ValueError("--data DIR: names the images; leave out --datasets and --data-root")
-        args.datasets, args.data_root = "folder", args.data
+        given = given | {"datasets": "folder", "data_root": args.data}
     lists = [f"grid.{name}=[{given[name]}]" for name in LISTS if given[name] is not None]
     for item in [*args.settings, *lists]:
         key, equals, value = item.partition("=")
@@ -91,8 +91,8 @@ def overrides_of(args):
             raise ValueError(what) from None
     if given.get("jobs") is not None:
         overrides["machine.jobs"] = args.jobs
-    if args.data_root is not None:
-        overrides["machine.data_root"] = args.data_root
+    if given["data_root"] is not None:
+        overrides["machine.data_root"] = given["data_root"]
     if args.initial_weights is not None:
         overrides["initial_weights"] = args.initial_weights
     for key, value in overrides.items():  # every process has a working directory of its own

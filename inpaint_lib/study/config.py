@@ -219,9 +219,7 @@ class Config(Strict):
     training: Training
     evaluation: Evaluation
     machine: Machine
-    initial_weights: str = (
-        ""  # what runs start from, see training/weights.py; "": drawn by the seed
-    )
+    initial_weights: str = ""  # what runs start from (training/weights.py); "": drawn by the seed
     extensions: Annotated[tuple[str, ...], Many]
 
     @model_validator(mode="after")
