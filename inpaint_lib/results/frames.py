@@ -186,8 +186,7 @@ def _write(path, content):
     """Write bytes, gzipped if the name ends so, unless the file holds them already -> path."""
     if not path.is_file() or _bytes(path) != content:
         with files.replacing(path) as temporary:
-            zipped = path.suffix == ".gz"
-            temporary.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
+            temporary.write_bytes(files.gzipped(content) if path.suffix == ".gz" else content)
     return path
 
 

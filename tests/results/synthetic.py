@@ -9,9 +9,13 @@ import numpy as np
 import pandas as pd
 
 from inpaint_lib import PROTOCOL, masks
+from inpaint_lib.data import packing, packs
+from inpaint_lib.evaluation import baselines, evaluate
 from inpaint_lib.results import frames, stats
-from inpaint_lib.setups import SETUPS, Schedule
+from inpaint_lib.setups import SETUPS, Schedule, trained_stages
 from inpaint_lib.study import config as configuration
+from inpaint_lib.study import files
+from inpaint_lib.training import artifacts, identity
 
 PAPERS = ("fixed", "progressive", "recon_first", "adv_ramp")
 MADE = ("fixed", "progressive", "adv_ramp", "mixed")  # with a control
@@ -66,7 +70,8 @@ def study(
     made, fills, rows = {key: [] for key in frames.COLUMNS}, {}, []
     recorded = np.linspace(0, n_images - 1, 3).round().astype(int)
     for dataset in datasets:
-        truth = _pixels(0, (len(recorded), 32, 32, 3))
+        size = config.data.image_size
+        truth = _pixels(0, (len(recorded), size, size, 3))
         fills[f"{dataset}/truth"] = truth
         made["baselines"].append(_baselines(config, n_images).assign(dataset=dataset))
         made["baseline_images"].append(_baseline_images(config, n_images).assign(dataset=dataset))
@@ -97,6 +102,77 @@ def study(
     about["recorded"] = {dataset: recorded.tolist() for dataset in datasets}
     made = {key: _rounded(frames.joined(key, found)) for key, found in made.items()}
     return frames.narrowed(frames.Results(about, **made, fills=fills))
+
+
+def write_folders(study):
+    """Write the folders that training and evaluation leave of a study: made-up numbers, no weights,
+    black test images."""
+    config = study.config
+    n, n_recorded = config.data.test_images, config.evaluation.recorded_images
+    for dataset in config.grid.datasets:
+        _write_data(study, dataset, n)
+    for run in study.runs():
+        key = (run.dataset, run.architecture, run.setup, run.seed)
+        rng = np.random.default_rng(zlib.crc32(run.name.encode()))
+        l1 = LEVEL[run.architecture] * EFFECT.get(run.setup, 1.0) * np.exp(0.01 * rng.normal())
+        widths = config.curriculum.mask_widths
+        by_width = {w: l1 * w / widths[-1] for w in widths}
+        values, folder = _values(config, key, by_width, n), run.folder
+        for name in artifacts.names(run):
+            files.write_text(folder / name, "")
+        made = identity.identity(run, packs.existing(study, run.dataset), "cpu")
+        row = _row(config, key, lost=False)
+        kept = {k: row[k] for k in frames.COLUMNS["runs"] if k in row} | {"identity": made}
+        kept |= {"peak_memory_bytes": {"host": row["host_memory"]}}
+        kept |= {"parameters": {"generator": 1e5, "discriminator": 1e4}}
+        versions = {"versions": {"torch": row["torch"]}, "commit": "abc", "system": "Linux"}
+        files.write_json(folder / "result.json", kept | {"provenance": versions})
+        files.write_json(folder / "run.json", made)
+        files.write_csv(folder / "history.csv", _history(config, key, rng))
+        files.write_csv(folder / "evaluation/images.csv.gz", _per_image(by_width, n, rng))
+        fills = _fills(config, key, n_recorded) if run.seed == config.grid.seeds[0] else {}
+        head = {"settings": evaluate._settings(config), "warnings": []}
+        for k in run.evaluated_stages:
+            files.write_csv(folder / f"evaluation/stage{k}.csv", values[values.stage == k])
+            files.write_json(folder / f"evaluation/stage{k}.json", head)
+            begin = f"{run.name}/stage{k}/"
+            of = {name.removeprefix(begin): v for name, v in fills.items() if begin in name}
+            if of:
+                np.savez(folder / f"evaluation/stage{k}_fills.npz", **of)
+
+
+def _write_data(study, dataset, n):
+    """Write a pack of black images, and what baselines made of them."""
+    folder, config, size = study.data_folder(dataset), study.config, study.config.data.image_size
+    (folder / "baselines").mkdir(parents=True)
+    for split, rows in (("train", 100), ("test", n)):
+        header = packing.npy_header((rows, size, size, 3))
+        with open(folder / f"{split}.npy", "wb") as file:
+            file.write(header)
+            file.truncate(len(header) + rows * size * size * 3)  # takes no room on disk
+    keys = [f"{f}_{w}" for f in masks.FAMILIES for w in config.curriculum.mask_widths]
+    bits = np.zeros((n, size * size // 8), np.uint8)
+    np.savez_compressed(folder / "masks.npz", **dict.fromkeys(keys, bits))
+    data = _data(config, dataset, n)
+    manifest = {key: data[key] for key in ("about", "stands_in_for", "images")}
+    manifest["masks"] = {key: {"hole_fraction": v} for key, v in data["masks"].items()}
+    manifest["files"] = {
+        f"{name}.np{end}": {"sha256": sha, "bytes": (folder / f"{name}.np{end}").stat().st_size}
+        for (name, sha), end in zip(data["identity"].items(), "yyz", strict=True)
+    }
+    of = {"data": config.data.model_dump(), "mask_widths": list(config.curriculum.mask_widths)}
+    files.write_json(folder / "manifest.json", manifest | {"settings": of})
+    pack = packs.existing(study, dataset)
+    values, images = _baselines(config, n), _baseline_images(config, n)
+    for name in baselines.BASELINES:
+        like = name if name in BASELINES else "nearest"
+        few = config.evaluation.slow_baseline_images if name in baselines.SLOW else n
+        settings = evaluate.untrained_settings(config, pack, few)
+        head = {"settings": settings, "warnings": []}
+        files.write_json(folder / f"baselines/{name}.json", head)
+        for frame, ending in ((values, ".csv"), (images, "_images.csv.gz")):
+            own = frame[frame.baseline == like].drop(columns="baseline")
+            files.write_csv(folder / f"baselines/{name}{ending}", own)
 
 
 def unknown(setup, **options):
@@ -145,8 +221,7 @@ def with_outputs(results, name, value):
 def stages(config, setup):
     """Return the stages (1 ..) in which a setup trains."""
     schedule = Schedule(config.curriculum.steps, config.curriculum.mask_widths)
-    phases = [SETUPS[setup].phase(schedule, step) for step in range(schedule.steps)]
-    return sorted({phase.stage + 1 for phase in phases if phase.trains})
+    return trained_stages(SETUPS[setup], schedule)
 
 
 def _row(config, run, lost):
@@ -245,9 +320,10 @@ def _fills(config, run, n):
     for stage in stages(config, setup):
         for width in config.curriculum.mask_widths:
             key = f"stage{stage}/{own}_{width}"
-            pixels = _pixels(stage, (n, 32, 32, 3))
+            size = config.data.image_size
+            pixels = _pixels(stage, (n, size, size, 3))
             found[f"{dataset}/{architecture}/{setup}/seed{seed}/{key}"] = pixels
-            hole = np.zeros((n, 32, 32), np.uint8)
+            hole = np.zeros((n, size, size), np.uint8)
             hole[:, 8 : 8 + width, 8 : 8 + width] = 1
             found[f"{dataset}/mask/{own}_{width}"] = hole
     return found
