@@ -164,7 +164,7 @@ def publish(argv):
 
 def derive(argv):
     """Rewrite what follows from a published study's saved values -> lines to print."""
-    from inpaint_lib.results import ledger, published, report
+    from inpaint_lib.results import ledger, networks, published, report
     from inpaint_lib.study import files
 
     parser = Parser(prog="run_all.sh publish")
@@ -180,7 +180,8 @@ def derive(argv):
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
-    return [f"{report.build(results, base)}: written"]
+    page = report.build(results, base, recordings=networks.recordings(base, results))
+    return [f"{page}: written"]
 
 
 def verify(argv):
@@ -224,7 +225,11 @@ def build(study):
     from . import kernels
 
     kernels.share()
-    report.build(frames.load(study.report / "results"), study.report, notebooks_of(study))
+    results, there = frames.load(study.report / "results"), {}
+    for run in study.runs():
+        if (path := run.folder / "recording.npz").is_file():
+            there[run.name] = path
+    report.build(results, study.report, notebooks_of(study), there)
 
 
 def notebooks_of(study):

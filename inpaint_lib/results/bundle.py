@@ -1,20 +1,20 @@
 """Write a study's data for its pages: scripts that the explorer reads, for a page opened as a file
 may read nothing else, and sheets of fills.
 
-    data/meta.js                          what the study is
-    data/curves_<dataset>_<architecture>.js
-                                          histories, errors and health of its runs
-    data/fills_<dataset>_<architecture>.js, data/images_<dataset>.js
-                                          recorded fills (their holes alone), truth and holes
-    sheets/<dataset>.png, sheets/<dataset>_<family>.png, sheets/<run>.png
-                                          truth, a row per recorded image; holes, a column per
-                                          width; fills, a column per stage and width: see-through
-                                          outside the hole
+    data/meta.js                                what the study is
+    data/curves_<dataset>_<architecture>.js     histories, errors and health of its runs
+    data/fills_<dataset>_<architecture>.js      recorded fills (their holes alone), D's scores
+    data/images_<dataset>.js                    truth and holes
+    sheets/<dataset>.png                        truth, a row per recorded image
+    sheets/<dataset>_<family>.png               holes, a column per width
+    sheets/<run>.png                            fills, a column per stage and width, see-through
+                                                outside the hole
 A script calls `inpaintData(name, {answer, sizes, bytes})`: bytes are all arrays, deflated.
 """
 
 import base64
 import json
+import re
 import zlib
 
 import numpy as np
@@ -24,9 +24,9 @@ from ..study import files
 from . import explored, health, pictures, select
 
 
-def write(saved, folder):
+def write(saved, folder, recordings):
     """Write data/ and sheets/ of an explored.Saved; return {run: [(stage, width)]}, the columns of
-    its sheet."""
+    its sheet. recordings: {run: its recording.npz} of some."""
     _script(folder, "meta", saved.about)
     columns = {}
     for dataset, about in saved.about["datasets"].items():
@@ -43,14 +43,17 @@ def write(saved, folder):
                     folder / sheet(f"{dataset}/{family}"), _painted(saved.results, dataset, family)
                 )
     for dataset, architecture in select.cells(select.finished(saved.results)):
+        about = saved.about["datasets"][dataset]
         names = [name for name in saved.runs if name.startswith(f"{dataset}/{architecture}/")]
         curves = {name: _curves(saved, name) for name in names}
         _script(folder, f"curves_{dataset}_{architecture}", curves)
         fills = {}
         for name in names:
             if found := _fills(saved.results, name):
-                fills[name] = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
-                columns[name] = list(found)
+                pixels = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
+                fills[name], columns[name] = {"pixels": pixels}, list(found)
+                if name in recordings:
+                    fills[name]["scores"] = scores(recordings[name], len(about["recorded"]))
                 _sheet(folder / sheet(name), _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns
@@ -82,6 +85,21 @@ def _fills(results, name):
             fills = results.fills.get(f"{name}/stage{stage}/{family}_{width}")
             if fills is not None:
                 found[stage, width] = fills, results.fills[f"{dataset}/mask/{family}_{width}"]
+    return found
+
+
+def scores(path, n_images):
+    """Return D's scores of the recorded fills of as many images, {width: [{"levels" (S,R,h,w) int8,
+    "scale"}, one for each scale of D]}: a score is their product."""
+    found = {}
+    with np.load(path) as stored:
+        for name in stored.files:
+            of = re.fullmatch(r"end_scores_(\d+)_\d+", name)
+            if of and stored[name].shape[1] == n_images:
+                maps = stored[name].astype(np.float32)
+                scale = float(abs(maps).max() / 127) or 1.0
+                levels = np.rint(maps / scale).astype(np.int8)
+                found.setdefault(of[1], []).append({"levels": levels, "scale": scale})
     return found
 
 

@@ -22,10 +22,11 @@ HOLDS = "The values of this run."
 WAITING = "waiting for another process"
 
 
-def convert(notebook, page, title, neighbours=(), run=None):
+def convert(notebook, page, title, neighbours, run=None):
     """Write an executed notebook as a page.
 
-    neighbours: (label, title, address) of pages to link to; run: the address of its run's page."""
+    neighbours: the notebooks before and after it, as report.build has them, or None; run: the
+    address of its run's page."""
     node = nbformat.read(notebook, as_version=4)
     node.metadata.pop("widgets", None)
     section, pictures, cells = title, page.parent / "images", []
@@ -46,7 +47,7 @@ def convert(notebook, page, title, neighbours=(), run=None):
     exporter = nbconvert.HTMLExporter(template_name="basic")
     body = PLAIN.sub(r"\1", exporter.from_notebook_node(node)[0])
     shown = {"title": title, "neighbours": neighbours, "run": run, "body": body}
-    files.write_text(page, layout.render("page.html", root="../", **shown))
+    files.write_text(page, layout.render("page.html", "../", **shown))
 
 
 def _tags(cell):

@@ -100,14 +100,14 @@ class Saved:
         self.about = described(name, config, entries, lacks, datasets, **more)
 
     def _of(self, frame, run):
-        """Return the rows that a frame of `results`, or "health", has of a run."""
+        """Return the rows that a frame of `results`, or "health", has of a run, or none."""
         if frame not in self.parts:
             of_health = frame == "health"
             rows = health.of_results(self.results) if of_health else getattr(self.results, frame)
             groups = rows.groupby(frames.RUN, sort=False)
-            self.parts[frame] = {"/".join(map(str, key)): part for key, part in groups}
-        *texts, seed = run.split("/")
-        return self.parts[frame]["/".join([*texts, seed.removeprefix("seed")])]
+            found = {"{}/{}/{}/seed{}".format(*key): part for key, part in groups}
+            self.parts[frame] = found | {"": rows.iloc[:0]}
+        return self.parts[frame].get(run, self.parts[frame][""])
 
     def _place(self, dataset, image):
         recorded = self.about["datasets"][dataset]["recorded"]

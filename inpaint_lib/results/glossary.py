@@ -47,10 +47,12 @@ def terms():
     found["setups"] = {name: of.about for name, of in setups.SETUPS.items()}
     found["architectures"] = {name: of.about for name, of in models.ARCHITECTURES.items()}
     found["data sets"] = {
-        name: of.about + (f". Used instead of {of.stands_in_for}" * bool(of.stands_in_for)) + "."
+        name: of.about[0].upper()
+        + of.about[1:]
+        + (f". Used instead of {of.stands_in_for}" * bool(of.stands_in_for) + ".")
         for name, of in sources.DATASETS.items()
     }
-    found["health"] |= {r.title: f"{r.wrong} Try: {r.advice}" for r in health.RULES.values()}
+    found["health"] |= {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     return found
 
 

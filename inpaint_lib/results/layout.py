@@ -1,6 +1,7 @@
 """What the pages of a report are made of: their addresses, tables, pictures and templates."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from . import frames, glossary, health, notes, pictures, plots, script, select, stats, tables
 
 SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
+NUMBER = re.compile(r"([+-]?\d+\.?\d*)( %)?( to .*)?")  # an effect, an interval's lower end
 POINTS = 40  # of a curve on a run's page, at most
 notes.ENVIRONMENT.filters["terms"] = glossary.Marker()
 notes.ENVIRONMENT.globals |= {"term": glossary.button, "key": glossary.key, "signs": SIGNS}
@@ -20,15 +22,10 @@ def assets():
     return {"report.css": style, "explorer.js": script.classic()} | scripts
 
 
-def render(template, **values):
-    """Return a page, with every term's meaning."""
-    known = glossary.every()
-    return notes.render(template, known=known, colours=colours(), **values)
-
-
-def colours():
-    """Return {setup: its colour}."""
-    return {name: plots.style(name)["color"] for name in plots.SETUPS}
+def render(template, root, **values):
+    """Return a page, with every term's meaning; root leads to the report's folder."""
+    colours = {name: plots.style(name)["color"] for name in plots.SETUPS}
+    return notes.render(template, root=root, known=glossary.every(), colours=colours, **values)
 
 
 def page_of(run):
@@ -36,34 +33,42 @@ def page_of(run):
     return f"runs/{run.replace('/', '_')}.html"
 
 
-def place_of(dataset, architecture):
-    """Return the address of a tab."""
-    return f"{dataset}-{architecture}"
+def beside(items):
+    """Return (item, the one before or None, the one after or None) of all."""
+    return zip(items, [None, *items[:-1]], [*items[1:], None], strict=False)
 
 
 # --- tables
 
 
 def table(frame, digits=4):
-    """Return a frame as {"head", "rows"}: rows of (text, number to sort by or None), flags the
-    leading columns of text."""
+    """Return a frame as {"head", "rows", "setups", "kinds"}: of columns (group, name, whether text)
+    and of cells (text, number to sort by or None, second line, whether best). A column without a
+    value is left out."""
     frame = frame.reset_index() if any(frame.index.names) else frame
-    frame = frame.dropna(axis=1, how="all")
+    frame = frame.loc[:, ~frame.isin(["", "-"]).all() & frame.notna().any()]
     rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
     setups = list(frame["setup"]) if "setup" in frame else [""] * len(frame)
-    return {"head": [("", str(name)) for name in frame], "rows": rows, "setups": setups}
+    head = [("", str(name).replace("_", " ").replace(" l1", " L1")) for name in frame]
+    return _assembled(head, rows, setups, [""] * len(rows))
+
+
+def _assembled(head, rows, setups, kinds):
+    words = [all(cell[1] is None for cell in column) for column in zip(*rows, strict=True)]
+    head = [(*names, text) for names, text in zip(head, words, strict=False)]
+    return {"head": head, "rows": rows, "setups": setups, "kinds": kinds}
 
 
 def _cell(value, digits):
-    """Return (text, number to sort by, second line, whether best)."""
+    if isinstance(value, bool | np.bool_):
+        value = "yes" if value else "no"
     if isinstance(value, str):
-        return value, None, "", False
-    if value is None or pd.isna(value):
+        number = NUMBER.fullmatch(value)
+        return value, (float(number[1]) if number else None), "", False
+    if pd.isna(value):
         return "", None, "", False
-    if isinstance(value, float | np.floating):
-        text = f"{value:.0f}" if value == round(value) else f"{value:.{digits}g}"
-        return text, float(value), "", False
-    return str(value), (float(value) if isinstance(value, int | np.integer) else None), "", False
+    text = f"{value:.0f}" if value == round(value) else f"{value:.{digits}g}"
+    return text, float(value), "", False
 
 
 def paper_table(results, cell):
@@ -75,12 +80,8 @@ def paper_table(results, cell):
         for row, entry in zip(rows, of.itertuples(), strict=True):
             row.append(_measured(entry, digits))
     kinds = ["control" if select.is_control(name) else "" for name in setups]
-    return {
-        "head": [("", "setup"), *columns],
-        "rows": rows,
-        "setups": [*setups, *below],
-        "kinds": [*kinds, *["baseline"] * len(below)],
-    }
+    kinds += ["baseline"] * len(below)
+    return _assembled([("", "setup"), *columns], rows, [*setups, *below], kinds)
 
 
 def _measured(entry, digits):
@@ -97,16 +98,15 @@ def _measured(entry, digits):
 # --- runs
 
 
-def run_list(results, runs):
-    """Return a dict per run of standing.of_runs: its row, page, health and sign."""
-    findings = health.of_results(results)
-    groups = findings.groupby(frames.RUN, sort=False)
-    heads = {key: health.headline(part) for key, part in groups}
-    found = []
-    for name, row in zip(frames.names_of(runs), runs.to_dict("records"), strict=True):
-        level, headline = heads[tuple(row[part] for part in frames.RUN)]
-        told = {"name": name, "page": page_of(name), "level": level, "headline": headline}
-        found.append(row | told | {"sign": SIGNS[level]})
+def run_list(saved, of_runs):
+    """Return a dict per run of an explored.Saved: its row, that of standing.of_runs, name, page,
+    health and sign."""
+    found, runs = [], saved.results.runs
+    parts = (frame.to_dict("records") for frame in (runs, of_runs))
+    for name, made, row in zip(frames.names_of(runs), *parts, strict=True):
+        level, headline = health.headline(saved.health(name))
+        told = {"level": level, "headline": headline, "sign": SIGNS[level]}
+        found.append(made | row | {"name": name, "page": page_of(name)} | told)
     return found
 
 

@@ -10,6 +10,7 @@ and seed, in half precision.
 """
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from ..data import packs
 from ..study import files
 from ..training import artifacts, identity, probe
+from . import frames
 
 SETUPS = ("fixed", "progressive", "mixed")  # whose networks are kept
 RECORDED = (*SETUPS, "replay")  # whose recordings are kept
@@ -40,6 +42,14 @@ def save(study, base):
             shutil.copyfile(run.folder / "recording.npz", temporary)
         added.append(f"{base.name}/{run.dataset}/{run.architecture}/{run.setup}")
     return added
+
+
+def recordings(base, results):
+    """Return {run: its recording.npz} of those that a published study has."""
+    runs = results.runs[results.runs.seed == results.about["config"]["grid"]["seeds"][0]]
+    names = frames.names_of(runs)
+    paths = {name: base / "networks" / Path(name).parent / "recording.npz" for name in names}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _save_model(run, path):

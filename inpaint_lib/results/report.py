@@ -58,13 +58,15 @@ def save_figures(folder, figures, pdf=True):
     files.write_json(folder / "captions.json", captions)
 
 
+def _science(config):
+    return {key: config[key] for key in frames.SCIENCE}
+
+
 def choices(results):
     """Return the choices that the paper leaves open as (what, value) pairs: the configuration's,
     then the code's."""
-    config = results.about["config"]
-    shown = {key: config[key] for key in frames.SCIENCE}
-    rows = {key: _plain(value) for key, value in provenance.flat(shown).items()}
-    return [*rows.items(), *CHOICES.items()]
+    rows = provenance.flat(_science(results.about["config"]))
+    return [*((key, _plain(value)) for key, value in rows.items()), *CHOICES.items()]
 
 
 def deviations(results):
@@ -89,8 +91,7 @@ def command(results, run):
     about, more = results.about, []
     try:
         there = configuration.to_dict(configuration.load(about["profile"]))
-        pair = [{key: config[key] for key in frames.SCIENCE} for config in (there, about["config"])]
-        for key, _, here in provenance.differences(*pair):
+        for key, _, here in provenance.differences(_science(there), _science(about["config"])):
             if not key.startswith("models.") or key.split(".")[1] == run["architecture"]:
                 more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
     except (ValueError, OSError):  # a profile that is not here
@@ -101,142 +102,107 @@ def command(results, run):
     return " ".join([f"./run_all.sh {about['profile']}", grid.format(**run), *more])
 
 
-def build(results, folder, notebooks=()):
+def build(results, folder, notebooks=(), recordings=None):
     """Write the pages into a folder that has figures/; index.html is the last file.
 
-    notebooks: (title, executed notebook, page name, run name or None). Raises FileNotFoundError
-    without folder/figures/captions.json."""
+    notebooks: (title, executed notebook, page name, run name or None); recordings: {run name: its
+    recording.npz}. Raises FileNotFoundError without folder/figures/captions.json."""
     folder = Path(folder)
     path = folder / "figures" / "captions.json"
     if (captions := files.read_json(path)) is None:
         told = f"draw the figures with ./run_all.sh {results.about['profile']}"
         raise FileNotFoundError(f"no {path}: {told}")
     there = {path.stem for path in (folder / "figures").glob("*.png")}
-    captions = {name: of for name, of in captions.items() if name in there}
     for name, text in layout.assets().items():
         files.write_text(folder / "assets" / name, text)
-    saved = explored.Saved(results)
-    columns = bundle.write(saved, folder)
-    runs = layout.run_list(results, standing.of_runs(results))
-    _notebook_pages(folder, notebooks)
-    _run_pages(folder, saved, runs, columns, {run: page for _, _, page, run in notebooks if run})
-    _image_pages(folder, results, runs, columns)
-    text = layout.render(
-        "index.html",
-        root="",
-        **_index(results, folder, runs, columns),
-        captions=captions,
-        notebooks=notebooks,
-    )
-    files.write_text(folder / "index.html", text)
+    saved, of_runs = explored.Saved(results), standing.of_runs(results)
+    shared = {
+        "about": results.about,
+        "config": results.about["config"],
+        "widths": results.widths,
+        "runs": layout.run_list(saved, of_runs),
+        "columns": bundle.write(saved, folder, recordings or {}),
+        "images": [
+            (dataset, image, place)
+            for dataset, recorded in results.about["recorded"].items()
+            if f"{dataset}/truth" in results.fills
+            for place, image in enumerate(recorded)
+        ],
+        "captions": {name: of for name, of in captions.items() if name in there},
+        "notebooks": notebooks,
+    }
+    for (title, path, page, run), *beside in layout.beside(notebooks):
+        own = run and f"../{layout.page_of(run)}"
+        executed.convert(path, folder / "notebooks" / page, title, beside, own)
+    _run_pages(saved, folder, shared)
+    _image_pages(results, folder, shared)
+    shown = _index(results, folder, of_runs, shared)
+    files.write_text(folder / "index.html", layout.render("index.html", "", **shared, **shown))
     return folder / "index.html"
 
 
-def _notebook_pages(folder, notebooks):
-    for k, (title, path, page, run) in enumerate(notebooks):
-        beside = [("previous", k - 1), ("next", k + 1)]
-        beside = [
-            (label, notebooks[n][0], notebooks[n][2])
-            for label, n in beside
-            if 0 <= n < len(notebooks)
-        ]
-        own = run and f"../{layout.page_of(run)}"
-        executed.convert(path, folder / "notebooks" / page, title, beside, own)
-
-
-def _run_pages(folder, saved, runs, columns, pages):
+def _run_pages(saved, folder, shared):
     """Write a page per run: its health, history, fills, settings and how to train it again."""
-    results, about = saved.results, saved.results.about
-    made = dict(zip(frames.names_of(results.runs), results.runs.to_dict("records"), strict=True))
-    findings = health.of_results(results)
-    groups = dict(tuple(findings.groupby(frames.RUN, sort=False)))
-    histories = dict(tuple(results.history.groupby(frames.RUN, sort=False)))
-    for k, run in enumerate(runs):
-        key, config = tuple(run[part] for part in frames.RUN), about["config"]
+    results, config = saved.results, shared["config"]
+    pages = {run: page for _, _, page, run in shared["notebooks"]}
+    for run, before, after in layout.beside(shared["runs"]):
         settings = {part: config[part] for part in ("data", "curriculum", "training")}
         settings["model"] = config["models"][run["architecture"]]
-        history = histories.get(key)
-        of_cell = run["name"].rsplit("/", 1)[0]
+        found = saved.health(run["name"])
+        rules = {}
+        for row in found.to_dict("records"):
+            rules.setdefault(row["title"], {})[row["stage"]] = row
         text = layout.render(
             "run.html",
-            root="../",
-            about=about,
+            "../",
+            **shared,
             run=run,
-            made=made[run["name"]],
-            data=about["data"][run["dataset"]]["identity"],
             settings=json.dumps(settings, indent=1),
             command=command(results, run),
-            rules=_rules(groups[key], len(results.widths)),
-            wrong=health.wrong(groups[key]).to_dict("records"),
-            curves=[] if history is None else layout.curves(history, results.schedule),
-            stages=len(results.widths),
-            columns=columns.get(run["name"]),
-            recorded=about["recorded"][run["dataset"]],
+            rules=rules,
+            wrong=health.wrong(found).to_dict("records"),
+            curves=layout.curves(saved.history(run["name"]), results.schedule),
             notebook=pages.get(run["name"]),
-            seeds=[one for one in runs if one["name"].rsplit("/", 1)[0] == of_cell],
-            before=runs[k - 1] if k else None,
-            after=runs[k + 1] if k + 1 < len(runs) else None,
+            before=before,
+            after=after,
         )
         files.write_text(folder / run["page"], text)
 
 
-def _rules(findings, n_stages):
-    """Return a run's findings as [(title, [finding or None of every stage])]."""
-    found = {}
-    for row in findings.to_dict("records"):
-        found.setdefault(row["title"], [None] * n_stages)[row["stage"] - 1] = row
-    return list(found.items())
-
-
-def _image_pages(folder, results, runs, columns):
+def _image_pages(results, folder, shared):
     """Write a page per recorded test image: what every run of the first seed made of it."""
     l1 = results.per_image.set_index([*frames.RUN, "mask_width", "image"]).l1
-    images = _images(results)
-    for k, (dataset, image, place) in enumerate(images):
-        of = [run for run in runs if run["dataset"] == dataset and run["name"] in columns]
+    for (dataset, image, place), before, after in layout.beside(shared["images"]):
         cells = {}
-        for run in of:
-            key = (*(run[part] for part in frames.RUN), results.widths[-1], image)
-            cells.setdefault(run["architecture"], []).append(run | {"l1": l1.get(key)})
+        for run in shared["runs"]:
+            if run["dataset"] == dataset and run["name"] in shared["columns"]:
+                key = (*(run[part] for part in frames.RUN), results.widths[-1], image)
+                cells.setdefault(run["architecture"], []).append(run | {"l1": l1.get(key)})
         text = layout.render(
             "image.html",
-            root="../",
-            about=results.about,
+            "../",
+            **shared,
             dataset=dataset,
             image=image,
             place=place,
-            recorded=results.about["recorded"][dataset],
             cells=cells,
-            columns=columns,
-            width=results.widths[-1],
-            images=images,
-            before=images[k - 1] if k else None,
-            after=images[k + 1] if k + 1 < len(images) else None,
+            before=before,
+            after=after,
         )
         files.write_text(folder / "images" / f"{dataset}_{image}.html", text)
 
 
-def _images(results):
-    """Return (data set, test image, its place among the recorded ones) of all with fills."""
-    return [
-        (dataset, image, place)
-        for dataset, recorded in results.about["recorded"].items()
-        if f"{dataset}/truth" in results.fills
-        for place, image in enumerate(recorded)
-    ]
-
-
-def _index(results, folder, runs, columns):
-    """Return what index.html shows."""
-    judged, about = stats.judge(results), results.about
-    of_runs = standing.of_runs(results)
-    cards = verdicts.cards(results)
-    estimates = judged[judged.question == ""]
+def _index(results, folder, of_runs, shared):
+    """Return what index.html alone shows."""
+    judged, cards = stats.judge(results), verdicts.cards(results)
     cell = summary.opening_cell(results, of_runs)
+    shown = {
+        "questions": notes.in_words(stats.primary(judged)),
+        "standings": tables.standings(of_runs),
+        "exposure": tables.exposure(results),
+        "cost": tables.cost(results),
+    }
     return {
-        "about": about,
-        "config": about["config"],
-        "schedule": results.schedule,
         "pdfs": {path.stem for path in (folder / "figures").glob("*.pdf")},
         "files": {path.name for path in (folder / "tables").glob("*")},
         "cards": cards,
@@ -247,18 +213,13 @@ def _index(results, folder, runs, columns):
         "caveats": notes.caveats(results),
         "advice": advice.advise(results, advice.OWN),
         "footnote": notes.footnote(results),
-        "opening": layout.opening(results, cell, columns),
-        "runs": runs,
-        "failed": [run for run in runs if run["diverged"]],
-        "cells": [_cell(results, runs, estimates, of) for of in select.cells(results.runs)],
-        "images": _images(results),
-        "columns": columns,
-        "shown": {
-            "questions": layout.table(notes.in_words(stats.primary(judged))),
-            "standings": layout.table(tables.standings(of_runs)),
-            "exposure": layout.table(tables.exposure(results)),
-            "cost": layout.table(tables.cost(results)),
-        },
+        "opening": layout.opening(results, cell, shared["columns"]),
+        "failed": [run for run in shared["runs"] if run["diverged"]],
+        "cells": [
+            _cell(results, shared["runs"], judged[judged.question == ""], of)
+            for of in select.cells(results.runs)
+        ],
+        "shown": {name: layout.table(frame) for name, frame in shown.items()},
         "deviations": deviations(results),
         "choices": choices(results),
         "provenance": provenance.current(),
@@ -268,30 +229,29 @@ def _index(results, folder, runs, columns):
 
 def _cell(results, runs, estimates, cell):
     """Return what the tab of a data set and architecture shows."""
-
-    def own(frame):
-        frame = frame.reset_index() if any(frame.index.names) else frame
-        foreign = frame.setup.str.endswith(frames.EXTERNAL)  # of no architecture: in every tab
-        foreign &= frame.architecture == tables.NO_TRAINING
-        frame = frame.assign(architecture=frame.architecture.mask(foreign, cell[1]))
-        return layout.table(select.of_cell(frame, *cell).drop(columns=frames.CELL))
-
     parts = {
         "areas": tables.areas(results),
         "generalisation": tables.generalisation(results),
         "elsewhere": tables.generalisation(results, "fid", "whole_composite"),
         "gates": standing.gates(results),
         "games": tables.games(results),
+        "estimates": notes.in_words(estimates).rename(columns={"data": "dataset"}),
     }
-    found = {name: own(frame) for name, frame in parts.items() if len(frame)}
-    numbers = select.of_cell(estimates, *cell)
-    words = notes.in_words(numbers).drop(columns=["word", "data", "architecture"])
-    found["estimates"] = layout.table(words)
+    shown = {}
+    for name, frame in parts.items():
+        frame = frame.reset_index() if any(frame.index.names) else frame
+        if "setup" in frame:  # what was made elsewhere is of no architecture: it is in every tab
+            foreign = frame.setup.str.endswith(frames.EXTERNAL)
+            foreign &= frame.architecture == tables.NO_TRAINING
+            frame = frame.assign(architecture=frame.architecture.mask(foreign, cell[1]))
+        own = select.of_cell(frame, *cell) if len(frame) else frame
+        if len(own):
+            shown[name] = layout.table(own.drop(columns=frames.CELL))
     return {
         "dataset": cell[0],
         "architecture": cell[1],
-        "place": layout.place_of(*cell),
+        "place": f"{cell[0]}-{cell[1]}",
         "table": layout.paper_table(results, cell),
-        "shown": {name: table for name, table in found.items() if table["rows"]},
+        "shown": shown,
         "runs": [run for run in runs if (run["dataset"], run["architecture"]) == cell],
     }

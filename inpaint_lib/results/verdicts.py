@@ -92,13 +92,15 @@ def certainty(results, questions):
     cells = [cell for answer in questions for cell in answer["cells"]]
     words = [cell for cell in cells if cell["word"]]
     n_seeds = max((cell["n_seeds"] for cell in cells), default=results.runs.seed.nunique())
-    seeds = f"{n_seeds} seed{'s' * (n_seeds != 1)} a setup"
+    seeds = f"Each setup was trained with {n_seeds} seed{'s' * (n_seeds != 1)}"
     if n_seeds < stats.MIN_SEEDS:
-        return f"Not at all: with {seeds} no difference can be told from chance."
+        return f"Not at all. {seeds}, so no difference can be told from chance."
     if not words:
-        return f"{seeds.capitalize()}: estimates with intervals, not registered, so no verdict."
+        return (
+            f"{seeds}. Intervals come with the estimates, but no verdict: nothing was registered."
+        )
     changed = sum(bool(cell["fragile"]) for cell in words)
     badges = sorted({badge for answer in questions for badge in answer["badges"]})
-    text = f"{seeds.capitalize()}; the {len(words)} verdicts hold together at 95 %. "
-    text += f"{changed or 'None'} of them would change without one seed."
+    text = f"{seeds}; all {len(words)} verdicts together are right with 95 % certainty. "
+    text += f"{changed or 'None'} of them would change if one seed were left out."
     return text + (f" {' and '.join(badges).capitalize()}." if badges else "")

@@ -400,7 +400,7 @@ def test_what_cannot_be_read_is_refused_in_words(painter, tmp_path):
         ("empty", "empty.png cannot be used: not an image"),
     ]:
         file.set_input_files(tmp_path / f"{name}.png")
-        expect(painter.page.locator(".ix-panel-painter .ix-bad")).to_contain_text(words)
+        expect(painter.page.locator(".ix-panel-painter .ix-refused")).to_contain_text(words)
     assert len([kind for kind, *_ in painter.asked if kind == "own_image"]) == 3
     expect(painter.page.get_by_role("button", name="own image")).to_be_enabled()
 

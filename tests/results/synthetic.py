@@ -1,12 +1,16 @@
 """A made-up study with known effects."""
 
+import base64
 import dataclasses
+import io
 import itertools
 import os
 import zlib
 
+import nbformat
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from inpaint_lib import PROTOCOL, masks
 from inpaint_lib.data import packing, packs
@@ -183,6 +187,45 @@ def unknown(setup, **options):
         return study(architectures=["custom"], setups=[*effect], effect=effect, **options)
     finally:
         del SETUPS[setup]
+
+
+def notebook(path, text):
+    """Write an executed notebook with prose, a wide figure, a widget, a long line, a frame and a
+    text in its output; return its path."""
+    node, v4 = nbformat.v4.new_notebook(), nbformat.v4
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "WIDGET"}
+    Image.new("RGB", (1800, 2)).save(file := io.BytesIO(), "PNG")
+    picture = base64.b64encode(file.getvalue()).decode()
+    waits = "waiting for another process that works in data/ ...\n"
+    lines = f"{waits}{text}\n{waits}{'0123456789' * 30}\n"
+    outputs = [
+        v4.new_output("display_data", data={"image/png": picture}),
+        v4.new_output("display_data", data=widget),
+        v4.new_output("stream", text=lines),
+    ]
+    table = pd.DataFrame(np.ones((2, 40))).to_html(max_cols=40)
+    frame = v4.new_output("execute_result", data={"text/html": table})
+    node.cells = [
+        v4.new_code_cell('profile = "smoke"', metadata={"tags": ["parameters"]}),
+        v4.new_code_cell('profile = "tiny"', metadata={"tags": ["injected-parameters"]}),
+        v4.new_markdown_cell("# What is shown?\n\nProse."),
+        v4.new_code_cell("print(1)", outputs=outputs, execution_count=1),
+        v4.new_code_cell("2", outputs=[frame], metadata={"jupyter": {"outputs_hidden": True}}),
+        v4.new_code_cell("3  # " + "a long line " * 20, outputs=[frame]),
+    ]
+    nbformat.write(node, path)
+    return path
+
+
+def recording(path, widths, n_images, seed=0):
+    """Write a run's recording.npz with the scores of a D of two scales; return its path."""
+    rng, stages = np.random.default_rng(seed), len(widths)
+    scores = {
+        f"end_scores_{width}_{k}": rng.random((stages, n_images, side, side)).astype(np.float16)
+        for width, (k, side) in itertools.product(widths, enumerate((4, 2)))
+    }
+    np.savez_compressed(path, **scores)
+    return path
 
 
 def interrupted(monkeypatch, k, function, *arguments):

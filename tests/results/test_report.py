@@ -3,13 +3,12 @@
 import base64
 import dataclasses
 import html
-import io
 import json
 import re
 import zlib
 
-import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -18,9 +17,11 @@ from inpaint_lib.results import (
     figures,
     frames,
     glossary,
+    layout,
     notes,
     pictures,
     report,
+    script,
     select,
     standing,
     stats,
@@ -29,34 +30,13 @@ from inpaint_lib.results import (
 )
 from tests.results import synthetic
 
-WAITS = "waiting for another process that works in data/ ...\n"
 NASTY = "<img src=x onerror=alert(1)>"
 TABS = ("answer", "faces-custom", "explore", "runs", "images", "study", "glossary")
 
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
-    """Return an executed notebook with prose, a figure, a widget and markup in its output."""
-    node, v4 = nbformat.v4.new_notebook(), nbformat.v4
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "WIDGET"}
-    Image.new("RGB", (2, 2)).save(file := io.BytesIO(), "PNG")
-    pixel = base64.b64encode(file.getvalue()).decode()
-    outputs = [
-        v4.new_output("display_data", data={"image/png": pixel}),
-        v4.new_output("display_data", data=widget),
-        v4.new_output("stream", text=f"{WAITS}{NASTY}\n{WAITS}"),
-    ]
-    frame = v4.new_output("execute_result", data={"text/html": "<table></table>"})
-    node.cells = [
-        v4.new_code_cell('profile = "smoke"', metadata={"tags": ["parameters"]}),
-        v4.new_code_cell('profile = "tiny"', metadata={"tags": ["injected-parameters"]}),
-        v4.new_markdown_cell("# What is shown?\n\nProse."),
-        v4.new_code_cell("print(1)", outputs=outputs, execution_count=1),
-        v4.new_code_cell("2", outputs=[frame], metadata={"jupyter": {"outputs_hidden": True}}),
-    ]
-    path = tmp_path_factory.mktemp("executed") / "notebook.ipynb"
-    nbformat.write(node, path)
-    return path
+    return synthetic.notebook(tmp_path_factory.mktemp("executed") / "notebook.ipynb", NASTY)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +96,7 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     results = synthetic.study(datasets=["faces"], seeds=[0], level=level)
     text = page_of(results, tmp_path, {})
     first = plain_of(text[: text.index('class="cards"')])
-    assert "faces, free_form: the recorded images filled best, median and worst" in first
+    assert "Test images of faces that free_form fills best, median and worst, of 3 recorded" in first
     assert summary.opening(results, standing.of_runs(results)) == "sizes_faces_free_form"
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
     assert summary.opening(worse, standing.of_runs(worse)) is None
@@ -150,6 +130,25 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     assert told in text and f"{100 * row.effect:+.1f} %" in first
     readme = summary.page(results)
     assert "(exploratory, provisional)" in readme
+
+
+def test_what_has_no_value_is_not_shown(built, registered):
+    _, folder = built  # two seeds: estimates, no interval
+    text = (folder / "index.html").read_text()
+    cards = text[text.index('class="cards"') : text.index('class="health"')]
+    assert "t-verdict" not in cards and "t-interval" not in cards
+    assert "t-verdict" in registered[2] and "t-interval" in registered[2]
+    frame = pd.DataFrame({"setup": ["a", "b"], "hole_l1": [1.5, 2], "beats_all": [True, False]})
+    shown = layout.table(frame.assign(interval="-", remark=["", "x"], level=""))
+    assert [name for _, name, _ in shown["head"]] == ["setup", "hole L1", "beats all", "remark"]
+    assert [row[2][0] for row in shown["rows"]] == ["yes", "no"]
+    assert not re.search(r'<td[^>]*>(True|False)</td>|<th scope="col"[^>]*>[^<]*_', text)
+
+
+def test_texts_of_numbers_sort_as_numbers():
+    texts = ["+4.4 %", "-3.0 % to +1.2 %", "-0.0120", "12", "2 of 4", "x"]
+    shown = layout.table(pd.DataFrame({"effect": texts}))
+    assert [row[0][1] for row in shown["rows"]] == [4.4, -3.0, -0.012, 12.0, None, None]
 
 
 def test_a_seed_left_out_gives_what_the_study_without_it_gives(registered):
@@ -207,6 +206,19 @@ def test_sheets_show_fills_in_the_holes_alone(built):
     assert (tile[hole, :3] == own[hole]).all() and (tile[..., 3] > 0).tolist() == hole.tolist()
 
 
+def test_maps_of_the_discriminator_are_kept_in_a_byte_each(tmp_path):
+    results = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], [0])
+    path = synthetic.recording(tmp_path / "recording.npz", results.widths, 3)
+    found = bundle.scores(path, 3)
+    with np.load(path) as stored:
+        for width in results.widths:
+            for k, one in enumerate(found[f"{width}"]):
+                own = stored[f"end_scores_{width}_{k}"]
+                assert one["levels"].dtype == np.int8 and one["levels"].shape == own.shape
+                assert np.allclose(one["levels"] * one["scale"], own, atol=own.max() / 200)
+    assert bundle.scores(path, 4) == {}  # other images were recorded
+
+
 def test_scripts_hold_what_the_results_hold(built):
     results, folder = built
     text = (folder / "data/curves_faces_custom.js").read_text()
@@ -252,6 +264,12 @@ def test_a_notebooks_page_folds_says_which_values_hold_and_stores_a_picture_once
     assert text.count("waiting for another process") == 1 and "profile" in text
     assert "<details><summary>table: What is shown?</summary>" in text
     assert len(list((folder / "notebooks/images").iterdir())) == 1
+
+
+def test_a_class_of_the_painter_has_no_other_meaning_in_the_explorer():
+    explorer, painter = ((script.STATIC / f"{n}.css").read_text() for n in ("explorer", "painter"))
+    own = set(re.findall(r"^(?:\.ix )?\.(ix-[a-z]+) \{", painter, re.MULTILINE))
+    assert own and not own & set(re.findall(r"\.(ix-[a-z]+)", explorer))
 
 
 def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built):

@@ -16,6 +16,8 @@ pytestmark = [
 ]
 SIZES = {"desk": (1440, 900), "phone": (390, 844), "zoomed": (720, 450)}  # zoomed: 200 %
 DRAWN = ("answer", "pairs", "sizes", "grid", "heat", "stages", "curves", "schedules")
+OTHERS = ["runs/faces_custom_progressive_seed1.html", "images/faces_0.html"]
+OTHERS.append("notebooks/training.html")
 TABS = ["answer", "faces-custom", "faces-free_form", "runs", "images", "study", "glossary"]
 
 # what is wider than the page, cut, or of too little contrast
@@ -75,7 +77,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     report.save_figures(folder / "figures", figures.draw(results, *DRAWN), pdf=False)
     tables.write(results, folder / "tables")
-    report.build(results, folder)
+    notebook = synthetic.notebook(folder / "notebook.ipynb", "A line.")
+    run, widths, n = "faces/custom/fixed/seed0", results.widths, len(results.fills["faces/truth"])
+    recordings = {run: synthetic.recording(folder / "recording.npz", widths, n)}
+    pages = [("Training", notebook, "training.html", run)]
+    report.build(results, folder, pages, recordings)
     return folder
 
 
@@ -161,6 +167,18 @@ def test_tables_sort_filter_hide_setups_and_are_copied(opened):
     assert box.evaluate("e => getComputedStyle(e).position") == "sticky"
 
 
+CROOKED = """() => [...document.querySelectorAll("table")].flatMap((table) => {
+  const cells = table.tBodies[0].rows[0].cells, heads = table.tHead ? [...table.tHead.rows] : [];
+  const side = (e) => getComputedStyle(e).textAlign, last = heads.length ? heads.pop().cells : [];
+  return [...last].filter((head, k) => side(head) !== side(cells[k])).map((e) => e.textContent);
+})"""
+
+
+def test_heads_stand_above_their_columns(opened):
+    for address in ("index.html", "runs/faces_custom_progressive_seed1.html"):
+        assert opened(address).evaluate(CROOKED) == [], address
+
+
 def test_terms_are_explained_by_click_key_and_touch(opened):
     page = opened()
     button = page.locator(".first .term", has_text="fixed").first
@@ -212,6 +230,29 @@ def test_the_explorer_works_from_a_file(opened):
     assert "test images better" in page.locator(".ix-panel-scatter .ix-note").inner_text()
 
 
+def test_the_explorer_shows_maps_of_runs_with_a_recording(opened):
+    page = opened("index.html#explore")
+    page.wait_for_selector(".ix-panel-fills .ix-maps canvas")
+    tiles = page.locator(".ix-panel-fills .ix-tile").filter(has=page.locator(".ix-maps canvas"))
+    assert tiles.count() == 1 and "fixed" in tiles.inner_text()
+    assert tiles.locator(".ix-maps canvas").evaluate_all("a => a.map(c => c.width)") == [4, 2]
+    assert "what D says" in page.locator(".ix-panel-fills .ix-note").inner_text()
+
+
+def test_every_key_reaches_what_a_mouse_does(opened):
+    page = opened("index.html#faces-custom")
+    page.evaluate("document.querySelectorAll('.tab.open details').forEach(d => d.open = true)")
+    wanted = page.evaluate(
+        "() => [...document.querySelectorAll('a[href], button, input, summary')]"
+        ".filter(e => e.checkVisibility()).map((e, k) => (e.dataset.nth = k))"
+    )
+    reached = set()
+    for _ in range(len(wanted) + 60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => +document.activeElement.dataset.nth"))
+    assert set(wanted) <= reached
+
+
 def test_pages_turn_by_keys_and_a_run_is_found(opened):
     page = opened("runs/faces_custom_fixed_seed0.html")
     page.keyboard.press("ArrowRight")
@@ -237,7 +278,7 @@ def test_nothing_is_cut_or_hard_to_read(opened, size, scheme):
             page.wait_for_selector(".ix-panel-fills canvas")
         page.evaluate("document.querySelectorAll('.tab.open details').forEach(d => d.open = true)")
         assert page.evaluate(MEASURE) == [], tab
-    for name in ("runs/faces_custom_progressive_seed1.html", "images/faces_0.html"):
+    for name in OTHERS:
         other = opened(name, size=size, color_scheme=scheme)
         assert other.evaluate(MEASURE) == [], name
 
@@ -251,6 +292,9 @@ def test_without_javascript_and_in_print_all_tabs_are_shown(opened, tmp_path):
     page.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins, at 96 dpi
     assert all(page.locator(f"#{tab}").is_visible() for tab in TABS)
     assert page.locator("#faces-custom .static figcaption").is_visible()
+    assert not page.locator("#explore").is_visible()
     assert page.evaluate(MEASURE) == []
     printed = page.pdf(format="A4")
+    kept = page.evaluate("kept.filter((i) => i.complete && i.naturalWidth).map((i) => i.src)")
+    assert any(name.endswith("sheets/faces.png") for name in kept)
     assert printed.count(b"/Type /Page\n") > len(TABS)

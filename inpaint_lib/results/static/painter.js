@@ -43,7 +43,7 @@ function painter(place, host) {
   let own = null, truth = null, shown = null, tiles = [], drawn = "", asking = "";
 
   const button = (text, title, act, kind = "") => make("button", { type: "button", text, title, onclick: act, class: kind });
-  const tell = (text, bad) => { word.textContent = text; word.classList.toggle("ix-bad", Boolean(bad)); };
+  const tell = (text, bad) => { word.textContent = text; word.classList.toggle("ix-refused", Boolean(bad)); };
   const chosen = () => host.chosen().slice(0, TILES);
   const isCentral = () => chosen().some((run) => meta.central.includes(run.architecture));
   const asked = () => ({ dataset: host.selection.dataset, image: host.selection.image, runs: chosen().map((run) => run.name),

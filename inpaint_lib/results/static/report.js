@@ -179,20 +179,25 @@ async function record(meta, name, fills, image) {
   const [dataset, architecture] = name.split("/"), images = await data(`images_${dataset}`), family = meta.families[architecture];
   const { truth, holes } = images[image], found = { lacking: [] }, count = (hole) => hole.data.reduce((sum, v) => sum + v, 0);
   if (!fills) return { lacking: null };
-  for (const { data } of Object.values(fills.summed ? {} : fills)) for (let k = 3; k < data.length; k++) data[k] += data[k - 3];
+  for (const { data } of Object.values(fills.summed ? {} : fills.pixels)) for (let k = 3; k < data.length; k++) data[k] += data[k - 3];
   Object.defineProperty(fills, "summed", { value: true }); // each pixel was stored less the one before
   for (const width of meta.widths) {
     const key = `${family}_${width}`, earlier = meta.datasets[dataset].recorded;
     const begin = earlier.slice(0, earlier.indexOf(image)).reduce((sum, one) => sum + count(images[one].holes[key]), 0);
     const ends = new Uint8Array(meta.stages * truth.data.length);
     for (let stage = 1; stage <= meta.stages; stage++) {
-      const pixels = fills[`${stage}_${width}`], at = (stage - 1) * truth.data.length;
+      const pixels = fills.pixels[`${stage}_${width}`], at = (stage - 1) * truth.data.length;
       if (!pixels) { found.lacking.push(`${stage}_${width}`); continue; }
       ends.set(truth.data, at);
       let k = 3 * begin;
       holes[key].data.forEach((inside, place) => { if (inside) { ends.set(pixels.data.subarray(k, k + 3), at + 3 * place); k += 3; } });
     }
     found[`end_fills_${width}`] = { shape: [meta.stages, ...truth.shape], data: ends };
+    ((fills.scores || {})[width] || []).forEach(({ levels, scale }, k) => {
+      const [stages, rows, ...shape] = levels.shape, n = shape[0] * shape[1], of = new Float32Array(stages * n);
+      for (let j = 0; j < of.length; j++) of[j] = scale * levels.data[(Math.floor(j / n) * rows + earlier.indexOf(image)) * n + (j % n)];
+      found[`end_scores_${width}_${k}`] = { shape: [stages, ...shape], data: of };
+    });
   }
   return found;
 }
@@ -211,6 +216,8 @@ async function explore() {
   host.catch((error) => { place.textContent = error.message; });
 }
 
+const kept = [], pictures = () => [...new Set(all(".tab .pixels").flatMap((e) => [...e.style.backgroundImage.matchAll(/url\("(.+?)"\)/g)].map((found) => found[1])))];
+
 addEventListener("DOMContentLoaded", () => {
   all(".table").forEach(tools);
   search();
@@ -218,7 +225,10 @@ addEventListener("DOMContentLoaded", () => {
   openTab();
   addEventListener("beforeprint", () => all("img").forEach((image) => { image.loading = "eager"; }));
   addEventListener("hashchange", openTab);
-  addEventListener("load", openTab); // after the browser has scrolled
+  addEventListener("load", () => {
+    openTab(); // after the browser has scrolled
+    kept.push(...pictures().map((src) => Object.assign(new Image(), { src }))); // print does not wait for those of other tabs
+  });
   document.addEventListener("keydown", keys);
   document.addEventListener("click", async (event) => {
     const link = event.target.closest("[data-explore]");
