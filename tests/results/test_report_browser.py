@@ -1,5 +1,6 @@
 """The report in a browser, opened as a file: tabs, tables, explorer, print; nothing is cut."""
 
+import re
 import shutil
 
 import pytest
@@ -237,6 +238,23 @@ def test_the_explorer_shows_maps_of_runs_with_a_recording(opened):
     assert tiles.count() == 1 and "fixed" in tiles.inner_text()
     assert tiles.locator(".ix-maps canvas").evaluate_all("a => a.map(c => c.width)") == [4, 2]
     assert "what D says" in page.locator(".ix-panel-fills .ix-note").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_black_curve_is_seen_on_a_dark_page(opened, scheme):
+    page = opened("index.html#explore", color_scheme=scheme)
+    page.wait_for_selector(".ix-panel-fills canvas")
+    colour = page.evaluate(
+        """() => {
+          const { host } = document.getElementById("explorer");
+          const setups = { fixed: { colour: "#000000" } };
+          const other = window.inpaint.makeHost({ ...host.meta, setups }, host.request, false);
+          window.inpaint.mount(document.body.appendChild(document.createElement("div")), other);
+          return setups.fixed.colour;
+        }"""
+    )
+    white = re.search(r"#fff (\d+)%", colour)
+    assert colour == "#000000" if scheme == "light" else int(white[1]) > 30
 
 
 def test_every_key_reaches_what_a_mouse_does(opened):

@@ -106,6 +106,20 @@ const graded = (value) => ramp(DARK_LIGHT, value);
 const css = (rgb) => `rgb(${rgb.join(",")})`;
 const onColour = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff");
 
+// a colour mixed with as much white as it takes to be seen on a dark page
+function visible(colour, place) {
+  const context = make("canvas", {}).getContext("2d", { willReadFrequently: true });
+  const light = (text) => {
+    context.fillStyle = text;
+    context.fillRect(0, 0, 1, 1);
+    return [0.2126, 0.7152, 0.0722].reduce((sum, weight, k) => sum + weight * (context.getImageData(0, 0, 1, 1).data[k] / 255) ** 2.2, 0.05);
+  };
+  const back = light(getComputedStyle(place).getPropertyValue("--ix-back").trim());
+  let shown = colour;
+  for (let white = 5; back < 0.2 && light(shown) < 3 * back; white += 5) shown = `color-mix(in srgb, ${colour}, #fff ${white}%)`;
+  return shown;
+}
+
 // draw values (h,w) with a colour for each
 function putMap(canvas, values, width, height, colour) {
   const bytes = new Uint8Array(3 * width * height);

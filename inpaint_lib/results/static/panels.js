@@ -18,6 +18,7 @@ function mount(root, host, reopen) {
   root.tabIndex = 0;
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's keys
   root.host = host; // for tests
+  for (const setup of Object.values(host.meta.setups)) setup.colour = visible(setup.colour, root);
   chooser(head, host, reopen);
   keys(root, host, timeLine(line, host));
   function add(parent, title, key, panel, role) {
