@@ -225,10 +225,9 @@ def build(study):
     from . import kernels
 
     kernels.share()
-    results, there = frames.load(study.report / "results"), {}
-    for run in study.runs():
-        if (path := run.folder / "recording.npz").is_file():
-            there[run.name] = path
+    results = frames.load(study.report / "results")
+    paths = {run.name: run.folder / "recording.npz" for run in study.runs()}
+    there = {name: path for name, path in paths.items() if path.is_file()}
     report.build(results, study.report, notebooks_of(study), there)
 
 

@@ -85,9 +85,8 @@ class Saved:
         config, runs = results.about["config"], select.finished(results)
         names = frames.names_of(runs)
         self.runs = dict.fromkeys(names)
-        parts = runs[list(frames.RUN)].itertuples(index=False)
+        parts = runs[frames.RUN].itertuples(index=False)
         entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
-        entries = [(*entry[:4], int(entry[4])) for entry in entries]
         lacks = dict(results.about["left_out"])
         ended = results.runs[results.runs.outcome != "finished"]
         lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))

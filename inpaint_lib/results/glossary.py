@@ -1,5 +1,6 @@
 """Say what the words of the report mean, each once: in its tooltips and in docs/glossary.md."""
 
+import functools
 import re
 
 import yaml
@@ -66,12 +67,13 @@ def key(term):
     return re.sub(r"[^a-z0-9]+", "-", term.lower()).strip("-")
 
 
-def pattern(known):
-    """Return (a pattern of every form of the terms, the longest first; {form: term})."""
-    forms = {form: term for term in known for form in (term, *OTHERS.get(term, []))}
+@functools.cache
+def _forms():
+    """Return {form of a term: the term}, and their pattern, the longest first."""
+    forms = {form: term for term in every() for form in (term, *OTHERS.get(term, []))}
     forms |= {form[0].upper() + form[1:]: term for form, term in forms.items()}
     longest = sorted(forms, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])"), forms
+    return forms, re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])")
 
 
 def button(term, text=None):
@@ -82,25 +84,17 @@ def button(term, text=None):
     )
 
 
-class Marker:
-    """Marks terms in plain text, each once in a text: a filter of templates."""
-
-    def __init__(self):
-        self.known = every()
-        self.pattern, self.forms = pattern(self.known)
-
-    def __call__(self, text, *, also=()):
-        """Return the text as markup, escaped, terms as buttons."""
-        seen, parts, end = set(also), [], 0
-        text = str(text)
-        for found in self.pattern.finditer(text):
-            term = self.forms[found[0]]
-            if term in seen:
-                continue
+def marked(text, *, also=()):
+    """Return plain text as markup, escaped, every term but those in `also` once as a button."""
+    forms, pattern = _forms()
+    text, seen, parts, end = str(text), set(also), [], 0
+    for found in pattern.finditer(text):
+        term = forms[found[0]]
+        if term not in seen:
             seen.add(term)
             parts += [escape(text[end : found.start()]), button(term, found[0])]
             end = found.end()
-        return Markup("").join([*parts, escape(text[end:])])
+    return Markup("").join([*parts, escape(text[end:])])
 
 
 def markdown():

@@ -11,7 +11,7 @@ from . import frames, glossary, health, notes, pictures, plots, script, select, 
 SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
 NUMBER = re.compile(r"([+-]?\d+\.?\d*)( %)?( to .*)?")  # an effect, an interval's lower end
 POINTS = 40  # of a curve on a run's page, at most
-notes.ENVIRONMENT.filters["terms"] = glossary.Marker()
+notes.ENVIRONMENT.filters["terms"] = glossary.marked
 notes.ENVIRONMENT.globals |= {"term": glossary.button, "key": glossary.key, "signs": SIGNS}
 
 

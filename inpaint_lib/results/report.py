@@ -58,26 +58,20 @@ def save_figures(folder, figures, pdf=True):
     files.write_json(folder / "captions.json", captions)
 
 
-def _science(config):
-    return {key: config[key] for key in frames.SCIENCE}
-
-
 def choices(results):
     """Return the choices that the paper leaves open as (what, value) pairs: the configuration's,
     then the code's."""
-    rows = provenance.flat(_science(results.about["config"]))
+    rows = provenance.flat({key: results.about["config"][key] for key in frames.SCIENCE})
     return [*((key, _plain(value)) for key, value in rows.items()), *CHOICES.items()]
 
 
 def deviations(results):
     """Return what differs from the profile `paper`, the paper's study, as (what, paper, here)."""
-    pair, names = [], results.about["config"]["grid"]["architectures"]
-    for config in (configuration.to_dict(configuration.load("paper")), results.about["config"]):
-        part = {section: config[section] for section in ("data", "curriculum", "training")}
-        part["models"] = {name: of for name, of in config["models"].items() if name in names}
-        part["grid"] = {"datasets": config["grid"]["datasets"]}
-        pair.append(part | {"evaluation": {"fid_stages": config["evaluation"]["fid_stages"]}})
-    return [(key, _plain(one), _plain(other)) for key, one, other in provenance.differences(*pair)]
+    config = results.about["config"]
+    kept = ("data.", "curriculum.", "training.", "grid.datasets", "evaluation.fid_stages")
+    kept += tuple(f"models.{name}." for name in config["grid"]["architectures"])
+    found = provenance.differences(configuration.to_dict(configuration.load("paper")), config)
+    return [(key, _plain(one), _plain(here)) for key, one, here in found if key.startswith(kept)]
 
 
 def _plain(value):
@@ -89,10 +83,12 @@ def _plain(value):
 def command(results, run):
     """Return the command that trains a run again, with the settings its profile does not have."""
     about, more = results.about, []
+    kept = tuple(f"{name}." for name in frames.SCIENCE if name != "models")
+    kept += (f"models.{run['architecture']}.",)
     try:
         there = configuration.to_dict(configuration.load(about["profile"]))
-        for key, _, here in provenance.differences(_science(there), _science(about["config"])):
-            if not key.startswith("models.") or key.split(".")[1] == run["architecture"]:
+        for key, _, here in provenance.differences(there, about["config"]):
+            if key.startswith(kept):
                 more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
     except (ValueError, OSError):  # a profile that is not here
         pass

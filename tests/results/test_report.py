@@ -303,13 +303,13 @@ def test_templates_take_as_markup_only_what_is_made_here():
     text = "".join(p.read_text() for p in notes.TEMPLATES.glob("*.html.j2"))
     assert re.findall(r"{{ ([^{}]*?) \| safe }}", text) == ["body"]
     assert len(re.findall(r"\bsafe\b", text)) == 1
-    assert glossary.Marker()("<b>hole L1</b>").count("&lt;b&gt;") == 1
+    assert glossary.marked("<b>hole L1</b>").count("&lt;b&gt;") == 1
 
 
 def test_every_term_is_explained():
     known = glossary.every()
     assert not set(glossary.OTHERS) - set(known) and all(text[-1] in "." for text in known.values())
-    marked = glossary.Marker()("The hole L1 of holes, hole L1.")
+    marked = glossary.marked("The hole L1 of holes, hole L1.")
     assert re.findall(r't-([a-z0-9-]+)">', marked) == ["hole-l1", "hole"]
 
 

@@ -178,7 +178,7 @@ async function answer(meta, kind, params) {
 async function record(meta, name, fills, image) {
   const [dataset, architecture] = name.split("/"), images = await data(`images_${dataset}`), family = meta.families[architecture];
   const { truth, holes } = images[image], found = { lacking: [] }, count = (hole) => hole.data.reduce((sum, v) => sum + v, 0);
-  if (!fills) return { lacking: null };
+  if (!fills) return {};
   for (const { data } of Object.values(fills.summed ? {} : fills.pixels)) for (let k = 3; k < data.length; k++) data[k] += data[k - 3];
   Object.defineProperty(fills, "summed", { value: true }); // each pixel was stored less the one before
   for (const width of meta.widths) {
