@@ -54,6 +54,8 @@ MEASURE = """() => {
     if (!scrolls(e) && outside) found.push(`wide ${Math.round(box.right)} ${name}`);
     const cuts = style.overflowX === "hidden" && e.scrollWidth > e.clientWidth + 1;
     if (own && cuts) found.push(`cut ${name}`);
+    const cell = e.matches("td, th");
+    if (cell && e.scrollWidth > e.clientWidth + 1) found.push(`spills ${name}`);
     if (!own || e.tagName === "OPTION" || e.disabled) continue;
     const [a, b] = [rgba(style.color), back(e)].map(light).sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
