@@ -180,8 +180,8 @@ def derive(argv):
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
-    page = report.build(results, base, recordings=networks.recordings(base, results))
-    return [f"{page}: written"]
+    recordings = networks.kept(results, base, "recording.npz")
+    return [f"{report.build(results, base, recordings=recordings)}: written"]
 
 
 def verify(argv):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..results import explored
+from ..results import explored, networks
 from ..study import config as configuration
 from ..study import grid
 from ..training import artifacts, probe
@@ -21,6 +21,8 @@ class Published(explored.Saved):
     def __init__(self, results, base, studies):
         super().__init__(results, studies)
         self.base, self.kept = base, Kept()
+        self.models = networks.kept(results, base, "model.safetensors")
+        self.records = networks.kept(results, base, "recording.npz")
         config = results.about["config"]
         checked = configuration.checked(configuration.Config, config, str(base))
         self.study = grid.Study(results.about["name"], checked)
@@ -33,29 +35,21 @@ class Published(explored.Saved):
             "opened": f"published/{base.name}",
         }
 
-    def _place_of(self, name, file):
-        """Return where a file of a run's networks lies; only those of the first seed are kept."""
-        first = name.endswith(f"/seed{self.study.config.grid.seeds[0]}")
-        return self.base / "networks" / (name.rsplit("/", 1)[0] if first else "none") / file
-
     def _run(self, name):
         """Return the grid.Run, or None if its networks are not here."""
-        if not self._place_of(name, "model.safetensors").is_file():
+        if name not in self.models:
             return None
         dataset, architecture, setup, seed = name.split("/")
         return grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
 
     def _record(self, name):
         """Return what was recorded during training, or {}."""
-        path = self._place_of(name, "recording.npz")
-        if not path.is_file():
-            return {}
 
         def read():
-            with np.load(path) as stored:
+            with np.load(self.records[name]) as stored:
                 return {key: stored[key] for key in stored.files}
 
-        return self.kept.get((name, "record"), read)
+        return self.kept.get((name, "record"), read) if name in self.records else {}
 
     def recorded(self, name, image):
         """Return {array's name in recording.npz: its part of a recorded test image}, at least
@@ -83,7 +77,7 @@ class Published(explored.Saved):
             raise ValueError(what)
 
         def read():
-            path = self._place_of(run.name, "model.safetensors")
+            path = self.models[run.name]
             prefixes = artifacts.GENERATOR, artifacts.DISCRIMINATOR
             pairs = zip(artifacts.created(run), prefixes, strict=True)
             return tuple(artifacts.read_weights(network, path, prefix) for network, prefix in pairs)

@@ -36,12 +36,9 @@ def write(saved, folder, recordings):
                 for k in about["recorded"]
             }
             _script(folder, f"images_{dataset}", images)
-            rows = saved.results.fills[f"{dataset}/truth"]
-            _sheet(folder / "sheets" / f"{dataset}.png", [rows])
+            _sheet(folder, dataset, [saved.results.fills[f"{dataset}/truth"]])
             for family in set(saved.about["families"].values()):
-                _sheet(
-                    folder / sheet(f"{dataset}/{family}"), _painted(saved.results, dataset, family)
-                )
+                _sheet(folder, f"{dataset}/{family}", _painted(saved.results, dataset, family))
     for dataset, architecture in select.cells(select.finished(saved.results)):
         about = saved.about["datasets"][dataset]
         names = [name for name in saved.runs if name.startswith(f"{dataset}/{architecture}/")]
@@ -54,7 +51,7 @@ def write(saved, folder, recordings):
                 fills[name], columns[name] = {"pixels": pixels}, list(found)
                 if name in recordings:
                     fills[name]["scores"] = scores(recordings[name], len(about["recorded"]))
-                _sheet(folder / sheet(name), _see_through(found.values()))
+                _sheet(folder, name, _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns
 
@@ -125,12 +122,12 @@ def _painted(results, dataset, family):
     return _see_through([(pictures.show_hole(truth, hole), hole) for hole in holes])
 
 
-def _sheet(path, columns):
+def _sheet(folder, name, columns):
     """Write columns of images, each (R,H,W,C), side by side as PNG."""
     pixels = np.concatenate([np.concatenate(list(images)) for images in columns], 1)
     if pixels.shape[2] == 4:
         pixels = pixels * (pixels[..., 3:] > 0)  # what is not seen compresses to nothing
-    with files.replacing(path) as temporary:
+    with files.replacing(folder / sheet(name)) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
 
 

@@ -17,8 +17,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a kernel: its stati
 COLOURS = 64  # of a notebook's picture
 PLAIN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|nf|ow|nc|fm)">([^<]*)</span>')
 STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas'
-REPLACED = "The notebook's defaults. They are replaced: the next cell holds."
-HOLDS = "The values of this run."
+NOTES = {  # tag of a cell: what is said above it
+    "parameters": "*The notebook's defaults. They are replaced: the next cell holds.*",
+    "injected-parameters": "*The values of this run.*",
+}
 WAITING = "waiting for another process"
 
 
@@ -30,8 +32,9 @@ def convert(notebook, page, title, neighbours, run=None):
     node = nbformat.read(notebook, as_version=4)
     node.metadata.pop("widgets", None)
     section, pictures, cells = title, page.parent / "images", []
-    injected = any(_tags(cell) & {"injected-parameters"} for cell in node.cells)
-    for cell in node.cells:
+    tags = [set(cell.metadata.get("tags", [])) & set(NOTES) for cell in node.cells]
+    said = NOTES if {"injected-parameters"} in tags else {}
+    for cell, tag in zip(node.cells, tags, strict=True):
         if cell.cell_type != "code":
             headings = [line.strip("# ") for line in cell.source.splitlines() if line[:1] == "#"]
             section = (headings or [section])[-1]
@@ -39,19 +42,13 @@ def convert(notebook, page, title, neighbours, run=None):
             folded = cell.metadata.get("jupyter", {}).get("outputs_hidden")
             shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             cell.outputs = [_output(output, section, pictures, folded) for output in shown]
-            if injected and _tags(cell) & {"parameters", "injected-parameters"}:
-                text = REPLACED if "parameters" in _tags(cell) else HOLDS
-                cells.append(nbformat.v4.new_markdown_cell(f"*{text}*"))
+            cells += [nbformat.v4.new_markdown_cell(said[name]) for name in tag if name in said]
         cells.append(cell)
     node.cells = cells
     exporter = nbconvert.HTMLExporter(template_name="basic")
     body = PLAIN.sub(r"\1", exporter.from_notebook_node(node)[0])
     shown = {"title": title, "neighbours": neighbours, "run": run, "body": body}
     files.write_text(page, layout.render("page.html", "../", **shown))
-
-
-def _tags(cell):
-    return set(cell.metadata.get("tags", []))
 
 
 def _output(output, section, folder, folded):

@@ -11,35 +11,15 @@ from ..data import sources
 from . import health, notes, stats
 
 GAIN = "A gain is a lower error of the first setup than of the second."
-OTHERS = {  # other forms of a term
-    "G": ["G's"],
-    "hole": ["holes", "hole width", "hole widths", "width of the hole"],
-    "stage": ["stages"],
-    "setup": ["setups"],
-    "control": ["controls"],
-    "run": ["runs"],
-    "seed": ["seeds", "training seed"],
-    "adversarial game": ["game"],
-    "game active": ["game is active"],
-    "diverged": ["diverge"],
-    "hole L1": ["error"],
-    "hole L2": ["L2"],
-    "largest hole": ["largest holes"],
-    "all widths": ["holes of all widths"],
-    "baseline": ["baselines", "trivial baselines", "all baselines"],
-    "beats the baselines": ["beat the trivial baselines", "beat all baselines"],
-    "effect": ["effects"],
-    "interval": ["intervals"],
-    "estimate": ["estimates"],
-    "verdict": ["verdicts"],
-    "point": ["points"],
-}
+WORDS = yaml.safe_load((notes.TEMPLATES / "glossary.yaml").read_text("utf-8"))
+OTHERS = WORDS.pop("other forms")
 
 
 def terms():
     """Return {group: {term: its meaning}}."""
     margin = f"{100 * stats.registered().margin:g} %"
-    found = yaml.safe_load((notes.TEMPLATES / "glossary.yaml").read_text("utf-8"))
+    rules = {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
+    found = WORDS | {"health": WORDS["health"] | rules}
     found["verdicts"] = {
         word: f"{text.format(margin=margin).capitalize()}. {GAIN}"
         for word, text in notes.MEANING.items()
@@ -53,7 +33,6 @@ def terms():
         + (f". Used instead of {of.stands_in_for}" * bool(of.stands_in_for) + ".")
         for name, of in sources.DATASETS.items()
     }
-    found["health"] |= {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     return found
 
 

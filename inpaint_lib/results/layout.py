@@ -116,9 +116,9 @@ def curves(history, schedule):
     step = max(1, math.ceil(len(history) / POINTS))
     shown = pd.concat([history.iloc[::step], history.iloc[-1:]]).drop_duplicates("step")
     for term, label in plots.TERM_LABELS.items():
-        if term not in shown or not np.isfinite(shown[term]).any():
+        kept = shown[np.isfinite(shown[term])] if term in shown else shown[:0]
+        if kept.empty:
             continue
-        kept = shown[np.isfinite(shown[term])]
         low, high = kept[term].min(), kept[term].max()
         x = 200 * kept.step / schedule.steps
         y = 46 - 42 * (kept[term] - low) / ((high - low) or 1)

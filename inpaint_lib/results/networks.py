@@ -44,11 +44,11 @@ def save(study, base):
     return added
 
 
-def recordings(base, results):
-    """Return {run: its recording.npz} of those that a published study has."""
+def kept(results, base, file):
+    """Return {run: its file, as "recording.npz"} of those runs for which a published study keeps
+    it."""
     runs = results.runs[results.runs.seed == results.about["config"]["grid"]["seeds"][0]]
-    names = frames.names_of(runs)
-    paths = {name: base / "networks" / Path(name).parent / "recording.npz" for name in names}
+    paths = {name: base / "networks" / Path(name).parent / file for name in frames.names_of(runs)}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 

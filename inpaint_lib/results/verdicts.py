@@ -39,12 +39,11 @@ def cards(results):
 def _row(row, without):
     """Return what is drawn of one question in one cell; numbers are per cents, None if there are
     none. leave_out: a dict per seed that is left out."""
-    shown = {key: getattr(row, key) for key in ("dataset", "architecture", "n_seeds", "remark")}
+    shown = {key: getattr(row, key) for key in ("dataset", "architecture", "n_seeds")}
     shown |= {key: _per_cent(getattr(row, key)) for key in ("effect", "ci_low", "ci_high")}
     if row.n_seeds < stats.MIN_SEEDS:  # two values have an interval that says nothing
         shown |= {"ci_low": None, "ci_high": None}
-    shown |= {"margin": 100 * row.margin, "level": f"{100 * row.level:.3g} %"}
-    shown["class"] = WORD_CLASS.get(row.word, "")
+    shown |= {"margin": 100 * row.margin, "class": WORD_CLASS.get(row.word, "")}
     shown["distance"] = distance(row.word, shown)
     kept = without.to_dict("records")
     for one in kept:
