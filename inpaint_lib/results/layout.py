@@ -92,7 +92,8 @@ def _measured(entry, digits):
         beside = f"± {stats.half_width(entry.deviation, entry.n_seeds):.{digits}f}"
     elif pd.notna(entry.deviation):
         beside = f"deviation {entry.deviation:.{digits}f}"
-    return f"{entry.mean:.{digits}f}", float(entry.mean), beside, bool(entry.is_best)
+    text = f"{round(entry.mean, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.0
+    return text, float(entry.mean), beside, bool(entry.is_best)
 
 
 # --- runs
