@@ -9,7 +9,7 @@ may read nothing else, and sheets of fills.
     sheets/<dataset>_<family>.png               holes, a column per width
     sheets/<run>.png                            fills, a column per stage and width, see-through
                                                 outside the hole
-A script calls `inpaintData(name, {answer, sizes, bytes})`: bytes are all arrays, deflated.
+A script calls `inpaintData(name, {sizes, bytes})`: bytes are JSON and its arrays, deflated.
 """
 
 import base64
@@ -135,11 +135,8 @@ def _script(folder, name, value):
     """Write a script that passes a value to the page, arrays included."""
     buffers = []
     answer = explored.packed(value, buffers)
+    said = json.dumps(answer, separators=(",", ":"), allow_nan=False, default=float)
+    buffers.insert(0, said.encode())
     deflated = base64.b64encode(zlib.compress(b"".join(buffers), 9)).decode()
-    text = json.dumps(
-        {"answer": answer, "sizes": [len(b) for b in buffers], "bytes": deflated},
-        separators=(",", ":"),
-        allow_nan=False,
-        default=float,
-    )
-    files.write_text(folder / "data" / f"{name}.js", f"inpaintData({json.dumps(name)},{text});\n")
+    text = json.dumps([name, {"sizes": [len(b) for b in buffers], "bytes": deflated}])
+    files.write_text(folder / "data" / f"{name}.js", f"inpaintData(...{text});\n")

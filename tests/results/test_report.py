@@ -224,12 +224,12 @@ def test_maps_of_the_discriminator_are_kept_in_a_byte_each(tmp_path):
 def test_scripts_hold_what_the_results_hold(built):
     results, folder = built
     text = (folder / "data/curves_faces_custom.js").read_text()
-    name, told = re.fullmatch(r"inpaintData\((\"[^\"]+\"),(.*)\);\n", text).groups()
-    found = json.loads(told)
-    assert json.loads(name) == "curves_faces_custom"
-    history = found["answer"]["faces/custom/mixed/seed1"]["histories"]
-    begin = sum(found["sizes"][: history["values"]["buffer"]])
-    content = zlib.decompress(base64.b64decode(found["bytes"]))[begin:]
+    name, found = json.loads(re.fullmatch(r"inpaintData\(\.\.\.(.*)\);\n", text)[1])
+    assert name == "curves_faces_custom"
+    content = zlib.decompress(base64.b64decode(found["bytes"]))
+    answer = json.loads(content[: found["sizes"][0]])
+    history = answer["faces/custom/mixed/seed1"]["histories"]
+    content = content[sum(found["sizes"][: 1 + history["values"]["buffer"]]) :]
     n = np.prod(history["values"]["shape"])
     values = np.frombuffer(content[: 4 * n], np.float32).reshape(history["values"]["shape"])
     own = results.history.query("setup == 'mixed' and seed == 1")

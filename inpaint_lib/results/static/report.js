@@ -161,7 +161,7 @@ async function fetched(name) {
   const plain = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   let begin = 0;
   const views = value.sizes.map((size) => new DataView(plain, (begin += size) - size, size));
-  return window.inpaint.revived(value.answer, views);
+  return window.inpaint.revived(JSON.parse(new TextDecoder().decode(views[0])), views.slice(1));
 }
 const data = (name) => (loaded[name] ||= fetched(name));
 
