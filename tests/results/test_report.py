@@ -323,6 +323,14 @@ def test_a_grid_of_one_setup_has_its_tables_and_page(tmp_path, only):
     assert "no pair of setups that a registered question names" in text and only in text
 
 
+def test_outputs_made_elsewhere_stand_in_the_tables_of_every_tab(tmp_path):
+    results = synthetic.study(["faces"], ["custom", "free_form"], ["fixed"], [0])
+    text = page_of(synthetic.with_outputs(results, "lama", 0.01), tmp_path)
+    tabs = re.split('<section class="tab"', text)[2:4]
+    for tab in tabs:  # after the last stage, on other holes
+        assert tab.count("lama (not trained here)") > 1 and "no verdict uses them" in tab
+
+
 def test_a_missing_figure_folder_is_named_with_the_command(tmp_path):
     results = synthetic.study(["faces"], ["custom"], ["fixed"], [0])
     with pytest.raises(FileNotFoundError, match=r"captions.json.*\./run_all.sh smoke"):
