@@ -75,6 +75,7 @@ def folder(tmp_path_factory):
         seeds=range(3),
         profile="small",
         noise=0.02,
+        effect=synthetic.EFFECT | {"progressive": 1.3},  # the widest number has a plus
         diverged=("faces/free_form/mixed/seed2",),
     )
     folder = tmp_path_factory.mktemp("report")
