@@ -6,18 +6,25 @@ how large it is. `extent(family, width, size)` gives the one at which the hole c
 (width / size)^2 of the image. Two setups that draw the same `u` therefore train on paired masks of
 different size. (The extent may be a tensor, so that a captured CUDA graph serves every stage.)
 
+A fifth family, `folder`, draws from masks of one's own, a `Bank`: `extent` is the area in pixels
+near which they lie, and `u` picks one of them.
+
 The variates are drawn on the CPU, so masks do not depend on the device; the pixels are computed in
 batches on the device of `u`. How the width grows: setups.py.
 """
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from .rng import keyed
 
 N_RECTANGLES = 4
 N_STROKES, N_SEGMENTS = 3, 10  # up to 3 strokes of 4-11 vertices
+FOLDER = "folder"  # the family of masks of one's own
+NEAR = 0.25  # a hole's area may differ by this share of the nominal one
 
 
 def _grid(u, size):
@@ -139,13 +146,58 @@ def _free_form_scale(nominal):
     return (FREE_FORM_A - root) / (2 * FREE_FORM_B)
 
 
+class Bank(NamedTuple):
+    """Masks of one's own, by growing area."""
+
+    bits: torch.Tensor  # (N, size^2 / 8, rounded up) uint8
+    areas: torch.Tensor  # (N,) float32, pixels
+    turned: bool = False  # draw also their flips and quarter turns
+
+    @classmethod
+    def of(cls, bits, turned=False):
+        """Return the bank of masks (N, n) uint8, packed by NumPy and by growing area."""
+        areas = np.bitwise_count(bits).sum(1, dtype=np.float32)
+        return cls(torch.from_numpy(bits), torch.from_numpy(areas), turned)
+
+    def near(self, area):
+        """Return (first, end) of the masks within a quarter of `area` pixels; for 0 of all."""
+        area = torch.as_tensor(area, dtype=torch.float32, device=self.areas.device)
+        first = torch.searchsorted(self.areas, (1 - NEAR) * area)
+        end = torch.searchsorted(self.areas, (1 + NEAR) * area, right=True)
+        return first, end + (area == 0) * len(self.areas)
+
+    def number(self, width):
+        """Return how many masks there are at a nominal width."""
+        first, end = self.near(width**2)
+        return max(0, int(end - first))
+
+    def draw(self, u, extent, size):
+        """Return masks near an extent; equal `u` pick the same place in their order by area."""
+        first, end = self.near(extent)
+        picked = torch.minimum(first + (u[:, 0] * (end - first)).long(), end - 1)
+        shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=u.device)
+        bits = (self.bits[picked][..., None] >> shifts) & 1
+        mask = bits.flatten(1)[:, : size**2].reshape(-1, 1, size, size).float()
+        if not self.turned:
+            return mask
+        turns = torch.stack([m.rot90(k, (2, 3)) for m in (mask, mask.flip(3)) for k in range(4)])
+        which = (u[:, 1] * len(turns)).long().clamp(max=len(turns) - 1)
+        return turns[which, torch.arange(len(u), device=u.device)]
+
+
 FAMILIES = {"center": center, "square": square, "rectangles": rectangles, "free_form": free_form}
 N_VARIATES = {
     "center": 1,
     "square": 2,
     "rectangles": 1 + 4 * N_RECTANGLES,
     "free_form": 5 + N_STROKES * (2 + 3 + 2 * N_SEGMENTS),
+    FOLDER: 2,
 }
+
+
+def family(name, bank=None):
+    """Return the function of a family; `folder` draws from `bank`."""
+    return bank.draw if name == FOLDER else FAMILIES[name]
 
 
 def variates(family, batch, rng):
@@ -158,6 +210,8 @@ def extent(family, width, size):
 
     Raises ValueError for an unknown family or a width outside 1 .. size.
     """
+    if family == FOLDER:
+        return float(width**2)
     if family not in FAMILIES:
         raise ValueError(f"unknown mask family {family!r}: choose one of {', '.join(FAMILIES)}")
     if not 1 <= width <= size:
@@ -165,23 +219,22 @@ def extent(family, width, size):
     return _free_form_scale(width / size) * size if family == "free_form" else float(width)
 
 
-def generate(family, batch, width, size, rng, device="cpu"):
+def generate(name, batch, width, size, rng, bank=None):
     """Return `batch` masks (batch, 1, size, size) of a nominal width, reproducible from `rng`.
 
     Raises ValueError as `extent` does.
     """
-    scale = extent(family, width, size)
-    return FAMILIES[family](variates(family, batch, rng).to(device), scale, size)
+    scale = extent(name, width, size)
+    return family(name, bank)(variates(name, batch, rng), scale, size)
 
 
-def frozen(family, count, width, size, seed):
+def frozen(name, count, width, size, seed, bank=None):
     """Return the test masks of images 0 .. count-1: (count, size, size) uint8.
 
     Every image has its own random stream, the same for all widths.
     """
-    scale = extent(family, width, size)
-    found = []
+    scale, draw, found = extent(name, width, size), family(name, bank), []
     for i in range(count):  # one at a time fits the CPU's caches
-        u = variates(family, 1, keyed(seed, "test masks", family, i))
-        found.append(FAMILIES[family](u, scale, size)[:, 0].to(torch.uint8))
+        u = variates(name, 1, keyed(seed, "test masks", name, i))
+        found.append(draw(u, scale, size)[:, 0].to(torch.uint8))
     return torch.cat(found).numpy()

@@ -9,7 +9,7 @@ from inpaint_lib.study.command import Parser
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ("datasets", "architectures", "setups", "seeds")
 PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
-PATHS += ("initial_weights",)
+PATHS += ("initial_weights", "machine.masks")
 OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
@@ -65,6 +65,7 @@ def study_parser(prog, description, epilog=None, profile="tiny"):
     add("--data", metavar="DIR", help="own images: --datasets folder --data-root DIR")
     help = "start from a run, a published network or a .safetensors file (docs/data.md)"
     add("--from", dest="initial_weights", metavar="RUN_OR_FILE", help=help)
+    add("--masks", metavar="DIR", help="folder of own masks, white = hole, to measure or train on")
     help = "any configuration key, e.g. --set models.custom.lr_g=1e-4 (see show PROFILE)"
     add("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=help)
     return parser
@@ -93,10 +94,12 @@ def overrides_of(args):
         overrides["machine.jobs"] = args.jobs
     if given["data_root"] is not None:
         overrides["machine.data_root"] = given["data_root"]
+    if args.masks is not None:
+        overrides["machine.masks"] = args.masks
     if args.initial_weights is not None:
         overrides["initial_weights"] = args.initial_weights
     for key, value in overrides.items():  # every process has a working directory of its own
-        path = os.path.expanduser(str(value))
-        if key.endswith(PATHS) and value and (key.endswith("root") or os.path.exists(path)):
+        path, folder = os.path.expanduser(str(value)), key.endswith(("root", "masks"))
+        if key.endswith(PATHS) and value and (folder or os.path.exists(path)):
             overrides[key] = os.path.realpath(path)
     return overrides

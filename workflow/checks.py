@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from inpaint_lib import PROTOCOL, losses, models
-from inpaint_lib.data import sources
+from inpaint_lib.data import own_masks, sources
 from inpaint_lib.evaluation import pretrained
 from inpaint_lib.results import advice, published, stats
 from inpaint_lib.study import config as configuration
@@ -46,6 +46,11 @@ def ready(study, args):
     if changed and not args.force_new:
         more = f"; {len(changed)} runs are concerned" if len(changed) > 1 else ""
         raise ValueError(f"{next(iter(changed.values()))}{more}")
+    if not args.dry_run:
+        own = own_masks.prepare(study)
+        own_masks.check(study, own)
+        if own:
+            say(own_masks.described(study, own))
     return changed
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from inpaint_lib.data import sources
+from inpaint_lib.data import own_masks, sources
 from inpaint_lib.study import config, files
 from inpaint_lib.training import weights
 
@@ -40,6 +40,8 @@ def describe(study, overrides, slots, cluster):
     if study.config.initial_weights:  # without it, steps are what they were before there was any
         science["initial_weights"] = weights.digest(study.config.initial_weights)
     packed = [settings["data"], settings["curriculum"]["mask_widths"]]
+    if own := own_masks.fingerprint(study.config):
+        packed += [own, settings["machine"]["turn_masks"]]
     datasets = settings["grid"]["datasets"]
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     notebooks = ("00_data_prep", "10_train", "20_metrics", "30_figures")

@@ -20,6 +20,7 @@ PILLOW_ERRORS += (EOFError, struct.error, zlib.error)  # all found by changing b
 OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EIO)
 OF_THE_FILE += (errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 ORIENTATION = 0x0112  # in EXIF
+WHITE = 128  # from this grey level on a mask's pixel is hole
 DRAFT = 4  # JPEGs are decoded at 1/2, 1/4 or 1/8 scale where that leaves 4 times the wanted size
 
 
@@ -52,6 +53,44 @@ def read(source, size):
     left, top = ((length - side) // 2 for length in rgb.size)
     square = left, top, left + side, top + side
     return np.asarray(rgb.resize((size, size), Image.Resampling.LANCZOS, square))
+
+
+def read_mask(source, size):
+    """Return the central square of a mask, white = hole, as (size, size) uint8, 1 = hole, made of
+    the nearest pixels. Raises Unusable as `read`, for no mask, and for no hole or nothing else.
+    """
+    with opened(source) as image:
+        with decoding():
+            upright = ImageOps.exif_transpose(image)
+        levels, why = mask_levels(upright, image.format)
+    if why:
+        raise Unusable("not a mask", why)
+    if (side := min(levels.shape)) < max(size // 4, 2):
+        raise Unusable("too small", f"{upright.width} x {upright.height} pixels")
+    nearest = ((np.arange(size) + 0.5) * side / size).astype(int)
+    top, left = ((length - side) // 2 for length in levels.shape)
+    hole = (levels[top + nearest][:, left + nearest] >= WHITE).astype(np.uint8)
+    if hole.all() or not hole.any():
+        raise Unusable("all hole" if hole.all() else "no hole", f"at {size} px")
+    return hole
+
+
+def mask_levels(image, kind):
+    """Return a decoded mask's grey levels (H, W) uint8, and why it is no mask, or None; `kind` is
+    its file's format.
+    """
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        return None, "has transparent pixels; save it without transparency"
+    if image.mode in ("1", "L"):
+        grey, saturation = np.asarray(image.convert("L")), 0
+    else:
+        colours = to_rgb(image, kind)
+        channels = [np.asarray(channel) for channel in colours.split()]
+        saturation = np.maximum.reduce(channels) - np.minimum.reduce(channels)
+        grey = np.asarray(colours.convert("L"))
+    neither = float((((grey > 63) & (grey < 192)) | (saturation > 63)).mean())
+    why = f"{neither:.0%} of it is grey or coloured; make the mask black and white"
+    return grey, why if neither > 0.5 else None
 
 
 @contextlib.contextmanager

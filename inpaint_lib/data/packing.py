@@ -25,15 +25,18 @@ FILES = "train.npy", "test.npy", "masks.npz"
 SHARD_IMAGES = 32  # one task of a worker
 IMAGES_PER_WORKER = 1000  # another process is worth its start for each so many images
 DEPTH = 3  # shards read ahead for each worker
+OWN = f"{masks.FOLDER}_train"  # masks of one's own to train on, packed and by growing area
 BAD = 0.1  # with a larger share of unusable files something is wrong with the source
 
 
-def write_pack(folder, config, dataset, plan, settings):
-    """Write a pack's files and its manifest into `folder`. Raises SourceError."""
+def write_pack(folder, config, dataset, plan, settings, own=None):
+    """Write a pack's files and its manifest into `folder`; `own`: masks of one's own. Raises
+    SourceError.
+    """
     size, counts, hashes, rows, named = config.data.image_size, {}, {}, [], {}
     with contextlib.ExitStack() as stack:
         paths = {name: stack.enter_context(files.replacing(folder / name)) for name in FILES}
-        images = _read(config, dataset, [*plan.test, *plan.train])
+        images = read(config, dataset, [*plan.test, *plan.train])
         stack.enter_context(contextlib.closing(images))
         # those for testing come first: of two equal images the one for testing is kept
         for split, items in (("test", plan.test), ("train", plan.train)):
@@ -43,8 +46,9 @@ def write_pack(folder, config, dataset, plan, settings):
         rows += [("", printable(name), *why) for name, *why in plan.passed_over]
         listed = pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
         files.write_csv(folder / "skipped.csv", listed)
-        _check_usable(folder / "skipped.csv", dataset, counts, listed, plan.missing)
-        drawn = _write_masks(paths["masks.npz"], config, counts["test"], dataset)
+        lists = f"{folder / 'skipped.csv'} lists them"
+        check_usable(dataset, counts, listed, plan.missing, lists)
+        drawn = _write_masks(paths["masks.npz"], config, counts["test"], dataset, own)
         hashes["masks.npz"] = files.text_sha256(json.dumps(drawn))  # equal on all machines
         sizes = {name: path.stat().st_size for name, path in paths.items()}
         (folder / "manifest.json").unlink(missing_ok=True)  # from here on there is no pack
@@ -68,20 +72,20 @@ def npy_header(shape):
     return file.getvalue()
 
 
-def _check_usable(path, dataset, counts, listed, missing):
+def check_usable(name, counts, listed, missing, lists):
     """Raise SourceError if too many files are unusable, or a split has no image left.
 
-    missing: the share of all that was not even planned.
+    missing: the share of all that was not even planned; lists: where they are listed, in words.
     """
     bad = sum((listed.split != "") & (listed.reason != "duplicate"))
     if bad > (BAD - missing) * (bad + sum(counts.values())) or not all(counts.values()):
         why = ", ".join(f"{n} {reason}" for reason, n in Counter(listed.reason).items())
         left = f"{counts['train']} images for training and {counts['test']} for testing"
-        remedy = f"at most {BAD:.0%} may be unusable or missing; {path} lists them"
-        raise SourceError(f"{dataset}: {left} can be used ({why}); {remedy}")
+        remedy = f"at most {BAD:.0%} may be unusable or missing; {lists}"
+        raise SourceError(f"{name}: {left} can be used ({why}); {remedy}")
 
 
-def _read(config, dataset, items):
+def read(config, dataset, items, function=None):
     """Yield (item, pixels or Unusable) of all items, read on all cores of this process."""
     shards = [items[k : k + SHARD_IMAGES] for k in range(0, len(items), SHARD_IMAGES)]
     tasks = [(dataset, shard, config.data.image_size, config.data.seed) for shard in shards]
@@ -89,8 +93,8 @@ def _read(config, dataset, items):
     workers = workers or ThreadPoolExecutor(1)  # few images: not worth a process
     depth = DEPTH * processes.workers(len(items), IMAGES_PER_WORKER)
     try:
-        results = processes.in_order(workers, sources.read_images, tasks, depth)
-        with tqdm(total=len(items), desc=dataset, unit="image", leave=False) as bar:
+        results = processes.in_order(workers, function or sources.read_images, tasks, depth)
+        with tqdm(total=len(items), desc=dataset, unit="image", leave=False, delay=1) as bar:
             for shard, found in zip(shards, results, strict=True):
                 yield from zip(shard, found, strict=True)
                 bar.update(len(shard))
@@ -128,17 +132,31 @@ def _write_split(path, size, images, named):
     return count, pixels_hash.hexdigest(), skipped
 
 
-def _write_masks(path, config, count, dataset):
-    """Write the frozen masks of `count` test images as bits -> what the manifest says of them."""
+def _write_masks(path, config, count, dataset, own):
+    """Write the frozen masks of `count` test images as bits, and one's own to train on -> what the
+    manifest says of them.
+    """
     data, widths, described = config.data, config.curriculum.mask_widths, {}
     sets = [(family, width) for family in masks.FAMILIES for width in widths]
+    test = own.test if own else None
+    if own:
+        near = [width for width in (0, *widths) if test.number(width)]  # 0: of any area
+        sets += [(masks.FOLDER, width) for width in near]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for family, width in tqdm(sets, f"{dataset} masks", unit="set", leave=False):
-            drawn = masks.frozen(family, count, width, data.image_size, data.mask_seed)
-            with archive.open(f"{family}_{width}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.packbits(drawn.reshape(count, -1), axis=1))
-            described[f"{family}_{width}"] = {
-                "sha256": hashlib.sha256(drawn).hexdigest(),
-                "hole_fraction": round(float(drawn.mean()), 6),
-            }
+            drawn = masks.frozen(family, count, width, data.image_size, data.mask_seed, test)
+            name, bits = f"{family}_{width}", np.packbits(drawn.reshape(count, -1), axis=1)
+            described[name] = _store(archive, name, bits, drawn, float(drawn.mean()))
+        if own:
+            bits, share = own.train.bits.numpy(), float(own.train.areas.mean()) / data.image_size**2
+            numbers = {"train": len(bits), "test": len(test.areas), "turned": own.train.turned}
+            described[OWN] = _store(archive, OWN, bits, bits, share) | numbers | {"widths": near}
     return described
+
+
+def _store(archive, name, bits, hashed, hole_fraction):
+    """Write an array into an archive -> what the manifest says of it."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, bits)
+    digest = hashlib.sha256(hashed).hexdigest()
+    return {"sha256": digest, "hole_fraction": round(hole_fraction, 6)}

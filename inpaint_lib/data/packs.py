@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import PROTOCOL
+from .. import PROTOCOL, masks
 from ..study import files, grid, provenance
-from . import packing, sources
+from . import own_masks, packing, sources
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pack:
 
     @property
     def widths(self):
-        """The widths of every family's frozen masks, {family: [width, ...]}."""
+        """The widths of every family's frozen masks, {family: [width, ...]}; 0: of any area."""
         found = {}
         for name in self.manifest["masks"]:
             family, _, width = name.rpartition("_")
@@ -55,13 +55,14 @@ class Pack:
 def prepare(study, dataset):
     """Return the data set's current Pack, made if needed. Raises SourceError, SettingsChanged."""
     folder, wanted = study.data_folder(dataset), _settings(study, dataset)
+    own_masks.check(study, own := own_masks.prepare(study))
     if pack := _open(folder, wanted):
         return pack
     check(study, dataset)
     plan = sources.find(dataset).plan(study.config)
     with files.locked(folder), files.writing(folder / "manifest.json"):
         if not _open(folder, wanted):  # another process may have made it meanwhile
-            packing.write_pack(folder, study.config, dataset, plan, wanted)
+            packing.write_pack(folder, study.config, dataset, plan, wanted, own)
     return _open(folder)
 
 
@@ -78,13 +79,24 @@ def current(study, dataset):
     return _open(study.data_folder(dataset), _settings(study, dataset))
 
 
+def bank(run, family, device="cpu"):
+    """Return the masks.Bank that a family draws from in training, or None if it draws by a rule."""
+    if family != masks.FOLDER:
+        return None
+    pack = existing(run.study, run.dataset)
+    with np.load(pack.folder / "masks.npz") as stored:
+        found = masks.Bank.of(stored[packing.OWN], pack.manifest["masks"][packing.OWN]["turned"])
+    return found._replace(bits=found.bits.to(device), areas=found.areas.to(device))
+
+
 def check(study, dataset):
     """Raise provenance.SettingsChanged if runs were trained on a pack of other settings."""
     pack = _open(study.data_folder(dataset))
     if pack and trained_on(study, dataset):
         what = f"data set {dataset} of profile {study.profile}, on which runs were trained,"
-        made, wanted = pack.manifest["settings"], _configured(study.config)
-        provenance.refuse_other(what, {key: made.get(key) for key in wanted}, wanted)
+        made = dict(pack.manifest["settings"], dataset=dataset, source=None)
+        wanted = {"dataset": dataset, "source": None} | _configured(study.config)
+        provenance.refuse_other(what, made, wanted)
 
 
 def trained_on(study, dataset):
@@ -96,12 +108,17 @@ def trained_on(study, dataset):
 def _settings(study, dataset):
     """Return what a pack depends on; of its source a fingerprint, not where it lies."""
     source = sources.find(dataset).fingerprint(study.config)
+    if own := own_masks.fingerprint(study.config):
+        source = [source, own]
     return {"dataset": dataset, "source": source} | _configured(study.config)
 
 
 def _configured(config):
     widths = list(config.curriculum.mask_widths)
-    return {"protocol": PROTOCOL, "data": config.data.model_dump(), "mask_widths": widths}
+    found = {"protocol": PROTOCOL, "data": config.data.model_dump(), "mask_widths": widths}
+    if config.machine.masks:  # no key without: packs made before there were any stay valid
+        found |= {"masks": "given", "turn_masks": config.machine.turn_masks}
+    return found
 
 
 def _open(folder, settings=None):

@@ -78,10 +78,11 @@ def _drawn_plan(config):
     return Plan(list(range(train)), list(range(TEST_FROM, TEST_FROM + test)))
 
 
-def _file_pixels(items, size, seed):
+def file_pixels(items, size, seed, read=images.read):
+    """Yield what `read` makes of each image file, or Unusable."""
     for container, name in items:
         try:
-            yield images.read(containers.locate(container, name), size)
+            yield read(containers.locate(container, name), size)
         except Unusable as reason:
             yield reason
 
@@ -169,6 +170,13 @@ def _part(name):
 
 def _folder_plan(config):
     root, data = _root(config, "folder"), config.data
+    return plan_folder(root, "data_root", data.seed, data.train_images, data.test_images)
+
+
+def plan_folder(root, key, seed, most_train=None, most_test=None):
+    """Return the Plan of a folder of images that a setting `key` names, split by seed, or by its
+    own folders for training and testing. Raises SourceError.
+    """
     there = containers.list_names(root)
     names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
     passed_over = [
@@ -178,22 +186,21 @@ def _folder_plan(config):
     foreign = sum(suffix in FOREIGN for _, _, suffix in passed_over)
     if len(names) < 2:
         found = f"{root} holds {len(names)} images ({', '.join(images.SUFFIXES)})"
-        raise SourceError(f"data_root: {found}; at least two are needed")
+        raise SourceError(f"{key}: {found}; at least two are needed")
     parts = {part: [n for n in names if _part(n) == part] for part in ("train", "test", "val", "")}
     train, test = parts["train"], parts["test"] or parts["val"]
     if train and test:
         left_out = sorted({*names} - {*train, *test})
         passed_over += [(name, "in no folder for training or testing", "") for name in left_out]
     elif parts[""]:
-        count = min(data.test_images, max(1, len(names) // 5))
-        test = _choose(names, count, f"test {data.seed}")
+        count = min(most_test or len(names), max(1, len(names) // 5))
+        test = _choose(names, count, f"test {seed}")
         train = {*names} - {*test}
     else:
         alone = f"all images of {root} are in a folder for training, or all in one for testing"
-        raise SourceError(f"data_root: {alone}; add the others, or rename it for a split by seed")
+        raise SourceError(f"{key}: {alone}; add the others, or rename it for a split by seed")
     train, test = ({name: name for name in split} for split in (train, test))
-    train = _items(root, train, data.train_images, data.seed)
-    test = _items(root, test, data.test_images, data.seed)
+    train, test = _items(root, train, most_train, seed), _items(root, test, most_test, seed)
     return Plan(train, test, passed_over, foreign / (foreign + len(names)))
 
 
@@ -224,7 +231,7 @@ DATASETS = {
     "celeba": Dataset(
         "aligned CelebA (Liu et al. 2015): testing on its validation part, training on the others",
         _celeba_plan,
-        _file_pixels,
+        file_pixels,
         lambda config: containers.fingerprint(*_find(config, "celeba")),
         wanted="DIR or DIR/celeba must hold list_eval_partition.txt and img_align_celeba/ or "
         f"img_align_celeba.zip, from {CELEBA}, or by --download.",
@@ -233,7 +240,7 @@ DATASETS = {
     "coco": Dataset(
         "MSCOCO 2014 (Lin et al. 2014): training on train2014, testing on 5,000 of val2014",
         _coco_plan,
-        _file_pixels,
+        file_pixels,
         lambda config: containers.fingerprint(*_find(config, "coco")),
         wanted="DIR or DIR/coco must hold train2014/ and val2014/, or train2014.zip and "
         "val2014.zip, from https://cocodataset.org/#download (13 GB and 6 GB).",
@@ -242,7 +249,7 @@ DATASETS = {
     "folder": Dataset(
         "a folder of images",
         _folder_plan,
-        _file_pixels,
+        file_pixels,
         lambda config: containers.fingerprint(_root(config, "folder")),
         wanted="DIR must hold images, at any depth; they are split by seed, one in five for "
         "testing, or by folders train/ and test/ (or val/) if it has both.",

@@ -3,7 +3,8 @@
 `evaluate(run, stage)` measures each time it is called and writes evaluation/stage<k>.* in the run's
 folder. After a stage: L1, L2 and PSNR on the family trained with, on the first `images_elsewhere`
 test images. After the last stage: all measures (measures.py), on all test images, of the family
-trained with, and on `images_elsewhere` of the others; images.csv.gz; area bins; and:
+trained with, and on `images_elsewhere` of the others; images.csv.gz; area bins, those of masks of
+one's own with one of them for every test image; and:
 
 - overfitting: hole L1 on training images (evenly spread) minus that on as many test images, with
   the same largest holes. One set may be harder than the other: the baselines differ, too.
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import PROTOCOL, metrics, models
+from .. import PROTOCOL, masks, metrics, models
 from ..data import packs
 from ..study import devices, files, processes
 from ..training import artifacts, identity, probe, recording
@@ -85,7 +86,8 @@ def _evaluate(run, stage):
     G = artifacts.load_generator(run, stage, device)
     chosen = recording.recorded(config, len(pack.test))
     rows, warnings, fills, of_own = [], [], {}, []
-    for family in run.architecture_entry.mask_families if last else (own,):
+    families = [*run.architecture_entry.mask_families] if last else []
+    for family in families + [own] * (own not in families):
         full = last and family == own
         n = len(pack.test) if full else min(len(pack.test), config.evaluation.images_elsewhere)
         for width in widths:
@@ -111,7 +113,15 @@ def _evaluate(run, stage):
     head.unlink(missing_ok=True)
     if last:
         images = pd.concat(of_own)
-        rows += _rows(stage, own, 0, measures.by_area(images))
+        areas = {own: images}
+        if raw and masks.FOLDER in pack.widths:  # of no width of their own: measured by area
+            fill = inpainting(probe.calibrated(run, pack, G, 0, device, masks.FOLDER))
+            _, found, _, _ = _measure(
+                fill, config, pack, masks.FOLDER, 0, len(pack.test), networks=False, raw=raw
+            )
+            areas[masks.FOLDER] = found
+        for family, found in areas.items():
+            rows += _rows(stage, family, 0, measures.by_area(found))
         _store_images(head.with_name("images.csv.gz"), images.drop(columns="mask_family"))
     with files.replacing(_path(run, stage, "_fills.npz")) as temporary:
         np.savez_compressed(temporary, **fills)
@@ -283,19 +293,21 @@ def measure_untrained(
     What was filled `elsewhere` has known pixels of its own, and no fills of training images."""
     rows, warnings, of_all, n = [], [], [], settings["images"]
     for family in families:
-        of_family, widths = [], pack.widths[family]
+        of_family, widths = {}, pack.widths[family]
         for width in widths:
-            largest, fill = width == widths[-1], _in_floats(config, fill_of(family, width))
+            largest, fill = width == widths[-1] > 0, _in_floats(config, fill_of(family, width))
             values, images, _, warned = _measure(
                 fill, config, pack, family, width, n, networks=largest and networks, raw=elsewhere
             )
             if largest and not elsewhere:
                 values["hole", "overfitting"] = _overfitting(fill, pack, family, width, images.l1)
-            rows += _rows(0, family, width, values)
+            rows += _rows(0, family, width, values) if width else []
             warnings += warned
-            of_family.append(images)
-        rows += _rows(0, family, 0, measures.by_area(pd.concat(of_family)))
-        of_all += of_family
+            of_family[width] = images
+        any_area = of_family.pop(0, None)  # of masks of one's own
+        by_area = pd.concat(of_family.values()) if any_area is None else any_area
+        rows += _rows(0, family, 0, measures.by_area(by_area))
+        of_all += of_family.values()
     head.unlink(missing_ok=True)
     _store_images(head.with_name(f"{head.stem}_images.csv.gz"), pd.concat(of_all))
     return _store(head, rows, settings, warnings)

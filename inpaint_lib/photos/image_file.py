@@ -117,25 +117,18 @@ def read_mask(path, shape, invert=False):
     """
     with _decoding(path, "mask") as image:
         image.load()
-        clear = image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
-        kind = image.format  # lost in turning
-        colours = images.to_rgb(ImageOps.exif_transpose(image), kind)
-    grey, saturation = np.asarray(colours.convert("L")), np.ptp(np.asarray(colours), axis=2)
-    neither = float((((grey > 63) & (grey < 192)) | (saturation > 63)).mean())
-    hole, reason = (grey < 128 if invert else grey >= 128), None
-    if clear:
-        reason = "has transparent pixels; save it without transparency"
-    elif grey.shape != shape:
-        sizes = [f"{width} x {height}" for height, width in (grey.shape, shape)]
+        upright = ImageOps.exif_transpose(image)
+        grey, reason = images.mask_levels(upright, image.format)
+    if upright.size[::-1] != shape:
+        sizes = [f"{width} x {height}" for height, width in (upright.size[::-1], shape)]
         reason = f"is {sizes[0]} pixels, the photo as shown {sizes[1]}; give the photo's size"
-    elif neither > 0.5:
-        reason = f"{neither:.0%} of it is grey or coloured; make the mask black and white"
-    elif not hole.any():
-        than, colour = ("darker", "black") if invert else ("brighter", "white")
-        reason = f"empty, no pixel is {than} than half ({grey.min()} to {grey.max()} of 255)"
-        reason += f"; {colour} must mark the hole"
     if reason:
         raise ValueError(f"mask {path}: {reason}")
+    hole = grey < images.WHITE if invert else grey >= images.WHITE
+    if not hole.any():
+        than, colour = ("darker", "black") if invert else ("brighter", "white")
+        reason = f"empty, no pixel is {than} than half ({grey.min()} to {grey.max()} of 255)"
+        raise ValueError(f"mask {path}: {reason}; {colour} must mark the hole")
     if hole.mean() <= 0.9:
         return hole, []
     share, advice = f"warning: {hole.mean():.0%} of the photo is hole", "drop" if invert else "add"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .. import PROTOCOL
-from ..data import packs
+from ..data import packing, packs
 from ..evaluation import evaluate, external
 from ..study import config as configuration
 from ..training import identity, recording, weights
@@ -107,6 +107,8 @@ def _add_data(study, dataset, about, found, fills):
     stored = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}
     holes = {key: mask["hole_fraction"] for key, mask in pack.manifest["masks"].items()}
     stored |= {"identity": pack.identity, "masks": holes}
+    if own := pack.manifest["masks"].get(packing.OWN):
+        stored["own_masks"] = own
     chosen = recording.recorded(study.config, len(pack.test))
     about["data"][dataset], about["recorded"][dataset] = stored, [int(k) for k in chosen]
     fills[f"{dataset}/truth"] = np.array(pack.test[chosen])

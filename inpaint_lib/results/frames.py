@@ -64,12 +64,12 @@ class Results:
     about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
     (digest), initial_weights (a hash, if the runs start from given ones), left_out {run: why}, who
     {run: who published it} where that was given; data {dataset: about, stands_in_for, images,
-    identity, masks {family_width: hole fraction}}; recorded {dataset: indices of the test images in
-    `fills`}. baselines: among them, with EXTERNAL in the name, what anybody else filled
-    (evaluation/external.py). per_image: hole, last stage, training family. baseline_images: of
-    baselines proper, with which runs are compared. fills: "<dataset>/truth" (R,H,W,3) uint8,
-    "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
-    "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
+    identity, masks {family_width: hole fraction}, own_masks (numbers, where there are any)};
+    recorded {dataset: indices of the test images in `fills`}. baselines: among them, with EXTERNAL
+    in the name, what anybody else filled (evaluation/external.py). per_image: hole, last stage,
+    training family. baseline_images: of baselines proper, with which runs are compared. fills:
+    "<dataset>/truth" (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole,
+    and "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
     about: dict
     runs: pd.DataFrame

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..masks import FOLDER
 from ..setups import SETUPS
 from ..study import files
 from . import frames, notes, select, standing, stats
@@ -45,13 +46,20 @@ def _baselines(results):
     return found.assign(setup=select.baseline_names(found.baseline, n, most))
 
 
-def _with_baselines(results, values):
-    """Return the values of the families trained with, cell by cell, the baselines' below them."""
-    parts, others = [], _baselines(results)
+def _with_baselines(results):
+    """Return the final values of the families trained with, cell by cell, the baselines' below
+    them; of masks of one's own, not trained with, regions folder_area_0_10 and so on.
+    """
+    values, others = results.values, _baselines(results)
+    values, parts = values[values.stage == len(results.widths)], []
     for dataset, architecture in select.cells(results.runs):
         beside = others[others.dataset == dataset].assign(architecture=architecture)
-        part = pd.concat([select.of_cell(values, dataset, architecture), beside])
-        parts.append(part[part.mask_family == results.family(architecture)])
+        trained, own = select.of_cell(values, dataset, architecture), results.family(architecture)
+        part = pd.concat([trained, beside])
+        parts.append(part[part.mask_family == own])
+        if FOLDER in {*trained.mask_family} - {own}:
+            by_area = part[(part.mask_family == FOLDER) & (part.mask_width == 0)]
+            parts.append(by_area.assign(region=f"{FOLDER}_" + by_area.region))
     return pd.concat(parts)
 
 
@@ -59,7 +67,7 @@ def _with_baselines(results, values):
 def table(results):
     """Return every measure after the last stage, with the largest hole or by area of the hole: a
     row per setup or baseline, with mean and deviation over seeds."""
-    values = _with_baselines(results, select.trained(results))
+    values = _with_baselines(results)
     values = values[values.mask_width.isin([0, results.widths[-1]])]
     groups = values.groupby([*SETUP, "region", "metric"], sort=False)
     columns = {"mean": ("value", "mean"), "deviation": ("value", "std")}
@@ -114,12 +122,14 @@ def _formatted(row, digits, bold):
 
 
 def areas(results):
-    """Return hole L1 of the final networks by the realised area of the hole: columns are bins."""
+    """Return hole L1 of the final networks by the realised area of the hole: columns are bins, last
+    those of masks of one's own ("folder 0-10 %") where they are not trained with."""
     part = table(results).query("metric == 'l1'")
-    part = part[part.region.str.startswith("area_")]
-    bins = part.region.str.removeprefix("area_").str.replace("_", "-") + " %"
-    wide = part.assign(area=bins).pivot_table("mean", SETUP, "area", sort=False)
-    return wide.reindex(columns=sorted(wide, key=lambda name: int(name.split("-")[0])))
+    part = part[part.region.str.contains("area_")]
+    bins = part.region.str.replace(r"area_(\d+)_(\d+)", r"\1-\2 %", regex=True)
+    part = part.assign(area=bins.str.replace("_", " "))
+    wide = part.pivot_table("mean", SETUP, "area", sort=False)
+    return wide.reindex(columns=sorted(wide, key=lambda name: (FOLDER in name, name)))
 
 
 @select.once
@@ -226,6 +236,10 @@ def write(results, folder):
     for cell, text in formatted(results, bold="**{}**".format).items():
         flat = text.set_axis(map(" ".join, text.columns), axis=1).reset_index()
         lines += [f"### {', '.join(cell)}", "", *markdown(flat), ""]
+        by_area = select.of_cell(areas(results).reset_index(), *cell).drop(columns=CELL)
+        by_area = by_area.dropna(axis="columns", how="all").round(4).astype(object).fillna("-")
+        if results.family(cell[1]) == FOLDER or FOLDER in "".join(by_area):
+            lines += ["Hole L1 by area; folder: the study's own masks", "", *markdown(by_area), ""]
     for cell, text in formatted(results, bold=r"\textbf{{{}}}".format).items():
         text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: t.replace("_", r"\_"))
         look = {"column_format": "l" + "r" * text.shape[1], "multicolumn_format": "c"}

@@ -3,7 +3,8 @@
 A profile (config/NAME.yaml) names only what differs from the profile it `extends`;
 config/base.yaml has every key and explains it. The sections data, curriculum, models and training
 decide a run's numbers and are its identity; evaluation decides how a trained run is measured; grid
-says which runs there are; no number depends on machine.
+says which runs there are; no number depends on machine, but on the pixels of the images and masks
+that it names, and these are part of the identity.
 """
 
 import os
@@ -24,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from .. import models, setups
+from .. import masks, models, setups
 from . import extensions
 from .files import ROOT
 from .provenance import flat
@@ -195,6 +196,8 @@ class Machine(Strict):
     """Where and how it is computed."""
 
     data_root: str
+    masks: str = ""  # absent in studies published before there were any
+    turn_masks: Annotated[Literal["on", "off"], BeforeValidator(_words)] = "off"
     device: Device
     threads: Whole
     jobs: Whole
@@ -243,7 +246,7 @@ def _check_model(name, model, image_size):
     """Check what depends on the architecture in a section of `models`, and that it can be built."""
     entry, where = models.ARCHITECTURES[name], f"models.{name}"
     families, options = entry.mask_families, entry.objective.options
-    if model.mask_family not in families:
+    if model.mask_family not in (*families, *([masks.FOLDER] * (not models.central(name)))):
         known = ", ".join(families)
         raise ValueError(f"{where}.mask_family: no {model.mask_family!r}; there are: {known}")
     needed = {"loss_weights": {"adversarial", *entry.objective.terms}, "loss_options": set(options)}

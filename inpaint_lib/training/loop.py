@@ -218,9 +218,8 @@ def hole_variates(run, step):
 def holes(run, step, mask_width):
     """Return the holes of one step at a width, (B,1,H,W) float32."""
     family, size = run.model.mask_family, run.config.data.image_size
-    return masks.FAMILIES[family](
-        hole_variates(run, step), masks.extent(family, mask_width, size), size
-    )
+    draw = masks.family(family, packs.bank(run, family))
+    return draw(hole_variates(run, step), masks.extent(family, mask_width, size), size)
 
 
 def _read(step, state, phase, widths):

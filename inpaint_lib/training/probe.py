@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .. import losses, masks, metrics, rng
+from ..data import packs
 
 CALIBRATION = 320  # training images from which batch norm's statistics are taken
 LEAST = 32  # of them in a batch
@@ -99,10 +100,11 @@ def frozen_noise(run, pack, G, D, device):
     """Return the deviation of G's adversarial loss over training batches, networks frozen."""
     config, family, found = run.config, run.model.mask_family, []
     size, width = config.curriculum.batch_size, config.curriculum.mask_widths[-1]
+    bank = packs.bank(run, family)
     for k in range(config.training.probe_batches):
         draw = rng.keyed(run.seed, "probe", k)
         images = torch.randint(len(pack.train), (size,), generator=draw).numpy()
-        holes = masks.generate(family, size, width, config.data.image_size, draw).to(device)
+        holes = masks.generate(family, size, width, config.data.image_size, draw, bank).to(device)
         real = metrics.to_float(pack.train[images], device)
         found.append(adversarial_g(G, D, run.architecture_entry.objective, real, holes))
     return float(torch.stack(found).double().std())
@@ -120,6 +122,7 @@ def calibrated(run, pack, generator, width, device, family=None):
     data, chosen = run.config.data, spread(len(pack.train), CALIBRATION)
     seed = rng.seed_of(data.mask_seed, "calibration")
     family = family or run.model.mask_family
-    holes = masks.frozen(family, len(chosen), width, data.image_size, seed)
+    bank = packs.bank(run, family)
+    holes = masks.frozen(family, len(chosen), width, data.image_size, seed, bank)
     batch = max(run.config.curriculum.batch_size, LEAST)
     return metrics.calibrated(generator, pack.train[chosen], holes, device, batch)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .. import losses, masks, metrics
-from ..data import feed
+from ..data import feed, packs
 
 SATURATED = 0.95  # D judges at least this share of patches rightly: G learns little from it
 WARM_UP = 3  # steps before the capture: lazy initialisation must be over
@@ -99,6 +99,7 @@ class Step:
             vgg = losses.Perceptual(training.perceptual_weights, training.perceptual_width)
             self.vgg = vgg.to(device)
         self.family, self.size = model.mask_family, run.config.data.image_size
+        self.draw = masks.family(self.family, packs.bank(run, self.family, device))
         self.loss_options, self.weights = model.loss_options, dict(model.loss_weights)
         self.adversarial_weight = self.weights.pop("adversarial")
         self.joint = not metrics.batch_norms(state.D)  # batch norm must see them apart
@@ -144,7 +145,7 @@ class Step:
 
     def inputs(self, images, u):
         """Return the images (B,3,H,W) in [-1, 1] and their holes (B,1,H,W)."""
-        mask = masks.FAMILIES[self.family](u, self.controls[0], self.size)
+        mask = self.draw(u, self.controls[0], self.size)
         return metrics.to_float(images, self.device), mask
 
     def fill(self, G, real, mask):

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inpaint_lib import masks
 from inpaint_lib.rng import keyed
+from tests.training.test_step import NoHostReads
 
 every_family = pytest.mark.parametrize("family", masks.FAMILIES)
 
@@ -94,3 +96,42 @@ def test_wrong_requests_are_named():
     for width in (0, 33):
         with pytest.raises(ValueError, match=f"mask width {width}"):
             generate("square", width=width)
+
+
+def bank(areas, turned=False):
+    """Masks of 8 px whose first `area` pixels are hole."""
+    rows = [np.packbits(np.arange(64) < area) for area in areas]
+    return masks.Bank.of(np.stack(rows), turned)
+
+
+def test_a_bank_draws_near_the_nominal_area_and_equal_variates_draw_equal_ranks():
+    own = bank(range(1, 64))
+    u = masks.variates("folder", 200, keyed(0))
+    for width in (4, 5, 6):
+        drawn = masks.family("folder", own)(u, masks.extent("folder", width, 8), 8)
+        area = drawn.sum((1, 2, 3))
+        assert drawn.shape == (200, 1, 8, 8) and (abs(area / width**2 - 1) <= 0.25).all()
+        assert area.unique().numel() == own.number(width)
+        first, end = own.near(width**2)
+        assert torch.equal(area, own.areas[first + (u[:, 0] * (end - first)).long()])
+    every = masks.frozen("folder", 300, 0, 8, 0, own).sum((1, 2))
+    assert every.min() < 5 and every.max() > 60  # width 0: of any area
+
+
+def test_a_bank_turns_a_mask_in_all_eight_ways_and_no_other():
+    hole = np.zeros((8, 8), bool)
+    hole[0, 1:4] = True
+    own = masks.Bank.of(np.packbits(hole)[None], turned=True)
+    found = {
+        tuple(mask.flatten().tolist()) for mask in masks.generate("folder", 99, 2, 8, keyed(0), own)
+    }
+    assert len(found) == 8 and {sum(mask) for mask in found} == {3}
+
+
+def test_a_draw_from_a_bank_reads_nothing_from_the_device_and_stays_there():
+    own, extent = bank(range(1, 64), turned=True), torch.tensor(16.0)
+    with NoHostReads():
+        own.draw(masks.variates("folder", 4, keyed(0)), extent, 8)
+    with FakeTensorMode(), torch.device("cuda"):
+        there = masks.Bank(torch.empty(9, 8, dtype=torch.uint8), torch.empty(9), turned=True)
+        assert there.draw(torch.empty(4, 2), torch.empty(()), 8).device.type == "cuda"

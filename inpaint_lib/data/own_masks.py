@@ -1,0 +1,147 @@
+"""Masks of one's own, `machine.masks`: a folder of images, white = hole, read once for a profile.
+
+    runs/<profile>/masks_<digest>.npz  skipped_masks.csv
+
+Which train and which test is decided as for a folder of photographs. The packs hold what is used.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .. import PROTOCOL, masks, models
+from ..study import files
+from ..study.command import printable
+from . import containers, images, packing, sources
+from .images import Unusable
+from .sources import SourceError
+
+LEAST = 20  # a stage draws from so many masks at least
+NO_FILE = OSError, ValueError, EOFError, zipfile.BadZipFile  # or a damaged one
+
+
+class Own(NamedTuple):
+    """The masks for training and for testing."""
+
+    train: masks.Bank
+    test: masks.Bank
+
+
+def fingerprint(config):
+    """Return JSON that changes when the masks might have, or None without any."""
+    if not config.machine.masks:
+        return None
+    root = os.path.expanduser(config.machine.masks)
+    if not os.path.isdir(root):
+        what = f"--masks: there is no folder {root}"
+        raise SourceError(f"{what}; name a folder of black and white images, white = hole")
+    return containers.fingerprint(root)
+
+
+def prepare(study):
+    """Return the Own masks that the configuration names, read if needed, or None.
+
+    Raises SourceError where they are too few or too many are unusable; then nothing is written.
+    """
+    config, source = study.config, fingerprint(study.config)
+    if not source:
+        return None
+    depends = json.dumps([PROTOCOL, source, config.data.image_size, config.data.seed])
+    path = study.folder / f"masks_{files.text_sha256(depends)[:16]}.npz"
+    try:
+        with np.load(path) as stored:
+            found = dict(stored)
+    except NO_FILE:
+        found, skipped = _read(config)
+        files.write_csv(study.folder / "skipped_masks.csv", skipped)
+        with files.replacing(path) as temporary:
+            np.savez_compressed(temporary, **found)
+    turned = config.machine.turn_masks == "on"
+    return Own(masks.Bank.of(found["train"], turned), masks.Bank.of(found["test"]))
+
+
+def read_masks(_, items, size, seed):
+    """Return for every item its mask, (size, size) uint8, 1 = hole, or Unusable."""
+    return list(sources.file_pixels(items, size, seed, images.read_mask))
+
+
+def _read(config):
+    """Return {"train", "test": masks (N, n) uint8, packed and by growing area}, and those left out:
+    a DataFrame of split, file, reason, detail.
+    """
+    root = Path(os.path.expanduser(config.machine.masks))
+    plan, rows, names = sources.plan_folder(root, "--masks", config.data.seed), [], {}
+    items, kept = [*plan.test, *plan.train], {"train": [], "test": []}
+    for k, (item, mask) in enumerate(packing.read(config, "masks", items, read_masks)):
+        split, name = "test" if k < len(plan.test) else "train", printable(item[1])
+        if isinstance(mask, Unusable):
+            rows.append((split, name, mask.reason, mask.detail))
+            continue
+        turns = [np.packbits(np.rot90(m, k)) for m in (mask, mask[:, ::-1]) for k in range(4)]
+        own, least = turns[0].tobytes(), min(turn.tobytes() for turn in turns)
+        # turned ones count as equal to one for testing, not among each other
+        if twin := names.get(own) or (split == "train" and names.get(("test", least))):
+            rows.append((split, name, "duplicate", f"same pixels as {twin}, or turned"))
+        else:
+            names[own] = names[split, least] = name
+            kept[split].append(turns[0])
+    rows += [("", printable(name), *why) for name, *why in plan.passed_over]
+    listed = pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
+    few = "; ".join(f"{row.file}: {row.reason}, {row.detail}" for row in listed[:3].itertuples())
+    counts = {split: len(of) for split, of in kept.items()}
+    packing.check_usable("--masks", counts, listed, plan.missing, f"the first: {few}")
+    return {split: np.stack(sorted(of, key=_area)) for split, of in kept.items()}, listed
+
+
+def _area(bits):
+    """Return a packed mask's area in pixels and, for those of equal area, its bytes."""
+    return np.bitwise_count(bits).sum(), bits.tobytes()
+
+
+def check(study, own):
+    """Raise SourceError if a run of the grid has no such masks, or too few, at a width it uses."""
+    trained = {r.setup: r for r in study.runs() if r.model.mask_family == masks.FOLDER}.values()
+    if trained and not own:
+        where = f"models.{next(iter(trained)).architecture}.mask_family"
+        raise SourceError(f"{where}: for {masks.FOLDER} name the masks' folder with --masks DIR")
+    if own and all(map(models.central, study.config.grid.architectures)):
+        takes = f"{study.config.grid.architectures[0]} takes central squares only"
+        raise SourceError(f"--masks: {takes}; add another architecture")
+    used = {run.phase(k).mask_width for run in trained for k in range(run.schedule.steps)}
+    widths = sorted(used.union(*(run.schedule.mask_widths for run in trained)))
+    for width in widths:
+        n, n_test = (of.number(width) for of in own)
+        if n < LEAST or not n_test:
+            raise SourceError(_too_few(study.config.data.image_size, width, n, n_test, own))
+
+
+def _too_few(size, width, n, n_test, own):
+    """Return which masks a stage lacks, the areas that there are, and widths that would work."""
+    low, high = ((1 + sign * masks.NEAR) * (width / size) ** 2 for sign in (-1, 1))
+    areas = np.histogram(own.train.areas / size**2, np.arange(11) / 10)[0]
+    there = ", ".join(f"{n} of {10 * k}-{10 * k + 10} %" for k, n in enumerate(areas) if n)
+    fits = [w for w in range(1, size + 1) if own.train.number(w) >= LEAST and own.test.number(w)]
+    advice = f"widths that work: {', '.join(map(str, fits))}; set curriculum.mask_widths"
+    return (
+        f"--masks: a stage {width} px wide draws from masks that cover {low:.1%} to {high:.1%} of "
+        f"the image; it has {n} for training, {LEAST} are needed, and {n_test} for testing, 1 is "
+        f"needed. Those for training: {there}. {advice if fits else 'No width works: add masks'}"
+    )
+
+
+def described(study, own):
+    """Return in a line how many masks there are and what share of them the stages draw from."""
+    n, widths = len(own.train.areas), study.config.curriculum.mask_widths
+    near = [own.train.near(width**2) for width in widths]
+    drawn = sum(any(first <= k < end for first, end in near) for k in range(n))
+    use = f"stages of {', '.join(map(str, widths))} px draw from {drawn / n:.0%} of them"
+    if all(run.model.mask_family != masks.FOLDER for run in study.runs()):
+        use = "no network is trained on them"
+    left = pd.read_csv(study.folder / "skipped_masks.csv").reason.value_counts().items()
+    why = ", ".join(f"{number:,} {reason}" for reason, number in left) or "none"
+    return f"masks: {n:,} for training, {len(own.test.areas):,} for testing; left out: {why}; {use}"
