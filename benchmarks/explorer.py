@@ -42,8 +42,8 @@ CONTROLS = {
     "a setup on or off": "root.querySelectorAll('[aria-label=setups] .ix-pill')[1].click()",
     "another panel": "root.querySelectorAll('.ix-tabs button')[k % 7].click()",
     "paint a dot": """(root.querySelector('[data-tab=painter]').click(),
-        fire('.ix-panel-painter canvas', 'pointerdown', 30 + (k % 6) * 55, 30 + Math.floor(k / 6) * 80),
-        fire('.ix-panel-painter canvas', 'pointerup', 30 + (k % 6) * 55, 30 + Math.floor(k / 6) * 80))""",
+        fire('.ix-easel canvas', 'pointerdown', 30 + k % 6 * 55, 30 + Math.floor(k / 6) * 80),
+        fire('.ix-easel canvas', 'pointerup', 30 + k % 6 * 55, 30 + Math.floor(k / 6) * 80))""",
 }
 MEASURE = """async ([act, visits]) => {
   const root = document.querySelector('.ix'), host = root.host, found = [];
