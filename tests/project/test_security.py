@@ -141,7 +141,7 @@ def test_members_of_an_archive_are_written_nowhere_else(tmp_path):
         for name in names:
             archive.writestr(name, (tmp_path / "a.png").read_bytes())
     before = set(tmp_path.rglob("*"))
-    pixels = list(sources._file_pixels([(str(inside / "a.zip"), name) for name in names], 32, 0))
+    pixels = list(sources.file_pixels([(str(inside / "a.zip"), name) for name in names], 32, 0))
     assert [p.shape for p in pixels] == [(32, 32, 3)] * 4 and set(tmp_path.rglob("*")) == before
     (inside / "to").mkdir()
     try:
