@@ -40,6 +40,8 @@ def conclusion(study):
     lines = ["", *(one["text"] for one in found)]
     if found:
         weights = os.path.relpath(study.folder / found[0]["run"])
+        if weights.startswith(".."):  # the command is to work from anywhere
+            weights = str(study.folder / found[0]["run"])
         lines += [f"Weights: {weights}/model/model.safetensors. To fill a photo with them:"]
         lines += ["", f"    {_command(study, weights)}"]
     return lines + _duplicates(study)

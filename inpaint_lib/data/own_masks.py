@@ -117,16 +117,21 @@ def check(study, own):
     for width in widths:
         n, n_test = (of.number(width) for of in own)
         if n < LEAST or not n_test:
-            raise SourceError(_too_few(study.config.data.image_size, width, n, n_test, own))
+            raise SourceError(_too_few(study, width, n, n_test, own))
 
 
-def _too_few(size, width, n, n_test, own):
+def _too_few(study, width, n, n_test, own):
     """Return which masks a stage lacks, the areas that there are, and widths that would work."""
+    size = study.config.data.image_size
     low, high = ((1 + sign * masks.NEAR) * (width / size) ** 2 for sign in (-1, 1))
     areas = np.histogram(own.train.areas / size**2, np.arange(11) / 10)[0]
     there = ", ".join(f"{n} of {10 * k}-{10 * k + 10} %" for k, n in enumerate(areas) if n)
     fits = [w for w in range(1, size + 1) if own.train.number(w) >= LEAST and own.test.number(w)]
-    advice = f"widths that work: {', '.join(map(str, fits))}; set curriculum.mask_widths"
+    advice = f"widths that work: {', '.join(map(str, fits))}"
+    n_stages = len(study.config.curriculum.mask_widths)
+    if len(fits) >= n_stages:  # as many, evenly spread
+        some = ",".join(str(fits[int(k)]) for k in np.linspace(0, len(fits) - 1, n_stages))
+        advice += f"; for example --set 'curriculum.mask_widths=[{some}]'"
     return (
         f"--masks: a stage {width} px wide draws from masks that cover {low:.1%} to {high:.1%} of "
         f"the image; it has {n} for training, {LEAST} are needed, and {n_test} for testing, 1 is "
@@ -144,4 +149,10 @@ def described(study, own):
         use = "no network is trained on them"
     left = pd.read_csv(study.folder / "skipped_masks.csv").reason.value_counts().items()
     why = ", ".join(f"{number:,} {reason}" for reason, number in left) or "none"
-    return f"masks: {n:,} for training, {len(own.test.areas):,} for testing; left out: {why}; {use}"
+    shares = own.test.areas.sort().values / study.config.data.image_size**2
+    middle = shares[(len(shares) - 1) // 2]
+    covers = f"those for testing cover {shares[0]:.0%} to {shares[-1]:.0%}, half up to {middle:.0%}"
+    covers += " (are they inverted? white = hole)" * bool(middle > 0.5)
+    few = f" (few: at least {LEAST} tell more)" * (len(shares) < LEAST)
+    of = f"masks: {n:,} for training, {len(shares):,} for testing{few}; {covers}"
+    return f"{of}; left out: {why}; {use}"

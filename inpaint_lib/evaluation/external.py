@@ -204,9 +204,10 @@ def _read(path, size):
         if image.format != "PNG":
             raise images.Unusable(f"no PNG but {image.format}")
         if image.size != (size, size):
-            raise images.Unusable("of another size", "{} x {}".format(*image.size))
+            there = "{} x {}".format(*image.size)
+            raise images.Unusable(f"{there}, not {size} x {size}")
         if image.mode != "RGB" or ";16" in str(image.tile):
-            raise images.Unusable("no 8-bit RGB", image.mode)
+            raise images.Unusable(f"no 8-bit RGB but {image.mode}")
         return np.asarray(image)
 
 

@@ -37,14 +37,15 @@ def _of_cell(results, *cell):
     safe = [setup for setup in chooses.columns if not runs[runs.setup == setup].diverged.any()]
     order = chooses[safe or list(chooses)].mean().sort_values().index
     best, seed = order[0], int(chooses[order[0]].idxmin())
-    texts = [f"{', '.join(cell)}: use {best}."]
+    row = runs[(runs.setup == best) & (runs.seed == seed)].iloc[0]
+    use = f"use {best}" if row.beats_trivial else f"use none yet; the best is {best}"
+    texts = [f"{', '.join(cell)}: {use}."]
     texts += _compared(measures, best, order[1:])
     texts.append(
         f"The {n} test images chose it and measure it, so the numbers are optimistic."
         if few
         else f"Half of the {n} test images chose it, the other half are measured."
     )
-    row = runs[(runs.setup == best) & (runs.seed == seed)].iloc[0]
     texts.append(_good(results, row))
     rank = central(cell[1]), row.hole_l2 / row.best_baseline_l2
     return rank, "/".join([*cell, best, f"seed{seed}"]), " ".join(texts)

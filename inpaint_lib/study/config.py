@@ -230,15 +230,14 @@ class Config(Strict):
         size, training = self.data.image_size, self.training
         if training.perceptual_weights != "random" and training.perceptual_width != 64:
             raise ValueError("training.perceptual_width: 64, unless perceptual_weights is 'random'")
+        if self.curriculum.mask_widths[-1] > size:
+            raise ValueError(f"curriculum.mask_widths: images are {size} px wide")
         if self.curriculum.batch_size > self.data.train_images:
             raise ValueError("curriculum.batch_size: larger than data.train_images")
         for name in self.grid.architectures:
             if name not in self.models:
                 raise ValueError(f"models: no section for architecture {name!r}")
             _check_model(name, self.models[name], size)
-            most = size // 2 if models.central(name) else size
-            if self.curriculum.mask_widths[-1] > most:
-                raise ValueError(f"curriculum.mask_widths: {name} fills holes up to {most} px wide")
         return self
 
 
@@ -246,7 +245,9 @@ def _check_model(name, model, image_size):
     """Check what depends on the architecture in a section of `models`, and that it can be built."""
     entry, where = models.ARCHITECTURES[name], f"models.{name}"
     families, options = entry.mask_families, entry.objective.options
-    if model.mask_family not in (*families, *([masks.FOLDER] * (not models.central(name)))):
+    if not models.central(name):
+        families = (*families, masks.FOLDER)
+    if model.mask_family not in families:
         known = ", ".join(families)
         raise ValueError(f"{where}.mask_family: no {model.mask_family!r}; there are: {known}")
     needed = {"loss_weights": {"adversarial", *entry.objective.terms}, "loss_options": set(options)}

@@ -38,10 +38,14 @@ def find(name, option="--from", with_d=True):
         if len(of) == 3 and not path.exists() and (PUBLISHED / study).is_dir():
             path = PUBLISHED.joinpath(study, "networks", *of)
             if not path.is_dir():
-                what = "train it: ./run_all.sh PROFILE --setups ... (docs/photos.md)"
+                there = PUBLISHED.glob(f"{study}/networks/*/*/*/model.safetensors")
+                there = sorted("/".join([study, *file.parts[-4:-1]]) for file in there)
+                what = f"train it: ./run_all.sh PROFILE --setups ...; published: {', '.join(there)}"
                 raise WeightsError(f"{label}: the network is not published; {what}")
         elif len(of) == 4 and not path.exists():
             path = grid.output_root() / "runs" / path
+            if not path.exists():
+                raise WeightsError(f"{label}: there is no {path}; name the run's folder")
         found = [path / "model.safetensors", path / "model" / "model.safetensors"]
         found = next((file for file in found if file.is_file()), path)
         stages = path.glob("stages/*.safetensors") if with_d and found != path else ()

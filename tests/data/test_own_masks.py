@@ -213,7 +213,7 @@ def test_a_setup_that_uses_other_widths_needs_masks_for_them(own):
     wide = {"curriculum.mask_widths": [8, 10, 12], "curriculum.total_images": 48}
     own_masks.check(study := own(FOLDER | wide), own_masks.prepare(study))
     few = own(FOLDER | {"curriculum.mask_widths": [8, 18]})
-    match = "a stage 18 px wide .* 23.7% to 39.6% of .* work: 8, 9, .* 16; set curriculum.mask_wid"
+    match = "a stage 18 px wide .* 23.7% to 39.6% of .* work: 8, 9, .* 16; for example .*=.8,16"
     with pytest.raises(SourceError, match=match):
         own_masks.check(few, own_masks.prepare(few))
 

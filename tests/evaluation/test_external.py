@@ -189,15 +189,15 @@ def as_if(size):
 
 
 UNUSABLE = {
-    "of another size 64 x 64": lambda path: Image.new("RGB", (64, 64)).save(path),
+    "64 x 64, not 32 x 32": lambda path: Image.new("RGB", (64, 64)).save(path),
     "no PNG but JPEG": lambda path: Image.new("RGB", (32, 32)).save(path, "JPEG"),
-    "no 8-bit RGB L": lambda path: Image.new("L", (32, 32)).save(path),
-    "no 8-bit RGB RGBA": lambda path: Image.new("RGBA", (32, 32)).save(path),
+    "no 8-bit RGB but L": lambda path: Image.new("L", (32, 32)).save(path),
+    "no 8-bit RGB but RGBA": lambda path: Image.new("RGBA", (32, 32)).save(path),
     "not an image": lambda path: path.write_text("a text"),
     "empty": lambda path: path.write_bytes(b""),
     "truncated": damaged,
     "decompression bomb more than 179 megapixels": as_if((60_000, 60_000)),
-    "of another size 9000 x 9000": as_if((9000, 9000)),
+    "9000 x 9000, not 32 x 32": as_if((9000, 9000)),
     "no 8-bit RGB": lambda path: cv2.imwrite(str(path), np.zeros((32, 32, 3), np.uint16)),
     "not a regular file": as_folder,
 }

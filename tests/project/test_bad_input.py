@@ -96,7 +96,7 @@ smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: 64
 {FROM} pickle.safetensors -> pickles (.pt, .pth) are not opened
 {FROM} unfinished -> unfinished: no finished run; finish it
 {FROM} pipe -> pipe: is not a regular file
-{FROM} smoke/faces/custom/fixed/seed0 -> smoke/faces/custom/fixed/seed0: no such file
+{FROM} smoke/faces/custom/fixed/seed0 -> smoke/faces/custom/fixed/seed0: there is no
 {FROM} small/faces/custom/reversed -> the network is not published; train it
 {FROM} bare.safetensors -> at 32 px: layer encoder.0.conv.weight is 8 x 4 x 5 x 5, here 16 x 4 x
 {FROM} context_encoder.safetensors -> does not fit custom at 32 px: it has no layer encoder.0.conv

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from inpaint_lib.setups import SETUPS
-from inpaint_lib.study import config
+from inpaint_lib.study import config, grid
 from inpaint_lib.study.provenance import flat
 
 
@@ -100,8 +100,7 @@ def test_unknown_and_missing_keys_fail_by_name(own, text, message):
         ("curriculum.batch_size", 7, "curriculum: total_images must be a multiple of 21: batch"),
         ("curriculum.mask_widths", [1, 2, 4, 6, 8, 12, 16], "56: batch_size 8 x 7 mask_widths"),
         ("curriculum.mask_widths", [16, 8, 4], "must grow"),
-        ("curriculum.mask_widths", [8, 16, 64], "custom fills holes up to 32 px wide"),
-        ("curriculum.mask_widths", [8, 16, 20], "context_encoder fills holes up to 16 px wide"),
+        ("curriculum.mask_widths", [8, 16, 64], "curriculum.mask_widths: images are 32 px wide"),
         ("curriculum.mask_widths", [], "mask_widths: .*at least 1 item"),
         ("grid.setups", ["fixd"], f"grid.setups.0: no 'fixd'; there are: {', '.join(SETUPS)}"),
         ("grid.setups", [], "grid.setups: .*at least 1 item"),
@@ -163,3 +162,10 @@ def test_an_extension_that_fails_is_named_with_its_line(own, tmp_path):
         config.load(own("extends: smoke\nextensions: [broken.py]\n"))
     with pytest.raises(config.ConfigError, match="extensions: there is no file .*missing.py"):
         config.load(own("extends: smoke\nextensions: [missing.py]\n"))
+
+
+def test_holes_that_one_architecture_cannot_fill_are_refused_for_its_runs_alone():
+    wide = grid.open_study("smoke", {"curriculum.mask_widths": [8, 16, 20]})
+    with pytest.raises(config.ConfigError, match="context_encoder fills holes up to 16 px wide"):
+        wide.runs()
+    assert grid.Run(wide, "faces", "custom", "fixed", 0).phase(0).mask_width == 20
