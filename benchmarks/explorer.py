@@ -41,7 +41,7 @@ CONTROLS = {
     "another hole": "set('[aria-label=hole]', host.meta.widths[k % host.meta.stages], 'change')",
     "a setup on or off": "root.querySelectorAll('[aria-label=setups] .ix-pill')[1].click()",
     "another panel": "root.querySelectorAll('.ix-tabs button')[k % 7].click()",
-    "paint a dot": """(root.querySelector('[data-tab=painter]').click(),
+    "paint a dot": """(root.querySelector('[data-tab=painter]').click(), k || clear(),
         fire('.ix-easel canvas', 'pointerdown', 30 + k % 6 * 55, 30 + Math.floor(k / 6) * 80),
         fire('.ix-easel canvas', 'pointerup', 30 + k % 6 * 55, 30 + Math.floor(k / 6) * 80))""",
 }
@@ -59,10 +59,12 @@ MEASURE = """async ([act, visits]) => {
       clientX: box.left + x, clientY: box.top + y }));
   };
   Element.prototype.setPointerCapture = () => {};
-  const run = new Function('root', 'host', 'set', 'fire', 'k', act);
+  const clear = () => [...root.querySelectorAll('.ix-panel-painter button')]
+    .find((button) => button.textContent === 'clear').click();
+  const run = new Function('root', 'host', 'set', 'fire', 'clear', 'k', act);
   for (let k = 0; k < visits; k++) {
     const begun = performance.now();
-    run(root, host, set, fire, k);
+    run(root, host, set, fire, clear, k);
     await host.settled();
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
     found.push(performance.now() - begun);

@@ -339,6 +339,12 @@ def test_it_follows_stage_image_and_choice_and_asks_for_nothing_twice(painter):
     painter.page.evaluate("host.select({ hover: 1 })")  # still nearest to the start
     painter.settle()
     assert not [kind for kind, *_ in painter.asked[asked:] if kind == "paint"]
+    painter.page.evaluate("host.select({ tab: 'health', image: 3 })")
+    painter.settle()
+    assert not [kind for kind, *_ in painter.asked[asked:] if kind == "paint"], "it is hidden"
+    painter.page.evaluate("host.select({ tab: 'painter' })")
+    painter.settle()
+    assert painter.asked[-1][1]["image"] == 3
     number.fill("99")
     number.blur()
     painter.settle()

@@ -70,10 +70,11 @@ function makeHost(meta, request, interactive) {
       if (!cache.has(key)) keep(key, request(kind, params));
       return cache.get(key);
     },
-    // a function that redraws: while it works, later calls become one
+    // a function that redraws: while it works, later calls become one; a hidden panel waits for its tab
     redrawer(place, draw) {
       let working = false, again = false;
       return async function redraw() {
+        if (place.closest(".ix-panel")?.hidden) return;
         if (working) { again = true; return; }
         working = true;
         busy++;
