@@ -235,7 +235,9 @@ def test_killed_at_any_moment_the_workers_end_and_the_next_packs_are_the_same(tm
         process.communicate(timeout=10)  # returns when the last holder of its output has ended
         assert not (place / "manifest.json").exists()
     both = [preparing(tmp_path, tmp_path / "killed") for _ in range(2)]
-    answers = [json.loads(p.communicate(timeout=120)[0].splitlines()[-1]) for p in both]
+    told = [p.communicate(timeout=120)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    answers = [json.loads(text.splitlines()[-1]) for text in told]
     assert answers == [whole.identity] * 2 and contents(place) == contents(whole.folder)
 
 
