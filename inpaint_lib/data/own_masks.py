@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .. import PROTOCOL, masks, models
-from ..study import files
+from ..study import files, grid
 from ..study.command import printable
 from . import containers, images, packing, sources
 from .images import Unusable
@@ -105,13 +105,17 @@ def _area(bits):
 
 def check(study, own):
     """Raise SourceError if a run of the grid has no such masks, or too few, at a width it uses."""
-    trained = {r.setup: r for r in study.runs() if r.model.mask_family == masks.FOLDER}.values()
-    if trained and not own:
-        where = f"models.{next(iter(trained)).architecture}.mask_family"
+    of, names = study.config.grid, study.config.grid.architectures
+    drawing = [name for name in names if study.config.models[name].mask_family == masks.FOLDER]
+    if drawing and not own:
+        where = f"models.{drawing[0]}.mask_family"
         raise SourceError(f"{where}: for {masks.FOLDER} name the masks' folder with --masks DIR")
-    if own and all(map(models.central, study.config.grid.architectures)):
-        takes = f"{study.config.grid.architectures[0]} takes central squares only"
+    if own and all(map(models.central, names)):
+        takes = f"{names[0]} takes central squares only"
         raise SourceError(f"--masks: {takes}; add another architecture")
+    # not study.runs(): a data set is prepared with the profile's grid, which may have other runs
+    one = (of.datasets[0], *drawing[:1])
+    trained = [grid.Run(study, *one, setup, of.seeds[-1]) for setup in of.setups if drawing]
     used = {run.phase(k).mask_width for run in trained for k in range(run.schedule.steps)}
     widths = sorted(used.union(*(run.schedule.mask_widths for run in trained)))
     for width in widths:

@@ -3,6 +3,7 @@ import json
 import pytest
 import yaml
 
+from inpaint_lib.data import packs
 from inpaint_lib.setups import SETUPS
 from inpaint_lib.study import config, grid
 from inpaint_lib.study.provenance import flat
@@ -164,8 +165,14 @@ def test_an_extension_that_fails_is_named_with_its_line(own, tmp_path):
         config.load(own("extends: smoke\nextensions: [missing.py]\n"))
 
 
-def test_holes_that_one_architecture_cannot_fill_are_refused_for_its_runs_alone():
-    wide = grid.open_study("smoke", {"curriculum.mask_widths": [8, 16, 20]})
+def test_holes_that_one_architecture_cannot_fill_are_refused_for_its_runs_alone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    few = {"data.train_images": 8, "data.test_images": 2}
+    wide = grid.open_study("smoke", {"curriculum.mask_widths": [8, 16, 20]} | few)
+    pack = packs.prepare(wide, "faces")  # as 00_data_prep does, which knows nothing of the grid
+    assert pack.widths["square"] == [8, 16, 20]
     with pytest.raises(config.ConfigError, match="context_encoder fills holes up to 16 px wide"):
         wide.runs()
     assert grid.Run(wide, "faces", "custom", "fixed", 0).phase(0).mask_width == 20
