@@ -52,15 +52,8 @@ def status(argv):
     say(f"profile {study.profile}: {len(found)} runs: {numbers}")
     width = max(len(name) for name, _, _ in found)
     say(*(f"{name:{width}}  {state:11}  {details}".rstrip() for name, state, details in found))
-    if others := of_another_grid(study):
-        say(f"{len(others)} more finished runs lie here: give the options they were trained with")
-
-
-def of_another_grid(study):
-    """Return the folders of a profile's finished runs that are not in a study's grid."""
-    own = {run.folder for run in study.runs()}
-    ended = study.folder.glob("*/*/*/seed*/result.json")
-    return [path.parent for path in ended if path.parent not in own]
+    if others := study.ended_elsewhere():
+        say(f"{len(others)} more runs that have ended lie here: give the options of their training")
 
 
 def state_of(run):
@@ -127,7 +120,8 @@ def clean(argv):
         return say(f"profile {study.profile}: no run in {study.folder}")
     with working_alone(study):
         found, kept = room.removable(study)
-        kept |= {"runs of other options": len(others)} if (others := of_another_grid(study)) else {}
+        if others := study.ended_elsewhere():
+            kept["runs of other options"] = len(others)
         for path, size in (item for of in found.values() for item in of.items()):
             say(f"{os.path.relpath(path)}  {room.in_words(size)}")
             if args.yes:

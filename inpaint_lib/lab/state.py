@@ -102,14 +102,13 @@ class Trained:
     def _found(self):
         """Yield (run, why it is not shown or ""), those of the grid first."""
         runs = {run.name: run for run in self.study.runs()}
-        for path in sorted(self.study.folder.glob("*/*/*/seed*/result.json")):
-            dataset, architecture, setup, seed = path.parent.relative_to(self.study.folder).parts
-            if path.parent.relative_to(self.study.folder) not in runs:
-                try:
-                    run = grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
-                    runs.setdefault(run.name, run)
-                except ValueError:  # of an extension that this profile does not name
-                    continue
+        for folder in self.study.ended_elsewhere():
+            dataset, architecture, setup, seed = folder.relative_to(self.study.folder).parts
+            try:
+                run = grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
+                runs[run.name] = run
+            except ValueError:  # of an extension that this profile does not name
+                continue
         changed = identity.changed(self.study)
         for run in sorted(runs.values(), key=self._order):
             ended = identity.result(run)

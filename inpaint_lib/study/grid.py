@@ -56,6 +56,12 @@ class Study:
         ]
         return [run for run in found if run.name not in g.without]
 
+    def ended_elsewhere(self):
+        """Return the folders of runs that have ended, in the study's folder but not in its grid."""
+        own = {run.folder for run in self.runs()}
+        ended = sorted(self.folder.glob("*/*/*/seed*/result.json"))
+        return [path.parent for path in ended if path.parent not in own]
+
 
 @dataclass(frozen=True)
 class Run:

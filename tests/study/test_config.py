@@ -176,3 +176,13 @@ def test_holes_that_one_architecture_cannot_fill_are_refused_for_its_runs_alone(
     with pytest.raises(config.ConfigError, match="context_encoder fills holes up to 16 px wide"):
         wide.runs()
     assert grid.Run(wide, "faces", "custom", "fixed", 0).phase(0).mask_width == 20
+
+
+def test_runs_that_ended_outside_the_grid_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+    study = grid.open_study("smoke", {"grid.setups": ["fixed"]})
+    for setup in ("mixed", "fixed"):
+        folder = study.folder / f"faces/custom/{setup}/seed0"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+    assert study.ended_elsewhere() == [study.folder / "faces/custom/mixed/seed0"]
