@@ -1,7 +1,7 @@
 """Which setup to use for a data set, how sure that is, and whether its networks are good enough.
 
 Error: hole L1 on the holes trained with, the geometric mean over their widths. Every second test
-image chooses a setup and the others measure it; with few test images all do both, and it is said.
+image chooses a setup and the others measure it; with few test images all do both, as the text says.
 """
 
 import numpy as np
