@@ -119,10 +119,10 @@ def _strokes(u, n_strokes, extent, size):
     drawn = torch.arange(N_STROKES, device=u.device) < n_strokes
     reach = torch.where(drawn, radius.square(), -1.0)  # squared; -1: no pixel
     reach = reach[..., None].expand(-1, -1, N_SEGMENTS).flatten(1)[..., None, None]
-    return (squared_distance_to_segments(a, b, size) <= reach).any(1, keepdim=True).float()
+    return (_squared_distances(a, b, size) <= reach).any(1, keepdim=True).float()
 
 
-def squared_distance_to_segments(a, b, size):
+def _squared_distances(a, b, size):
     """Return squared distances in pixels from every pixel centre to segments a-b: (B, n, H, W).
 
     `a` and `b` are (B, n, 2) as (row, column).
@@ -195,17 +195,17 @@ N_VARIATES = {
 }
 
 
-def family(name, bank=None):
+def get_family(name, bank=None):
     """Return the function of a family; `folder` draws from `bank`."""
     return bank.draw if name == FOLDER else FAMILIES[name]
 
 
-def variates(family, batch, rng):
+def draw_variates(family, batch, rng):
     """Return the unit variates of `batch` holes: (batch, n) float32 in [0, 1), on the CPU."""
     return torch.rand(batch, N_VARIATES[family], generator=rng)
 
 
-def extent(family, width, size):
+def find_extent(family, width, size):
     """Return what a family scales by at a nominal width in pixels.
 
     Raises ValueError for an unknown family or a width outside 1 .. size.
@@ -222,19 +222,19 @@ def extent(family, width, size):
 def generate(name, batch, width, size, rng, bank=None):
     """Return `batch` masks (batch, 1, size, size) of a nominal width, reproducible from `rng`.
 
-    Raises ValueError as `extent` does.
+    Raises ValueError as `find_extent` does.
     """
-    scale = extent(name, width, size)
-    return family(name, bank)(variates(name, batch, rng), scale, size)
+    scale = find_extent(name, width, size)
+    return get_family(name, bank)(draw_variates(name, batch, rng), scale, size)
 
 
-def frozen(name, count, width, size, seed, bank=None):
+def draw_test_masks(name, count, width, size, seed, bank=None):
     """Return the test masks of images 0 .. count-1: (count, size, size) uint8.
 
     Every image has its own random stream, the same for all widths.
     """
-    scale, draw, found = extent(name, width, size), family(name, bank), []
+    scale, draw, found = find_extent(name, width, size), get_family(name, bank), []
     for i in range(count):  # one at a time fits the CPU's caches
-        u = variates(name, 1, keyed(seed, "test masks", name, i))
+        u = draw_variates(name, 1, keyed(seed, "test masks", name, i))
         found.append(draw(u, scale, size)[:, 0].to(torch.uint8))
     return torch.cat(found).numpy()

@@ -144,7 +144,9 @@ def _write_masks(path, config, count, dataset, own):
         sets += [(masks.FOLDER, width) for width in near]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for family, width in tqdm(sets, f"{dataset} masks", unit="set", leave=False):
-            drawn = masks.frozen(family, count, width, data.image_size, data.mask_seed, test)
+            drawn = masks.draw_test_masks(
+                family, count, width, data.image_size, data.mask_seed, test
+            )
             name, bits = f"{family}_{width}", np.packbits(drawn.reshape(count, -1), axis=1)
             described[name] = _store(archive, name, bits, drawn, float(drawn.mean()))
         if own:

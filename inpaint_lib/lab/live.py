@@ -218,7 +218,10 @@ def draw(run, state, title):
 def families(images, width):
     """Draw the mask families at one nominal width, painted on images."""
     size = images.shape[1]
-    frozen = {name: masks.frozen(name, len(images), width, size, seed=0) for name in masks.FAMILIES}
+    frozen = {
+        name: masks.draw_test_masks(name, len(images), width, size, seed=0)
+        for name in masks.FAMILIES
+    }
     shown = {name: pictures.show_hole(images, mask) for name, mask in frozen.items()}
     return pictures.grid(shown, f"{width} px of {size}")
 

@@ -80,10 +80,10 @@ def nearest(widths, hole):
 
 def preset(state, _, family, width, draw):
     """Return a hole of a family and any width: {"hole"}. At the study's widths it is the frozen one
-    of test image number `draw`. Raises ValueError as masks.extent does.
+    of test image number `draw`. Raises ValueError as masks.find_extent does.
     """
     data = state.study.config.data
-    stream = rng.keyed(data.mask_seed, "test masks", family, draw)  # as in masks.frozen
+    stream = rng.keyed(data.mask_seed, "test masks", family, draw)  # as in masks.draw_test_masks
     hole = masks.generate(family, 1, width, data.image_size, stream)
     return {"hole": hole[0, 0].numpy().astype(np.uint8)}
 

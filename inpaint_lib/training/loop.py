@@ -212,14 +212,14 @@ def hole_variates(run, step):
     seed and the step: runs that differ only in their setup have holes that differ only in size.
     """
     draw = rng.keyed(run.seed, "masks", step)
-    return masks.variates(run.model.mask_family, run.config.curriculum.batch_size, draw)
+    return masks.draw_variates(run.model.mask_family, run.config.curriculum.batch_size, draw)
 
 
 def holes(run, step, mask_width):
     """Return the holes of one step at a width, (B,1,H,W) float32."""
     family, size = run.model.mask_family, run.config.data.image_size
-    draw = masks.family(family, packs.bank(run, family))
-    return draw(hole_variates(run, step), masks.extent(family, mask_width, size), size)
+    draw = masks.get_family(family, packs.bank(run, family))
+    return draw(hole_variates(run, step), masks.find_extent(family, mask_width, size), size)
 
 
 def _read(step, state, phase, widths):

@@ -123,6 +123,6 @@ def calibrated(run, pack, generator, width, device, family=None):
     seed = rng.seed_of(data.mask_seed, "calibration")
     family = family or run.model.mask_family
     bank = packs.bank(run, family)
-    holes = masks.frozen(family, len(chosen), width, data.image_size, seed, bank)
+    holes = masks.draw_test_masks(family, len(chosen), width, data.image_size, seed, bank)
     batch = max(run.config.curriculum.batch_size, LEAST)
     return metrics.calibrated(generator, pack.train[chosen], holes, device, batch)

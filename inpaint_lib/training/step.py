@@ -99,7 +99,7 @@ class Step:
             vgg = losses.Perceptual(training.perceptual_weights, training.perceptual_width)
             self.vgg = vgg.to(device)
         self.family, self.size = model.mask_family, run.config.data.image_size
-        self.draw = masks.family(self.family, packs.bank(run, self.family, device))
+        self.draw = masks.get_family(self.family, packs.bank(run, self.family, device))
         self.loss_options, self.weights = model.loss_options, dict(model.loss_weights)
         self.adversarial_weight = self.weights.pop("adversarial")
         self.joint = not metrics.batch_norms(state.D)  # batch norm must see them apart
@@ -120,7 +120,7 @@ class Step:
 
     def load(self, images, u, phase):
         """Put a batch and what holds for it on the device; return images and u there."""
-        extent = masks.extent(self.family, phase.mask_width, self.size)
+        extent = masks.find_extent(self.family, phase.mask_width, self.size)
         controls = (extent, phase.reconstruction, phase.adversarial)
         if controls != self.now:
             self.now = controls

@@ -110,7 +110,7 @@ def test_no_photograph_gives_a_pixel_to_training_and_to_testing(monkeypatch):
 
 def test_clutter_for_testing_is_as_hard_as_clutter_for_training():
     """The nearest pixel has the same error in the largest hole."""
-    holes = masks.frozen("square", 256, 16, 32, 0)
+    holes = masks.draw_test_masks("square", 256, 16, 32, 0)
     errors = []
     for first in (0, drawing.TEST_FROM):
         real = draw("clutter", range(first, first + 256), 32)

@@ -111,7 +111,7 @@ def test_stored_test_masks_are_the_ones_drawn(micro):
     for family in masks.FAMILIES:
         for width in (8, 16):
             stored = pack.test_masks(family, width)
-            assert np.array_equal(stored, masks.frozen(family, 8, width, 32, 0))
+            assert np.array_equal(stored, masks.draw_test_masks(family, 8, width, 32, 0))
             assert np.array_equal(pack.test_masks(family, width, [5, 2]), stored[[5, 2]])
             fraction = pack.manifest["masks"][f"{family}_{width}"]["hole_fraction"]
             assert np.isclose(stored.mean(), fraction, atol=1e-6)

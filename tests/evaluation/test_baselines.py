@@ -15,7 +15,7 @@ IMAGES = np.stack([smooth(32, 32, seed) for seed in range(3)])
 @pytest.mark.parametrize("family", masks.FAMILIES)
 @pytest.mark.parametrize("name", baselines.BASELINES)
 def test_known_pixels_stay_and_the_fill_depends_on_nothing_else(name, family):
-    holes = masks.frozen(family, 3, 12, 32, seed=1)
+    holes = masks.draw_test_masks(family, 3, 12, 32, seed=1)
     others = np.where(holes[..., None], 255 - IMAGES, IMAGES)  # other pixels in the holes
     filled, again = (baselines.fill(name, images, holes) for images in (IMAGES, others))
     assert filled.dtype == np.uint8 and np.array_equal(filled[holes == 0], IMAGES[holes == 0])
@@ -23,7 +23,7 @@ def test_known_pixels_stay_and_the_fill_depends_on_nothing_else(name, family):
 
 
 def test_mean_colour_and_nearest_match_loops():
-    holes = masks.frozen("free_form", 3, 12, 32, seed=0)
+    holes = masks.draw_test_masks("free_form", 3, 12, 32, seed=0)
     means, near = (baselines.fill(name, IMAGES, holes) for name in ("mean colour", "nearest"))
     for image, hole, mean, nearest in zip(IMAGES, holes, means, near, strict=True):
         assert (mean[hole > 0] == image[hole == 0].mean(0).round()).all()
@@ -35,7 +35,7 @@ def test_mean_colour_and_nearest_match_loops():
 
 
 def test_biharmonic_is_scikit_images():
-    hole = masks.frozen("square", 1, 12, 32, seed=0)
+    hole = masks.draw_test_masks("square", 1, 12, 32, seed=0)
     inside, found = hole[0] > 0, baselines.fill("biharmonic", IMAGES[:1], hole)[0]
     expected = inpaint_biharmonic(IMAGES[0] / 255, inside, channel_axis=-1) * 255
     assert np.abs(found[inside] - expected[inside].clip(0, 255)).max() <= 0.5
@@ -51,7 +51,7 @@ def test_processes_fill_the_same_batches_in_the_same_order(monkeypatch):
     monkeypatch.setattr(baselines, "DEPTH", 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     images = np.stack([smooth(16, 16, seed) for seed in range(9)])
-    holes = masks.frozen("square", 9, 8, 16, seed=1)
+    holes = masks.draw_test_masks("square", 9, 8, 16, seed=1)
     with processes.pool(9, 1) as pool:
         for name in ("nearest", "Telea"):
             found = list(baselines.batches(name, images, holes, 2, pool))

@@ -15,7 +15,7 @@ from inpaint_lib.evaluation import measures
 def batch():
     g = torch.Generator().manual_seed(0)
     output, real = (torch.rand(4, 3, 32, 32, generator=g) * 2 - 1 for _ in range(2))
-    holes = masks.frozen("free_form", 4, 12, 32, seed=0)
+    holes = masks.draw_test_masks("free_form", 4, 12, 32, seed=0)
     return output, real, torch.from_numpy(holes).float()[:, None]
 
 

@@ -40,19 +40,19 @@ def test_the_same_draw_grows_with_the_width(family):
 @every_family
 @pytest.mark.parametrize("width", [1, 7, 16, 27, 32])
 def test_an_extent_in_a_tensor_gives_the_same_masks(family, width):
-    u, extent = masks.variates(family, 40, keyed(2)), masks.extent(family, width, 32)
+    u, extent = masks.draw_variates(family, 40, keyed(2)), masks.find_extent(family, width, 32)
     draw = masks.FAMILIES[family]
     assert torch.equal(draw(u, extent, 32), draw(u, torch.tensor(extent), 32))
 
 
 @every_family
 def test_a_test_mask_does_not_depend_on_how_many_are_drawn(family):
-    few, many = (masks.frozen(family, n, 8, 32, 0) for n in (3, 100))
+    few, many = (masks.draw_test_masks(family, n, 8, 32, 0) for n in (3, 100))
     assert few.dtype == np.uint8 and np.array_equal(few, many[:3])
 
 
 def test_square_matches_a_loop():
-    u = masks.variates("square", 20, keyed(1))
+    u = masks.draw_variates("square", 20, keyed(1))
     for width in (1, 5, 16, 32):
         expected = np.zeros((20, 32, 32))
         for k, (a, b) in enumerate(u.numpy()):
@@ -81,7 +81,7 @@ def test_free_form_covers_the_nominal_area_on_average(size, share):
 
 def test_distance_to_segments_matches_dense_sampling():
     a, b = torch.rand(1, 5, 2) * 16, torch.rand(1, 5, 2) * 16
-    found = masks.squared_distance_to_segments(a, b, 16)[0].sqrt().numpy()
+    found = masks._squared_distances(a, b, 16)[0].sqrt().numpy()
     t = np.linspace(0, 1, 2001)[:, None]
     rows, cols = np.mgrid[:16, :16] + 0.5
     for k in range(5):
@@ -106,15 +106,15 @@ def bank(areas, turned=False):
 
 def test_a_bank_draws_near_the_nominal_area_and_equal_variates_draw_equal_ranks():
     own = bank(range(1, 64))
-    u = masks.variates("folder", 200, keyed(0))
+    u = masks.draw_variates("folder", 200, keyed(0))
     for width in (4, 5, 6):
-        drawn = masks.family("folder", own)(u, masks.extent("folder", width, 8), 8)
+        drawn = masks.get_family("folder", own)(u, masks.find_extent("folder", width, 8), 8)
         area = drawn.sum((1, 2, 3))
         assert drawn.shape == (200, 1, 8, 8) and (abs(area / width**2 - 1) <= 0.25).all()
         assert area.unique().numel() == own.number(width)
         first, end = own.near(width**2)
         assert torch.equal(area, own.areas[first + (u[:, 0] * (end - first)).long()])
-    every = masks.frozen("folder", 300, 0, 8, 0, own).sum((1, 2))
+    every = masks.draw_test_masks("folder", 300, 0, 8, 0, own).sum((1, 2))
     assert every.min() < 5 and every.max() > 60  # width 0: of any area
 
 
@@ -131,7 +131,7 @@ def test_a_bank_turns_a_mask_in_all_eight_ways_and_no_other():
 def test_a_draw_from_a_bank_reads_nothing_from_the_device_and_stays_there():
     own, extent = bank(range(1, 64), turned=True), torch.tensor(16.0)
     with NoHostReads():
-        own.draw(masks.variates("folder", 4, keyed(0)), extent, 8)
+        own.draw(masks.draw_variates("folder", 4, keyed(0)), extent, 8)
     with FakeTensorMode(), torch.device("cuda"):
         there = masks.Bank(torch.empty(9, 8, dtype=torch.uint8), torch.empty(9), turned=True)
         assert there.draw(torch.empty(4, 2), torch.empty(()), 8).device.type == "cuda"

@@ -47,7 +47,7 @@ def test_gradients_are_those_of_the_two_parts_and_change_nothing(architecture):
         G, D = copy.deepcopy(networks)
         G.zero_grad()
         real = metrics.to_float(images)
-        extent = masks.extent(model.mask_family, 8, 32)
+        extent = masks.find_extent(model.mask_family, 8, 32)
         mask = masks.FAMILIES[model.mask_family](u, extent, 32)
         stages, objective = G(real * (1 - mask), mask), fast.objective
         values = objective.reconstruction(stages, real, mask, fast.vgg, **model.loss_options)
