@@ -18,7 +18,7 @@ def composite(output, real, mask):
     return real + mask * (output - real)
 
 
-def scores(discriminator_output):
+def get_scores(discriminator_output):
     """Return the score map of each scale."""
     return [features[-1] for features in discriminator_output]
 

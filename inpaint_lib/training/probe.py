@@ -41,7 +41,7 @@ def adversarial(G, D, objective, real, mask):
     d_loss, g_loss, _ = objective.adversarial
     with as_in_training(G, D):
         fake_scores = _fake_scores(G, D, objective, real, mask)
-        real_scores = losses.scores(D(objective.seen(real, real, mask)))
+        real_scores = losses.get_scores(D(objective.seen(real, real, mask)))
         return g_loss(fake_scores), d_loss(real_scores, fake_scores)
 
 
@@ -54,7 +54,7 @@ def adversarial_g(G, D, objective, real, mask):
 
 def _fake_scores(G, D, objective, real, mask):
     output = G(real * (1 - mask), mask)[-1]
-    return losses.scores(D(objective.seen(output, real, mask)))
+    return losses.get_scores(D(objective.seen(output, real, mask)))
 
 
 def gradients(step, images, u, phase):

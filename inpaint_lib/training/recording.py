@@ -79,7 +79,7 @@ class Recorder:
         with probe.as_in_training(G, D):
             with torch.no_grad():
                 output = G(real * (1 - mask), mask)[-1]
-            scores = losses.scores(D(self.objective.seen(output.requires_grad_(), real, mask)))
+            scores = losses.get_scores(D(self.objective.seen(output.requires_grad_(), real, mask)))
             (gradient,) = torch.autograd.grad(self.objective.adversarial[1](scores), output)
         fills = torch.from_numpy(metrics.to_uint8(losses.composite(output, real, mask).detach()))
         return fills, [score.detach()[:, 0].half() for score in scores], gradient

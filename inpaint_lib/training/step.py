@@ -222,7 +222,7 @@ class Step:
 
     def _scores(self, D, image, real, mask):
         with self._autocast():
-            found = losses.scores(D(self.objective.seen(image, real, mask)))
+            found = losses.get_scores(D(self.objective.seen(image, real, mask)))
             return [score_map.float() for score_map in found]
 
     def _judge(self, fake, real, mask):

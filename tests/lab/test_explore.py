@@ -193,7 +193,7 @@ def test_scores_are_those_that_d_gives(opened):
         mask = torch.from_numpy(hole)[None, None].float()
         with torch.no_grad():
             seen = run.architecture_entry.objective.seen(real, real, mask)
-            expected = [float(maps.mean()) for maps in losses.scores(D(seen))]
+            expected = [float(maps.mean()) for maps in losses.get_scores(D(seen))]
         assert [m.mean() for m in found["real"]] == pytest.approx(expected, abs=1e-4)
         assert not np.array_equal(found["real"][0], found["scores"][0])
 

@@ -109,7 +109,7 @@ def test_scores_are_those_of_d_for_the_fill_and_for_the_truth(trained):
             output = G(real * (1 - mask), mask)[-1]
             for key, image in {"scores": output, "real": real}.items():
                 seen = run.architecture_entry.objective.seen(image, real, mask)
-                for score, expected in zip(found[key], losses.scores(D(seen)), strict=True):
+                for score, expected in zip(found[key], losses.get_scores(D(seen)), strict=True):
                     assert np.allclose(score, expected[0, 0], atol=1e-5)
 
 

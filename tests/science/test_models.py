@@ -41,7 +41,7 @@ def test_outputs_have_the_images_shape_at_every_size_accepted(name, size):
     real, mask = inputs(size)
     with torch.inference_mode():
         stages = G(real * (1 - mask), mask)
-        scores = losses.scores(D(entry.objective.seen(stages[-1], real, mask)))
+        scores = losses.get_scores(D(entry.objective.seen(stages[-1], real, mask)))
     assert all(stage.shape == real.shape and stage.abs().max() <= 1 for stage in stages)
     assert all(score.isfinite().all() for score in scores)
     assert {type(stages), type(scores)} == {list}
@@ -54,7 +54,9 @@ def test_every_parameter_gets_a_gradient(name):
     real, mask = inputs(size)
     stages = G(real * (1 - mask), mask)
     terms = objective.reconstruction(stages, real, mask, losses.Perceptual("random", 4))
-    adversarial = objective.adversarial[1](losses.scores(D(objective.seen(stages[-1], real, mask))))
+    adversarial = objective.adversarial[1](
+        losses.get_scores(D(objective.seen(stages[-1], real, mask)))
+    )
     (sum(terms.values()) + adversarial).backward()
     for network in (G, D):
         for parameter, p in network.named_parameters():
@@ -104,7 +106,7 @@ def test_a_complete_network_moves_to_double_precision_and_to_another_device(name
     G, D, real, mask = (x.to("meta", torch.float32) for x in (G, D, real, mask))
     G._check = lambda mask: None  # of context_encoder: reads values
     output = G(real, mask)[-1]
-    scores = losses.scores(D(models.ARCHITECTURES[name].objective.seen(output, real, mask)))
+    scores = losses.get_scores(D(models.ARCHITECTURES[name].objective.seen(output, real, mask)))
     assert {output.device.type, scores[0].device.type} == {"meta"} and output.shape == real.shape
 
 
@@ -238,9 +240,9 @@ def test_the_context_encoder_fills_the_hole_with_the_mean_colour():
 def test_free_forms_discriminators_have_the_published_maps_and_receptive_fields():
     image = torch.zeros(1, 4, 128, 128, requires_grad=True)
     _, D = models.create("free_form", 128)
-    assert losses.scores(D(image))[0].shape == (1, 256, 2, 2)
+    assert losses.get_scores(D(image))[0].shape == (1, 256, 2, 2)
     _, D = models.create("free_form", 128, discriminator="patch70", discriminator_width=4)
-    score = losses.scores(D(image + torch.randn(1, 4, 128, 128)))[0]
+    score = losses.get_scores(D(image + torch.randn(1, 4, 128, 128)))[0]
     assert score.shape == (1, 1, 14, 14)
     touched = torch.autograd.grad(score[0, 0, 7, 7], image)[0][0].abs().sum(0) > 0
     assert touched.any(0).sum() == 70 == touched.any(1).sum()

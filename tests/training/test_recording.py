@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_two_parts_and_change_nothing(architecture):
         stages, objective = G(real * (1 - mask), mask), fast.objective
         values = objective.reconstruction(stages, real, mask, fast.vgg, **model.loss_options)
         seen = objective.seen(stages[-1], real, mask)
-        values["adversarial"] = objective.adversarial[1](losses.scores(D(seen)))
+        values["adversarial"] = objective.adversarial[1](losses.get_scores(D(seen)))
         sum(weights[name] * values[name] for name in weights).backward()
         return np.concatenate([p.grad.double().flatten().numpy() for p in G.parameters()])
 
@@ -120,14 +120,14 @@ def test_what_is_recorded_is_what_the_networks_compute(micro, run_of, architectu
         fills = metrics.to_uint8(losses.composite(output, real, mask)).astype(int)
 
         def loss(image):  # spectral norm changes with every pass
-            return objective.adversarial[1](losses.scores(copy.deepcopy(D)(seen(image))))
+            return objective.adversarial[1](losses.get_scores(copy.deepcopy(D)(seen(image))))
 
         def seen(image):
             return objective.seen(image, real, mask)
 
         direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).double()
         change = float(loss(output + 1e-6 * direction) - loss(output - 1e-6 * direction)) / 2e-6
-        scores = losses.scores(copy.deepcopy(D)(seen(output)))
+        scores = losses.get_scores(copy.deepcopy(D)(seen(output)))
     assert np.abs(found["end_fills_16"][1] - fills).max() <= 1
     assert (found["end_fills_16"][1] == found["fills"][2]).all(), "the last log point ends it"
     for k, score in enumerate(scores):
