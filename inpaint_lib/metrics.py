@@ -34,7 +34,7 @@ def to_uint8(images):
     return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def per_image(output, real, mask):
+def measure_images(output, real, mask):
     """Return all metrics of a batch: (B, len(REGIONS), len(METRICS)) float64.
 
     Images are (B,3,H,W) in [-1, 1], masks (B,1,H,W), 1 = hole, never empty.
@@ -78,13 +78,13 @@ def inpaint(generator, images, masks, device, batch_size):
         generator.train(was_training)
 
 
-def batch_norms(network):
+def find_batch_norms(network):
     """Return the batch-norm layers of a network."""
     return [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
 @torch.no_grad()
-def calibrated(generator, images, masks, device, batch_size):
+def calibrate(generator, images, masks, device, batch_size):
     """Return a copy of a generator with batch-norm statistics of these images and holes.
 
     images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. A running mean over the holes of training
@@ -92,7 +92,7 @@ def calibrated(generator, images, masks, device, batch_size):
     `batch_size` images or a few more, each normalised by itself, as in training.
     """
     copied = copy.deepcopy(generator).train()
-    for layer in batch_norms(copied):
+    for layer in find_batch_norms(copied):
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean
     for part in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
@@ -101,6 +101,6 @@ def calibrated(generator, images, masks, device, batch_size):
     return copied.train(generator.training)
 
 
-def evaluate(batches):
+def measure_batches(batches):
     """Return `per_image` of all batches of `inpaint`: (N, regions, metrics) float64, on the CPU."""
-    return torch.cat([per_image(*batch) for batch in batches]).cpu()
+    return torch.cat([measure_images(*batch) for batch in batches]).cpu()

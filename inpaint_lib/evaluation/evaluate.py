@@ -161,7 +161,7 @@ def _overfitting(fill, pack, family, width, l1):
     """Return (hole L1 on training images minus that on as many test images, their number)."""
     n = min(len(l1), len(pack.train))
     images = np.array(pack.train[probe.spread(len(pack.train), n)])
-    errors = metrics.evaluate(fill(images, pack.test_masks(family, width, slice(n))))
+    errors = metrics.measure_batches(fill(images, pack.test_masks(family, width, slice(n))))
     return errors[:, 0, 0].mean().item() - l1[:n].mean(), n
 
 

@@ -77,7 +77,7 @@ def measure(batches, raw=True, extra=True):
     parts, composites = [], []
     regions = [region for region in metrics.REGIONS if raw or region != "visible"]
     for output, real, mask in batches:
-        values = metrics.per_image(output, real, mask)
+        values = metrics.measure_images(output, real, mask)
         keys = itertools.product(range(len(regions)), range(len(metrics.METRICS)))
         found = {(regions[i], metrics.METRICS[j]): values[:, i, j] for i, j in keys}
         if extra:

@@ -74,7 +74,7 @@ def filled(state, run, stage, width, truth, hole):
             seen = run.architecture_entry.objective.seen(shown, real, mask)
             maps[key] = [scores[0, 0].numpy() for scores in losses.get_scores(D(seen))]
     composite = metrics.to_uint8(losses.composite(*batch))[0]
-    l1 = metrics.per_image(*batch)[0, HOLE, 0].item()
+    l1 = metrics.measure_images(*batch)[0, HOLE, 0].item()
     return {"fill": composite, "l1": l1, **maps}
 
 

@@ -37,7 +37,9 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen.values()])
     filling = chosen if hole.any() else {}
     width = width if width in widths else nearest(widths, hole)
-    normed = any(metrics.batch_norms(state.networks(run, stage)[0]) for run in filling.values())
+    normed = any(
+        metrics.find_batch_norms(state.networks(run, stage)[0]) for run in filling.values()
+    )
     answered = {
         name: answers.filled(state, run, stage, width, truth, hole) for name, run in filling.items()
     }

@@ -117,7 +117,7 @@ def spread(n, wanted):
 
 def calibrated(run, pack, generator, width, device, family=None):
     """Return the generator with batch norm's statistics of holes of a width and family."""
-    if not metrics.batch_norms(generator):
+    if not metrics.find_batch_norms(generator):
         return generator
     data, chosen = run.config.data, spread(len(pack.train), CALIBRATION)
     seed = rng.seed_of(data.mask_seed, "calibration")
@@ -125,4 +125,4 @@ def calibrated(run, pack, generator, width, device, family=None):
     bank = packs.bank(run, family)
     holes = masks.draw_test_masks(family, len(chosen), width, data.image_size, seed, bank)
     batch = max(run.config.curriculum.batch_size, LEAST)
-    return metrics.calibrated(generator, pack.train[chosen], holes, device, batch)
+    return metrics.calibrate(generator, pack.train[chosen], holes, device, batch)

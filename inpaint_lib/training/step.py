@@ -102,7 +102,7 @@ class Step:
         self.draw = masks.get_family(self.family, packs.bank(run, self.family, device))
         self.loss_options, self.weights = model.loss_options, dict(model.loss_weights)
         self.adversarial_weight = self.weights.pop("adversarial")
-        self.joint = not metrics.batch_norms(state.D)  # batch norm must see them apart
+        self.joint = not metrics.find_batch_norms(state.D)  # batch norm must see them apart
         self.names, self.sums, self.count = [], None, 0  # logged terms since the last reading
         self.now = None  # extent, reconstruction and adversarial weight, on the device too:
         self.controls = torch.zeros(3, device=device)

@@ -70,7 +70,7 @@ def test_the_last_stage_holds_every_family_width_region_and_measure(trained, ext
     outputs = list(
         metrics.inpaint(G, pack.test[:6], pack.test_masks("rectangles", 8)[:6], "cpu", 3)
     )
-    l1 = metrics.evaluate(outputs)[:, 0, 0].mean().item()
+    l1 = metrics.measure_batches(outputs)[:, 0, 0].mean().item()
     assert value(frame, "rectangles", 8, "hole", "l1") == pytest.approx(l1, rel=1e-5)
     holes = pack.test_masks("square", 16)
     outputs = list(metrics.inpaint(G, pack.test, holes, "cpu", 8))
@@ -82,7 +82,9 @@ def test_the_last_stage_holds_every_family_width_region_and_measure(trained, ext
     found = value(frame, "square", 16, "whole_composite", "lpips_vgg")
     assert found == pytest.approx(differences, rel=1e-4)
     spread = pack.train[np.linspace(0, 23, 8).round().astype(int)]
-    both = (metrics.evaluate(metrics.inpaint(G, x, holes, "cpu", 8)) for x in (spread, pack.test))
+    both = (
+        metrics.measure_batches(metrics.inpaint(G, x, holes, "cpu", 8)) for x in (spread, pack.test)
+    )
     train, test = (values[:, 0, 0].mean().item() for values in both)
     gap = value(frame, "square", 16, "hole", "overfitting")
     assert gap == pytest.approx(train - test, abs=1e-7)

@@ -62,7 +62,7 @@ def test_measures_are_means_over_images_whatever_the_batches(batch):
     (one, filled), (two, again) = measures.measure([batch]), measures.measure(halves)
     assert one.keys() == two.keys() and all(np.allclose(one[k], two[k]) for k in one)
     assert np.array_equal(filled, again)
-    assert one["hole", "l1"] == pytest.approx(metrics.per_image(*batch)[:, 0, 0].numpy())
+    assert one["hole", "l1"] == pytest.approx(metrics.measure_images(*batch)[:, 0, 0].numpy())
     assert measures.means(one)["hole", "l1"] == (pytest.approx(one["hole", "l1"].mean()), 4)
     without = measures.measure([batch], raw=False, extra=False)[0]
     visible = {("visible", metric) for metric in metrics.METRICS}

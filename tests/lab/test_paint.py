@@ -78,7 +78,9 @@ def test_batch_norm_is_that_of_the_painted_holes_size(trained):
     found = painted(trained, hole, [name])["runs"][0]
     G = probe.calibrated(run, trained.pack("clutter"), stored, 8, "cpu")
     expected, uncalibrated = (
-        metrics.per_image(*next(metrics.inpaint(one, image[None], hole[None], "cpu", 1)))[0, 0, 0]
+        metrics.measure_images(*next(metrics.inpaint(one, image[None], hole[None], "cpu", 1)))[
+            0, 0, 0
+        ]
         for one in (G, stored)
     )
     assert found["l1"] == pytest.approx(float(expected), rel=1e-5)

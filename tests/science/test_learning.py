@@ -19,7 +19,7 @@ SETTINGS = {
 
 def hole_psnr(outputs, images, holes):
     output, real = metrics.to_float(outputs), metrics.to_float(images)
-    values = metrics.per_image(output, real, torch.from_numpy(holes).float()[:, None])
+    values = metrics.measure_images(output, real, torch.from_numpy(holes).float()[:, None])
     return float(values[:, metrics.REGIONS.index("hole"), metrics.METRICS.index("psnr")].mean())
 
 

@@ -23,7 +23,7 @@ def holes():
 
 
 def test_metrics_match_numpy_and_scikit_image(batch):
-    found = metrics.per_image(*batch).numpy()
+    found = metrics.measure_images(*batch).numpy()
     output, real, mask = (t.permute(0, 2, 3, 1).double().numpy() for t in batch)
     for i in range(5):
         o, r, m = output[i] / 2 + 0.5, real[i] / 2 + 0.5, np.broadcast_to(mask[i] > 0, (16, 16, 3))
@@ -38,9 +38,9 @@ def test_metrics_match_numpy_and_scikit_image(batch):
 
 def test_an_image_without_error_is_capped_and_where_all_is_hole_nothing_is_visible(batch):
     output, real, mask = batch
-    found = metrics.per_image(real, real, mask)
+    found = metrics.measure_images(real, real, mask)
     assert (found[:, :, :2] == 0).all() and (found[:, :, 2] == metrics.PSNR_CAP).all()
-    found = metrics.per_image(output, real, torch.ones_like(mask))
+    found = metrics.measure_images(output, real, torch.ones_like(mask))
     assert torch.isnan(found[:, 2]).all() and torch.equal(found[:, 0], found[:, 1])
 
 
@@ -51,7 +51,7 @@ def test_uint8_round_trip():
 
 def test_evaluation_ignores_batch_size_and_restores_the_mode(holes):
     G, _ = models.create("custom", 32, generator_width=8, discriminator_width=8)
-    a, b = (metrics.evaluate(metrics.inpaint(G.train(), *holes, "cpu", n)) for n in (2, 7))
+    a, b = (metrics.measure_batches(metrics.inpaint(G.train(), *holes, "cpu", n)) for n in (2, 7))
     assert a.shape == (7, 3, 3) and torch.allclose(a, b, rtol=1e-5) and G.training
     next(metrics.inpaint(G, *holes, "cpu", 2))  # the rest is not taken
     assert G.training
@@ -61,14 +61,14 @@ def test_calibrated_statistics_are_means_over_the_images_and_the_original_stays(
     widths = {"generator_width": 8, "discriminator_width": 8, "bottleneck": 32}
     G, _ = models.create("context_encoder", 32, **widths)
     before = {name: value.clone() for name, value in G.state_dict().items()}
-    copied = metrics.calibrated(G.eval(), *holes, "cpu", 7)
+    copied = metrics.calibrate(G.eval(), *holes, "cpu", 7)
     assert not copied.training
     assert all(torch.equal(before[name], value) for name, value in G.state_dict().items())
     seen = []
-    norm = metrics.batch_norms(G)[0]
+    norm = metrics.find_batch_norms(G)[0]
     norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     list(metrics.inpaint(G, *holes, "cpu", 7))
-    first = metrics.batch_norms(copied)[0]
+    first = metrics.find_batch_norms(copied)[0]
     assert torch.allclose(first.running_mean, seen[0].mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(first.running_var, seen[0].var((0, 2, 3)), atol=1e-6)
 
