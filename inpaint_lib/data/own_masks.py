@@ -110,7 +110,7 @@ def check(study, own):
     if drawing and not own:
         where = f"models.{drawing[0]}.mask_family"
         raise SourceError(f"{where}: for {masks.FOLDER} name the masks' folder with --masks DIR")
-    if own and all(map(models.central, names)):
+    if own and all(map(models.is_central, names)):
         takes = f"{names[0]} takes central squares only"
         raise SourceError(f"--masks: {takes}; add another architecture")
     # not study.runs(): a data set is prepared with the profile's grid, which may have other runs

@@ -36,10 +36,10 @@ def write(run, frame):
     environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
     text = environment.get_template("card.md.j2").render(
         size=description["image_size"],
-        central=models.central(run.architecture),
+        central=models.is_central(run.architecture),
         d=description,
         shown=[*KEYS[:3], *metrics.METRICS, KEYS[3]],
-        fills=CENTRE if models.central(run.architecture) else ANYWHERE,
+        fills=CENTRE if models.is_central(run.architecture) else ANYWHERE,
         warnings=_warnings(run, description["data"]),
         licence=sources.find(run.dataset).licence,
     )

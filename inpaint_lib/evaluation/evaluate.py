@@ -77,7 +77,7 @@ def _evaluate(run, stage):
     config, pack, last = run.config, packs.existing(run.study, run.dataset), stage == run.n_stages
     device, batch = devices.choose_device(config.machine.device), config.machine.evaluation_batch
     widths, own = config.curriculum.mask_widths, run.model.mask_family
-    raw = not models.central(run.architecture)  # else it has no output outside the hole
+    raw = not models.is_central(run.architecture)  # else it has no output outside the hole
     networks_see = last or config.evaluation.fid_stages == "all"
 
     def inpainting(network):

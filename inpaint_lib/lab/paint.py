@@ -66,7 +66,7 @@ def _hole(buffers, size):
 
 def confine(hole, architectures):
     """Return (the part of a hole that all these can fill, why the rest is left out or "")."""
-    if not any(map(models.central, architectures)):
+    if not any(map(models.is_central, architectures)):
         return hole, ""
     quarter = hole.shape[0] // 4
     inside = np.pad(hole[quarter:-quarter, quarter:-quarter], quarter)

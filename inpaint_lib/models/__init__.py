@@ -25,7 +25,7 @@ def create(architecture, image_size=128, seed=0, **widths):
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ValueError(f"unknown architecture {architecture!r}: choose one of {known}")
-    known = width_names(architecture)
+    known = list_widths(architecture)
     for name in widths:
         if name not in known:
             raise ValueError(f"{architecture} has no width {name!r}: it takes {', '.join(known)}")
@@ -44,13 +44,13 @@ def check_size(architecture, image_size):
         )
 
 
-def width_names(architecture):
+def list_widths(architecture):
     """Return the names of the keyword arguments that scale an architecture."""
     parameters = inspect.signature(ARCHITECTURES[architecture].create).parameters
     return [name for name in parameters if name != "image_size"]
 
 
-def central(architecture):
+def is_central(architecture):
     """Return whether the architecture fills central holes only."""
     return ARCHITECTURES[architecture].mask_families == ("center",)
 

@@ -75,7 +75,7 @@ def fill(model, image, hole):
     if image.dtype != np.uint8 or image.shape != (*hole.shape, 3) or hole.dtype != bool:
         raise ValueError("fill takes (H, W, 3) uint8 and a hole (H, W) bool")
     size, (number, boxes) = model.image_size, windows.number(hole, model.image_size)
-    central = models.central(model.architecture)
+    central = models.is_central(model.architecture)
     place = windows.central_square if central else windows.square
     pairs = [(box, place(box, hole.shape, size)) for box in boxes]
     filled = image.copy()

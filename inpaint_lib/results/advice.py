@@ -6,7 +6,7 @@ image chooses a setup and the others measure it; with few test images all do bot
 
 import numpy as np
 
-from ..models import central
+from ..models import is_central
 from . import notes, select, standing, stats
 
 FEW = 20  # test images
@@ -47,7 +47,7 @@ def _of_cell(results, *cell):
         else f"Half of the {n} test images chose it, the other half are measured."
     )
     texts.append(_good(results, row))
-    rank = central(cell[1]), row.hole_l2 / row.best_baseline_l2
+    rank = is_central(cell[1]), row.hole_l2 / row.best_baseline_l2
     return rank, "/".join([*cell, best, f"seed{seed}"]), " ".join(texts)
 
 

@@ -43,7 +43,7 @@ def described(name, config, entries, lacks, datasets, **more):
         "size": config["data"]["image_size"],
         "steps": steps // len(widths) * len(widths),
         "families": {a: config["models"][a]["mask_family"] for a in used},
-        "central": [a for a in known_here if models.central(a)],
+        "central": [a for a in known_here if models.is_central(a)],
         "boundaries": boundaries,
         "setups": {
             k: {"colour": v.colour, "about": v.about, "control": v.control}

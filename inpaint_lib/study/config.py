@@ -245,7 +245,7 @@ def _check_model(name, model, image_size):
     """Check what depends on the architecture in a section of `models`, and that it can be built."""
     entry, where = models.ARCHITECTURES[name], f"models.{name}"
     families, options = entry.mask_families, entry.objective.options
-    if not models.central(name):
+    if not models.is_central(name):
         families = (*families, masks.FOLDER)
     if model.mask_family not in families:
         known = ", ".join(families)

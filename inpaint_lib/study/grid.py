@@ -86,7 +86,7 @@ class Run:
             missing = f"models: no section for architecture {self.architecture!r}"
             raise configuration.ConfigError(f"parameters: {missing}")
         most = self.config.data.image_size // 2
-        if models.central(self.architecture) and self.config.curriculum.mask_widths[-1] > most:
+        if models.is_central(self.architecture) and self.config.curriculum.mask_widths[-1] > most:
             what = f"{self.architecture} fills holes up to {most} px wide"
             raise configuration.ConfigError(f"curriculum.mask_widths: {what}")
 

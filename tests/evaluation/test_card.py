@@ -26,7 +26,7 @@ CENTRE = (SIZE // 4, SIZE // 4, SIZE // 2, SIZE // 2)
 def text_of(architecture):
     templates = jinja2.FileSystemLoader(Path(card.__file__).parent / "templates")
     page = jinja2.Environment(loader=templates, trim_blocks=True).get_template("use.md.j2")
-    return page.render(size=SIZE, central=models.central(architecture))
+    return page.render(size=SIZE, central=models.is_central(architecture))
 
 
 def programs(text):
@@ -51,7 +51,7 @@ def test_ten_lines_export_a_network_and_ten_fill_a_photo_without_this_package(
     tmp_path, architecture
 ):
     text = text_of(architecture)
-    assert ("central half" in text) == models.central(architecture)
+    assert ("central half" in text) == models.is_central(architecture)
     export, fill = programs(text)
     for code in (export, fill):
         assert len([line for line in code.splitlines() if line]) <= 10

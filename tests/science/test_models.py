@@ -71,7 +71,7 @@ def test_every_parameter_gets_a_gradient(name):
 def test_nothing_becomes_nan_from_one_pixel_to_the_complete_image(name, hole):
     G, _ = build(name)
     real, mask = inputs(hole=hole)
-    if models.central(name) and hole > 16:
+    if models.is_central(name) and hole > 16:
         with pytest.raises(ValueError, match="central holes up to half the image"):
             G(real * (1 - mask), mask)
         return
@@ -125,7 +125,7 @@ def test_an_entry_names_its_options_widths_and_the_mask_families_it_fills(name):
     entry, (G, _) = models.ARCHITECTURES[name], build(name)
     parameters = list(inspect.signature(entry.objective.reconstruction).parameters)
     assert parameters[4:] == list(entry.objective.options)
-    assert set(SMALL[name]) <= set(models.width_names(name))
+    assert set(SMALL[name]) <= set(models.list_widths(name))
     assert entry.about and all(sentence and place for sentence, place in entry.paper)
     for family in entry.mask_families:
         mask = masks.generate(family, 2, 16, 32, rng.keyed(0))
