@@ -40,7 +40,7 @@ def _up(c_in, c_out, stride=2):
     return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
 
 
-def central_half(image):
+def _crop_centre(image):
     """Return the central half (B,C,H/2,W/2) of square images (B,C,H,W)."""
     quarter = image.shape[-1] // 4
     return image[:, :, quarter:-quarter, quarter:-quarter]
@@ -79,7 +79,7 @@ class Generator(nn.Module):
             self._check(mask)
         centre = self.to_rgb(self.decoder(self.encoder(masked + mask * self.mean_colour))).tanh()
         border = [self.size // 4] * 4
-        inside = F.pad(torch.ones_like(central_half(mask)), border)
+        inside = F.pad(torch.ones_like(_crop_centre(mask)), border)
         return [masked * (1 - inside) + F.pad(centre, border)]
 
     def _check(self, mask):
@@ -87,7 +87,7 @@ class Generator(nn.Module):
             raise ValueError(
                 f"context_encoder was built for {self.size} px, not {tuple(mask.shape[-2:])}"
             )
-        if mask.sum() > central_half(mask).sum():
+        if mask.sum() > _crop_centre(mask).sum():
             raise ValueError(
                 f"context_encoder fills central holes up to half the image ({self.size // 2} px of "
                 f"{self.size}), and this hole reaches outside: use custom or free_form for it"
@@ -129,7 +129,7 @@ ARCHITECTURE = Architecture(
     about="The context encoder (Pathak et al. 2016): an auto-encoder that predicts the centre.",
     create=create,
     objective=Objective(
-        seen=lambda output, real, mask: central_half(losses.composite(output, real, mask)),
+        seen=lambda output, real, mask: _crop_centre(losses.composite(output, real, mask)),
         adversarial=(losses.bce_d, losses.bce_g, 0.0),
         reconstruction=reconstruct,
         terms=("mse",),
