@@ -22,7 +22,7 @@ AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autoc
 GATED_GAIN = 2.3  # for f and g from N(0, 1), (elu(f) * sigmoid(g))^2 is 1 / 2.3^2 on average
 
 
-def start_gated(network):
+def _draw_gated_weights(network):
     """Draw initial weights with which a network of gated convolutions keeps its signal's size.
 
     Normal, variance gain^2 / fan-in (He et al. 2015), gain GATED_GAIN for gated convolutions and 1
@@ -146,7 +146,7 @@ class Generator(nn.Module):
         self.attention = ContextualAttention()
         self.after_attention = nn.Sequential(GatedConv(4 * w, 4 * w), GatedConv(4 * w, 4 * w))
         self.refine_decoder = nn.Sequential(*_decoder(w, 8 * w))
-        start_gated(self)
+        _draw_gated_weights(self)
 
     def forward(self, masked, mask):
         coarse = self.coarse(torch.cat([masked, mask], dim=1))
@@ -206,7 +206,7 @@ def reconstruct(stages, real, mask, perceptual):
     return {"l1_coarse": F.l1_loss(coarse, real), "l1_refined": F.l1_loss(refined, real)}
 
 
-def see(output, real, mask):
+def _see(output, real, mask):
     """Return the composite and the mask (B,4,H,W), which the discriminator judges together."""
     return torch.cat([losses.composite(output, real, mask), mask], dim=1)
 
@@ -215,7 +215,7 @@ ARCHITECTURE = Architecture(
     about="DeepFillv2 (Yu et al. 2018): a coarse network, then one with contextual attention.",
     create=create,
     objective=Objective(
-        seen=see,
+        seen=_see,
         adversarial=(losses.hinge_d, losses.hinge_g, 0.0),
         reconstruction=reconstruct,
         terms=("l1_coarse", "l1_refined"),

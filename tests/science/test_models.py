@@ -295,7 +295,7 @@ def test_free_forms_gated_layers_keep_the_signals_size():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torch.nn.Sequential(*(layers.GatedConv(64, 64, kernel=1) for _ in range(30)))
-        free_form.start_gated(network)
+        free_form._draw_gated_weights(network)
         x = torch.randn(4, 64, 8, 8) / free_form.GATED_GAIN
     with torch.inference_mode():
         kept = network(x).square().mean().sqrt() / x.square().mean().sqrt()
