@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import losses
 from .architecture import Architecture, Objective
-from .layers import start_normal
+from .layers import draw_normal_weights
 
 MEAN_COLOUR = (117, 104, 123)  # what the authors fill the hole with, of 255
 
@@ -114,7 +114,7 @@ def create(image_size=128, generator_width=64, discriminator_width=64, bottlenec
         Discriminator(image_size, discriminator_width),
     )
     for network in networks:
-        start_normal(network)
+        draw_normal_weights(network)
     return networks
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from .. import losses
 from .architecture import Architecture, Objective
-from .layers import Conv2d, GatedConv, start_normal
+from .layers import Conv2d, GatedConv, draw_normal_weights
 
 
 def _gated(c_in, c_out, **options):
@@ -108,7 +108,7 @@ def create(image_size=128, generator_width=64, discriminator_width=64, scales=2)
         raise ValueError(f"scales: must be 1 to 4, not {scales!r}")
     networks = Generator(generator_width), Discriminator(discriminator_width, scales)
     for network in networks:
-        start_normal(network)
+        draw_normal_weights(network)
     return networks
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from .. import losses
 from .architecture import Architecture, Objective
-from .layers import CONVOLUTIONS, GatedConv, weighted
+from .layers import CONVOLUTIONS, GatedConv, find_weighted
 
 # asked here, because asking in `forward` breaks the graph of torch.compile
 AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)}
@@ -32,7 +32,7 @@ def _draw_gated_weights(network):
     Adam's epsilon (Yu et al. train for a million steps).
     """
     gated = {module.conv for module in network.modules() if isinstance(module, GatedConv)}
-    for module in weighted(network, CONVOLUTIONS):
+    for module in find_weighted(network, CONVOLUTIONS):
         gain = GATED_GAIN if module in gated else 1.0
         nn.init.normal_(module.weight, 0.0, gain * module.weight[0].numel() ** -0.5)
         nn.init.zeros_(module.bias)
@@ -177,7 +177,7 @@ class Discriminator(nn.Module):
         for factor, stride in plan:
             c_out = factor * width if factor else 1
             conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=(kernel - 1) // 2)
-            if not conv.weight.is_meta:  # "meta" holds shapes alone, see layers.weighted
+            if not conv.weight.is_meta:  # "meta" holds shapes alone, see layers.find_weighted
                 nn.init.xavier_uniform_(conv.weight)
                 nn.init.zeros_(conv.bias)
                 conv = spectral_norm(conv)

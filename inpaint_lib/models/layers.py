@@ -8,7 +8,7 @@ CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 NORMS = nn.BatchNorm2d | nn.InstanceNorm2d
 
 
-def weighted(network, kinds):
+def find_weighted(network, kinds):
     """Yield the modules of these kinds that have weights to draw.
 
     Skips the "meta" device, which holds shapes alone: nothing would be drawn there, but PyTorch
@@ -20,12 +20,12 @@ def weighted(network, kinds):
             yield module
 
 
-def start_normal(network):
+def draw_normal_weights(network):
     """Draw initial weights: convolutions N(0, 0.02), scales of norms N(1, 0.02), biases PyTorch's.
 
     Source: the code of pix2pixHD (Wang et al. 2018) and of Pathak et al. 2016.
     """
-    for module in weighted(network, CONVOLUTIONS | NORMS):
+    for module in find_weighted(network, CONVOLUTIONS | NORMS):
         mean = 0.0 if isinstance(module, CONVOLUTIONS) else 1.0
         nn.init.normal_(module.weight, mean, 0.02)
 
@@ -43,16 +43,16 @@ class Conv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-def doubled(x, mode):
+def double(x, mode):
     """Return images (B,C,H,W) at twice the size: F.interpolate's "nearest" or "bilinear".
 
     On CUDA by copies and sums: the gradient of interpolate uses atomic additions there, which are
     slow and have no fixed order.
     """
-    return _doubled(x, mode) if x.is_cuda else F.interpolate(x, scale_factor=2, mode=mode)
+    return _double_by_copies(x, mode) if x.is_cuda else F.interpolate(x, scale_factor=2, mode=mode)
 
 
-def _doubled(x, mode):
+def _double_by_copies(x, mode):
     for dim in (2, 3):
         even = odd = x
         if mode == "bilinear":  # a quarter of the way to each neighbour; edges repeat
@@ -81,6 +81,6 @@ class GatedConv(nn.Module):
 
     def forward(self, x):
         if self.upsample:
-            x = doubled(x, self.upsample)
+            x = double(x, self.upsample)
         feature, gate = self.conv(x).chunk(2, dim=1)
         return self.act(self.norm(feature)) * gate.sigmoid()

@@ -319,8 +319,8 @@ def test_doubling_by_copies_and_sums_is_interpolation(mode, shape):
     x = torch.randn(shape, requires_grad=True)
     weights = torch.randn(batch, channels, 2 * height, 2 * width)
     plain = torch.nn.functional.interpolate(x, scale_factor=2, mode=mode)
-    own = layers._doubled(x, mode)
+    own = layers._double_by_copies(x, mode)
     assert own.is_contiguous() and torch.allclose(own, plain, atol=1e-6)
     gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, own)]
     assert torch.allclose(*gradients, atol=1e-5)
-    assert torch.equal(layers.doubled(x, mode), plain)  # on the CPU: interpolation, to the bit
+    assert torch.equal(layers.double(x, mode), plain)  # on the CPU: interpolation, to the bit
