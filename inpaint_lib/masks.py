@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .rng import keyed
+from .rng import open_stream
 
 N_RECTANGLES = 4
 N_STROKES, N_SEGMENTS = 3, 10  # up to 3 strokes of 4-11 vertices
@@ -235,6 +235,6 @@ def draw_test_masks(name, count, width, size, seed, bank=None):
     """
     scale, draw, found = find_extent(name, width, size), get_family(name, bank), []
     for i in range(count):  # one at a time fits the CPU's caches
-        u = draw_variates(name, 1, keyed(seed, "test masks", name, i))
+        u = draw_variates(name, 1, open_stream(seed, "test masks", name, i))
         found.append(draw(u, scale, size)[:, 0].to(torch.uint8))
     return torch.cat(found).numpy()

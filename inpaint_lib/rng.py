@@ -6,17 +6,17 @@ from functools import lru_cache
 import torch
 
 
-def seed_of(*key):
+def derive_seed(*key):
     """Return a 63-bit seed for a key of strings and integers, the same on every machine."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
 
 
-def keyed(*key):
+def open_stream(*key):
     """Return a CPU `torch.Generator` seeded by `key`, e.g. `keyed(seed, "masks", step)`."""
-    return torch.Generator().manual_seed(seed_of(*key))
+    return torch.Generator().manual_seed(derive_seed(*key))
 
 
-def batch_indices(seed, step, batch_size, n_images):
+def draw_batch(seed, step, batch_size, n_images):
     """Return the images of one training step: (batch_size,) int64.
 
     Steps walk through one random permutation per epoch, so every image is seen equally often.
@@ -31,4 +31,4 @@ def batch_indices(seed, step, batch_size, n_images):
 
 @lru_cache(maxsize=4)
 def _permutation(seed, epoch, n_images):
-    return torch.randperm(n_images, generator=keyed(seed, "batches", epoch))
+    return torch.randperm(n_images, generator=open_stream(seed, "batches", epoch))

@@ -40,7 +40,7 @@ def batches(images, seed, steps, batch_size, device, loading):
     """Yield the images of each step, (batch_size, H, W, 3) uint8; seed and step choose them."""
 
     def indices(step):
-        return rng.batch_indices(seed, step, batch_size, len(images))
+        return rng.draw_batch(seed, step, batch_size, len(images))
 
     def gather(step):
         batch = images.index_select(0, indices(step))

@@ -85,7 +85,9 @@ def preset(state, _, family, width, draw):
     of test image number `draw`. Raises ValueError as masks.find_extent does.
     """
     data = state.study.config.data
-    stream = rng.keyed(data.mask_seed, "test masks", family, draw)  # as in masks.draw_test_masks
+    stream = rng.open_stream(
+        data.mask_seed, "test masks", family, draw
+    )  # as in masks.draw_test_masks
     hole = masks.generate(family, 1, width, data.image_size, stream)
     return {"hole": hole[0, 0].numpy().astype(np.uint8)}
 

@@ -5,7 +5,7 @@ import inspect
 import pandas as pd
 import torch
 
-from ..rng import seed_of
+from ..rng import derive_seed
 from . import context_encoder, custom, free_form
 
 ARCHITECTURES = {
@@ -31,7 +31,7 @@ def create(architecture, image_size=128, seed=0, **widths):
             raise ValueError(f"{architecture} has no width {name!r}: it takes {', '.join(known)}")
     check_size(architecture, image_size)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "weights"))
+        torch.manual_seed(derive_seed(seed, "weights"))
         return ARCHITECTURES[architecture].create(image_size=image_size, **widths)
 
 

@@ -211,7 +211,7 @@ def hole_variates(run, step):
     """Return the unit draws that place and shape the holes of one step, (B, n), keyed by the run's
     seed and the step: runs that differ only in their setup have holes that differ only in size.
     """
-    draw = rng.keyed(run.seed, "masks", step)
+    draw = rng.open_stream(run.seed, "masks", step)
     return masks.draw_variates(run.model.mask_family, run.config.curriculum.batch_size, draw)
 
 

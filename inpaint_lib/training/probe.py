@@ -102,7 +102,7 @@ def frozen_noise(run, pack, G, D, device):
     size, width = config.curriculum.batch_size, config.curriculum.mask_widths[-1]
     bank = packs.bank(run, family)
     for k in range(config.training.probe_batches):
-        draw = rng.keyed(run.seed, "probe", k)
+        draw = rng.open_stream(run.seed, "probe", k)
         images = torch.randint(len(pack.train), (size,), generator=draw).numpy()
         holes = masks.generate(family, size, width, config.data.image_size, draw, bank).to(device)
         real = metrics.to_float(pack.train[images], device)
@@ -120,7 +120,7 @@ def calibrated(run, pack, generator, width, device, family=None):
     if not metrics.find_batch_norms(generator):
         return generator
     data, chosen = run.config.data, spread(len(pack.train), CALIBRATION)
-    seed = rng.seed_of(data.mask_seed, "calibration")
+    seed = rng.derive_seed(data.mask_seed, "calibration")
     family = family or run.model.mask_family
     bank = packs.bank(run, family)
     holes = masks.draw_test_masks(family, len(chosen), width, data.image_size, seed, bank)

@@ -19,7 +19,7 @@ def test_resident_and_prefetched_batches_are_the_same_in_the_same_order(images):
     resident = feed.batches(images, 5, steps, 4, CPU, "resident")
     prefetched = feed.batches(images, 5, steps, 4, CPU, "prefetch")
     for step, a, b in zip(steps, resident, prefetched, strict=True):
-        expected = images[rng.batch_indices(5, step, 4, len(images))]
+        expected = images[rng.draw_batch(5, step, 4, len(images))]
         assert torch.equal(a, expected) and torch.equal(b, expected)
     for n in range(1, 6):
         assert len(list(feed.batches(images, 0, range(n), 4, CPU, "prefetch"))) == n

@@ -4,14 +4,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inpaint_lib import masks
-from inpaint_lib.rng import keyed
+from inpaint_lib.rng import open_stream
 from tests.training.test_step import NoHostReads
 
 every_family = pytest.mark.parametrize("family", masks.FAMILIES)
 
 
 def generate(family, batch=16, width=16, size=32, seed=0):
-    return masks.generate(family, batch, width, size, keyed(seed))
+    return masks.generate(family, batch, width, size, open_stream(seed))
 
 
 @every_family
@@ -40,7 +40,10 @@ def test_the_same_draw_grows_with_the_width(family):
 @every_family
 @pytest.mark.parametrize("width", [1, 7, 16, 27, 32])
 def test_an_extent_in_a_tensor_gives_the_same_masks(family, width):
-    u, extent = masks.draw_variates(family, 40, keyed(2)), masks.find_extent(family, width, 32)
+    u, extent = (
+        masks.draw_variates(family, 40, open_stream(2)),
+        masks.find_extent(family, width, 32),
+    )
     draw = masks.FAMILIES[family]
     assert torch.equal(draw(u, extent, 32), draw(u, torch.tensor(extent), 32))
 
@@ -52,7 +55,7 @@ def test_a_test_mask_does_not_depend_on_how_many_are_drawn(family):
 
 
 def test_square_matches_a_loop():
-    u = masks.draw_variates("square", 20, keyed(1))
+    u = masks.draw_variates("square", 20, open_stream(1))
     for width in (1, 5, 16, 32):
         expected = np.zeros((20, 32, 32))
         for k, (a, b) in enumerate(u.numpy()):
@@ -106,7 +109,7 @@ def bank(areas, turned=False):
 
 def test_a_bank_draws_near_the_nominal_area_and_equal_variates_draw_equal_ranks():
     own = bank(range(1, 64))
-    u = masks.draw_variates("folder", 200, keyed(0))
+    u = masks.draw_variates("folder", 200, open_stream(0))
     for width in (4, 5, 6):
         drawn = masks.get_family("folder", own)(u, masks.find_extent("folder", width, 8), 8)
         area = drawn.sum((1, 2, 3))
@@ -123,7 +126,8 @@ def test_a_bank_turns_a_mask_in_all_eight_ways_and_no_other():
     hole[0, 1:4] = True
     own = masks.Bank.of(np.packbits(hole)[None], turned=True)
     found = {
-        tuple(mask.flatten().tolist()) for mask in masks.generate("folder", 99, 2, 8, keyed(0), own)
+        tuple(mask.flatten().tolist())
+        for mask in masks.generate("folder", 99, 2, 8, open_stream(0), own)
     }
     assert len(found) == 8 and {sum(mask) for mask in found} == {3}
 
@@ -131,7 +135,7 @@ def test_a_bank_turns_a_mask_in_all_eight_ways_and_no_other():
 def test_a_draw_from_a_bank_reads_nothing_from_the_device_and_stays_there():
     own, extent = bank(range(1, 64), turned=True), torch.tensor(16.0)
     with NoHostReads():
-        own.draw(masks.draw_variates("folder", 4, keyed(0)), extent, 8)
+        own.draw(masks.draw_variates("folder", 4, open_stream(0)), extent, 8)
     with FakeTensorMode(), torch.device("cuda"):
         there = masks.Bank(torch.empty(9, 8, dtype=torch.uint8), torch.empty(9), turned=True)
         assert there.draw(torch.empty(4, 2), torch.empty(()), 8).device.type == "cuda"

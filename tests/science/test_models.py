@@ -128,7 +128,7 @@ def test_an_entry_names_its_options_widths_and_the_mask_families_it_fills(name):
     assert set(SMALL[name]) <= set(models.list_widths(name))
     assert entry.about and all(sentence and place for sentence, place in entry.paper)
     for family in entry.mask_families:
-        mask = masks.generate(family, 2, 16, 32, rng.keyed(0))
+        mask = masks.generate(family, 2, 16, 32, rng.open_stream(0))
         assert G(torch.zeros(2, 3, 32, 32), mask)[-1].isfinite().all()
 
 
