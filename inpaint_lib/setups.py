@@ -217,7 +217,7 @@ SETUPS = {
 
 
 @lru_cache(maxsize=256)  # `paper` has 128,000 steps
-def trained_stages(setup, schedule):
+def find_trained_stages(setup, schedule):
     """Return the stages (1 ..) in which a Setup trains anything."""
     steps = schedule.steps_per_stage
     return tuple(

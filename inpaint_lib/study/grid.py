@@ -128,7 +128,7 @@ class Run:
     @property
     def evaluated_stages(self):
         """The stages (1 ..) in which the setup trains anything."""
-        return setups.trained_stages(setups.SETUPS[self.setup], self.schedule)
+        return setups.find_trained_stages(setups.SETUPS[self.setup], self.schedule)
 
 
 def open_study(profile, overrides=None):

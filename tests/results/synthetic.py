@@ -16,7 +16,7 @@ from inpaint_lib import PROTOCOL, masks
 from inpaint_lib.data import packing, packs
 from inpaint_lib.evaluation import baselines, evaluate
 from inpaint_lib.results import frames, stats
-from inpaint_lib.setups import SETUPS, Schedule, trained_stages
+from inpaint_lib.setups import SETUPS, Schedule, find_trained_stages
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import files
 from inpaint_lib.training import artifacts, identity
@@ -264,7 +264,7 @@ def with_outputs(results, name, value):
 def stages(config, setup):
     """Return the stages (1 ..) in which a setup trains."""
     schedule = Schedule(config.curriculum.steps, config.curriculum.mask_widths)
-    return trained_stages(SETUPS[setup], schedule)
+    return find_trained_stages(SETUPS[setup], schedule)
 
 
 def _row(config, run, lost):
