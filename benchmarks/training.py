@@ -30,7 +30,7 @@ from inpaint_lib import models
 from inpaint_lib.data import faces
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices, files, grid, processes
-from inpaint_lib.study.command import Parser, ended, fail, say
+from inpaint_lib.study.command import Parser, exit_with, fail, say
 from inpaint_lib.training import trial
 from inpaint_lib.training.step import choose_options, choose_precision
 
@@ -364,4 +364,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    ended(main, sys.argv[1:])
+    exit_with(main, sys.argv[1:])

@@ -15,7 +15,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from inpaint_lib.study.command import ended, fail, say
+from inpaint_lib.study.command import exit_with, fail, say
 
 from . import commands, outputs
 from .arguments import ROOT, arguments, overrides_of
@@ -234,4 +234,4 @@ if __name__ == "__main__":
         die_with_parent()
         if pid := os.environ.get("INPAINT_STUDY_PID"):
             stop_with(int(pid))
-    ended(main, sys.argv[1:])
+    exit_with(main, sys.argv[1:])

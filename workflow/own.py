@@ -11,7 +11,7 @@ from pathlib import Path
 from inpaint_lib.data import near, packs, sources
 from inpaint_lib.photos import image_file
 from inpaint_lib.results import advice, frames
-from inpaint_lib.study.command import printable
+from inpaint_lib.study.command import make_printable
 
 from .arguments import ROOT
 
@@ -64,7 +64,7 @@ def _command(study, weights):
             width, height = image_file.read(path)[0].size
         except (ValueError, OSError):
             continue
-        if path == printable(path):  # it can be copied from a terminal
+        if path == make_printable(path):  # it can be copied from a terminal
             side = max(1, min(width, height) // 4)
             photo, box = path, f"{(width - side) // 2},{(height - side) // 2},{side},{side}"
             break

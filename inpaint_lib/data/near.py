@@ -8,7 +8,7 @@ copies, nor one scene from two places. An image of one colour is like none.
 import numpy as np
 from PIL import Image
 
-from ..study.command import printable
+from ..study.command import make_printable
 
 ALIKE = 0.97  # correlation; at most 0.963 in 2,560 x 128 pairs of drawn, aligned faces
 ROWS = 256  # test images at a time
@@ -38,7 +38,7 @@ def names(pack, plan):
     skipped, found = pack.skipped(), {}
     for split, items in (("train", plan.train), ("test", plan.test)):
         left_out = set(skipped[skipped.split == split].file)
-        there = [name for _, name in items if printable(name) not in left_out]
+        there = [name for _, name in items if make_printable(name) not in left_out]
         n = pack.manifest["images"][split]
         found[split] = there if len(there) == n else [f"{split} image {k}" for k in range(n)]
     return found

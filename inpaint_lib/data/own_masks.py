@@ -16,7 +16,7 @@ import pandas as pd
 
 from .. import PROTOCOL, masks, models
 from ..study import files, grid
-from ..study.command import printable
+from ..study.command import make_printable
 from . import containers, images, packing, sources
 from .images import Unusable
 from .sources import SourceError
@@ -78,7 +78,7 @@ def _read(config):
     plan, rows, names = sources.plan_folder(root, "--masks", config.data.seed), [], {}
     items, kept = [*plan.test, *plan.train], {"train": [], "test": []}
     for k, (item, mask) in enumerate(packing.read(config, "masks", items, read_masks)):
-        split, name = "test" if k < len(plan.test) else "train", printable(item[1])
+        split, name = "test" if k < len(plan.test) else "train", make_printable(item[1])
         if isinstance(mask, Unusable):
             rows.append((split, name, mask.reason, mask.detail))
             continue
@@ -90,7 +90,7 @@ def _read(config):
         else:
             names[own] = names[split, least] = name
             kept[split].append(turns[0])
-    rows += [("", printable(name), *why) for name, *why in plan.passed_over]
+    rows += [("", make_printable(name), *why) for name, *why in plan.passed_over]
     listed = pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
     few = "; ".join(f"{row.file}: {row.reason}, {row.detail}" for row in listed[:3].itertuples())
     counts = {split: len(of) for split, of in kept.items()}

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from .. import masks
 from ..study import files, processes
-from ..study.command import printable
+from ..study.command import make_printable
 from . import sources
 from .images import Unusable
 from .sources import SourceError
@@ -43,7 +43,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
             name, part = f"{split}.npy", itertools.islice(images, len(items))
             counts[split], hashes[name], skipped = _write_split(paths[name], size, part, named)
             rows += [(split, *row) for row in skipped]
-        rows += [("", printable(name), *why) for name, *why in plan.passed_over]
+        rows += [("", make_printable(name), *why) for name, *why in plan.passed_over]
         listed = pd.DataFrame(rows, columns=["split", "file", "reason", "detail"])
         files.write_csv(folder / "skipped.csv", listed)
         lists = f"{folder / 'skipped.csv'} lists them"
@@ -114,7 +114,7 @@ def _write_split(path, size, images, named):
     with open(path, "wb") as file:
         file.write(npy_header((0, size, size, 3)))
         for item, pixels in images:
-            name = printable(item[1]) if isinstance(item, tuple) else str(item)
+            name = make_printable(item[1]) if isinstance(item, tuple) else str(item)
             if isinstance(pixels, Unusable):
                 skipped.append((name, pixels.reason, pixels.detail))
                 continue

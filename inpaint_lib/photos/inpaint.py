@@ -247,4 +247,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    command.ended(main)
+    command.exit_with(main)

@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         say(*self.format_help().splitlines())
 
 
-def printable(text):
+def make_printable(text):
     """Return text as one line for any terminal: control characters and bytes that are not UTF-8
     become \\xNN.
     """
@@ -31,18 +31,18 @@ def printable(text):
 def say(*lines):
     """Print lines. Where that fails, work goes on and `ended` reports it at the end."""
     try:
-        print(*map(printable, lines), sep="\n", flush=True)
+        print(*map(make_printable, lines), sep="\n", flush=True)
     except OSError as error:
         _unprinted.append(error)
 
 
 def fail(code, message, name="run_all.sh"):
     """Print in one line why a command ends; return its exit code."""
-    print(f"{name}: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
+    print(f"{name}: {make_printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
     return code
 
 
-def ended(main, *arguments):
+def exit_with(main, *arguments):
     """Exit with the code that `main` returns, or with an error where its output could not be
     printed.
     """

@@ -103,7 +103,7 @@ def test_using_a_notebook_does_not_change_the_commit(tmp_path, monkeypatch):
 @given(st.text(), st.binary())
 def test_any_name_is_printable_in_one_line(text, raw):
     for name in (text, os.fsdecode(raw)):
-        shown = command.printable(name)
+        shown = command.make_printable(name)
         shown.encode()
         assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in shown)
 
