@@ -24,7 +24,7 @@ class Published(explored.Saved):
         self.models = networks.kept(results, base, "model.safetensors")
         self.records = networks.kept(results, base, "recording.npz")
         config = results.about["config"]
-        checked = configuration.checked(configuration.Config, config, str(base))
+        checked = configuration.validate(configuration.Config, config, str(base))
         self.study = grid.Study(results.about["name"], checked)
         self.runs = {name: self._run(name) for name in self.runs}
         records = [self._record(name) for name, run in self.runs.items() if run]

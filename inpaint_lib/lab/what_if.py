@@ -55,7 +55,7 @@ def of(study, name, dataset, architecture, setup, seed, changes):
         key if key.split(".")[0] in sections else f"models.{architecture}.{key}": value
         for key, value in changes.items()
     }
-    config = configuration.changed(study.config, full, where)
+    config = configuration.change(study.config, full, where)
     for key in full:
         if key.split(".")[0] not in MAY_CHANGE or key == "curriculum.mask_widths":
             why = "cannot change here, where the study's own data are used; write a profile for it"

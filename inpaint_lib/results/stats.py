@@ -21,7 +21,7 @@ from scipy import special
 
 from ..study import config as configuration
 from ..study import files
-from ..study.config import Many, Setup, Strict, Whole, number
+from ..study.config import Many, Setup, Strict, Whole, _number
 from . import frames, select, standing
 
 HYPOTHESES = configuration.FOLDER / "hypotheses.yaml"
@@ -59,11 +59,11 @@ class Plan(Strict):
     """The content of the file, which explains its keys."""
 
     registered: date
-    alpha: number(gt=0, lt=1)
+    alpha: _number(gt=0, lt=1)
     primaries: Whole
-    margin: number(gt=0)
+    margin: _number(gt=0)
     seeds: dict[str, Whole]
-    stability: number(gt=0)
+    stability: _number(gt=0)
     questions: dict[str, Question]
     pairs: Annotated[tuple[Pair, ...], Many]
     measures: Annotated[tuple[Measure, ...], Many]
@@ -76,7 +76,7 @@ class Plan(Strict):
 
 def registered(path=HYPOTHESES):
     """Return the file's Plan. Raises config.ConfigError naming file and entry."""
-    return configuration.checked(Plan, configuration.read_yaml(path), path.name)
+    return configuration.validate(Plan, configuration.read_yaml(path), path.name)
 
 
 def digest():

@@ -68,17 +68,17 @@ def _one_of(names, or_file=False):
         if value in names or (or_file and os.path.isfile(value)):
             return value
         more = ", or name a file" if or_file else ""
-        raise ValueError(f"no {short(value)}; there are: {', '.join(names)}{more}")
+        raise ValueError(f"no {shorten(value)}; there are: {', '.join(names)}{more}")
 
     return AfterValidator(check)
 
 
-def number(**limits):
+def _number(**limits):
     """Return the type of finite numbers within limits (gt, ge, lt); a text like 1e-4 is one."""
     return Annotated[float, Field(allow_inf_nan=False, **limits)]
 
 
-def some(kind):
+def _some(kind):
     """Return the type of one or more values, each once."""
     return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_once), Many]
 
@@ -93,7 +93,7 @@ Setup = Annotated[str, _one_of(setups.SETUPS)]
 Dataset = Annotated[str, Field(pattern=r"^\w+$")]  # data.sources knows which there are
 Weights = Annotated[str, _one_of(("auto", "none"), or_file=True)]
 Architecture = Annotated[str, _one_of(models.ARCHITECTURES)]
-Beta = number(ge=0, lt=1)
+Beta = _number(ge=0, lt=1)
 
 
 class Strict(BaseModel):
@@ -108,10 +108,10 @@ class Strict(BaseModel):
 class Grid(Strict):
     """Which runs there are."""
 
-    datasets: some(Dataset)
-    architectures: some(Architecture)
-    setups: some(Setup)
-    seeds: some(Seed)
+    datasets: _some(Dataset)
+    architectures: _some(Architecture)
+    setups: _some(Setup)
+    seeds: _some(Seed)
     fewer_seeds: dict[Setup, Whole] = {}  # of the seeds, from the first, where a setup has not all
     without: Annotated[tuple[RunName, ...], Many] = ()
 
@@ -129,7 +129,7 @@ class Data(Strict):
 class Curriculum(Strict):
     """The hole widths and the budget."""
 
-    mask_widths: some(Whole)
+    mask_widths: _some(Whole)
     total_images: Whole
     batch_size: Whole
 
@@ -163,10 +163,10 @@ class Model(Strict):
 
     widths: dict[str, Any]  # keyword arguments of the architecture's create()
     mask_family: str  # holes it is trained with
-    lr_g: number(gt=0)
-    lr_d: number(gt=0)
+    lr_g: _number(gt=0)
+    lr_d: _number(gt=0)
     betas: Annotated[tuple[Beta, Beta], Many]  # Adam
-    loss_weights: dict[str, number(ge=0)]  # "adversarial" and the objective's own terms
+    loss_weights: dict[str, _number(ge=0)]  # "adversarial" and the objective's own terms
     loss_options: dict[str, Any]  # what else the objective takes
 
 
@@ -202,7 +202,7 @@ class Machine(Strict):
     threads: Whole
     jobs: Whole
     evaluation_batch: Whole
-    checkpoint_seconds: number(ge=0)
+    checkpoint_seconds: _number(ge=0)
     loading: Literal["auto", "resident", "prefetch"]
     fused_adam: Option
     keep_memory: Option
@@ -257,7 +257,7 @@ def _check_model(name, model, image_size):
             raise ValueError(f"{where}.{key}: give exactly {known}")
     for key, value in model.loss_options.items():
         if not options[key](value):
-            raise ValueError(f"{where}.loss_options.{key}: {short(value)} is not allowed")
+            raise ValueError(f"{where}.loss_options.{key}: {shorten(value)} is not allowed")
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             networks = models.create(name, image_size, **model.widths)
@@ -265,14 +265,14 @@ def _check_model(name, model, image_size):
             raise ValueError("a layer would have no filters")
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         why = textwrap.shorten(str(error), 300)
-        what = f"no network can be built of {short(model.widths)}: {why}"
+        what = f"no network can be built of {shorten(model.widths)}: {why}"
         raise ValueError(f"{where}.widths: {what}") from None
 
 
 # --- reading
 
 
-def profiles():
+def list_profiles():
     """Return the names of all profiles."""
     return sorted({p.stem for p in FOLDER.glob("*.yaml")} - {"base", "hypotheses"})
 
@@ -283,11 +283,13 @@ def load(profile, overrides=None):
 
     Raises ConfigError with the file and the key.
     """
-    path, known = Path(str(profile)), profiles()
+    path, known = Path(str(profile)), list_profiles()
     if str(profile) in known:
         path = FOLDER / f"{profile}.yaml"
     elif path.suffix not in SUFFIXES or not os.path.isfile(path):  # which takes too long a name
-        what = f"no profile {short(str(profile))}: choose one of {', '.join(known)}, or a YAML file"
+        what = (
+            f"no profile {shorten(str(profile))}: choose one of {', '.join(known)}, or a YAML file"
+        )
         raise ConfigError(what)
     data = _extended(path)
     for key, value in (overrides or {}).items():
@@ -296,14 +298,14 @@ def load(profile, overrides=None):
         data["extensions"] = extensions.load(_tuple(data.get("extensions", ())), path.parent)
     except extensions.ExtensionError as error:
         raise ConfigError(f"{path.name}: extensions: {error}") from error
-    return checked(Config, data, path.name)
+    return validate(Config, data, path.name)
 
 
 def _extended(path, depth=0):
     """Return the dict of a profile laid over those it extends."""
     data = read_yaml(path)
     if not isinstance(data, dict):
-        raise ConfigError(f"{path.name}: expected keys and values, got {short(data)}")
+        raise ConfigError(f"{path.name}: expected keys and values, got {shorten(data)}")
     parent = data.pop("extends", None)
     if parent is None:
         return data
@@ -311,7 +313,7 @@ def _extended(path, depth=0):
     below = next(filter(os.path.isfile, places), None)
     if depth == DEEPEST or not below:
         why = "no such profile" if not below else "at most two levels may be extended"
-        raise ConfigError(f"{path.name}: extends: {short(parent)}: {why}")
+        raise ConfigError(f"{path.name}: extends: {shorten(parent)}: {why}")
     return _laid_over(_extended(below, depth + 1), data)
 
 
@@ -332,14 +334,14 @@ def read_yaml(path):
         raise ConfigError(f"{path.name}: not valid YAML: {error}") from None
 
 
-def changed(config, changes, where):
+def change(config, changes, where):
     """Return a configuration with changes {"dotted.key": value}. Raises ConfigError, with `where`
     first.
     """
     data = to_dict(config)
     for key, value in changes.items():
         _override(data, key, value, f"{where}: ")
-    return checked(Config, data, where)
+    return validate(Config, data, where)
 
 
 def _override(data, key, value, where="--set "):
@@ -354,7 +356,7 @@ def _override(data, key, value, where="--set "):
     node[last] = value
 
 
-def checked(kind, data, where):
+def validate(kind, data, where):
     """Return `data` as the model `kind`. Raises ConfigError: `where`, the first wrong key, what is
     allowed there.
     """
@@ -364,12 +366,12 @@ def checked(kind, data, where):
         first = error.errors(include_url=False)[0]
     message = OF_PYDANTIC.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     if first["type"] not in (*OF_PYDANTIC, "value_error"):
-        message = f"{message}, not {short(first['input'])}"
+        message = f"{message}, not {shorten(first['input'])}"
     key = ".".join(map(str, first["loc"]))
     raise ConfigError(": ".join(filter(None, (where, key, message))))
 
 
-def short(value):
+def shorten(value):
     """Return a value as it may stand in a message."""
     try:
         return textwrap.shorten(repr(value), 100, placeholder=" ...")

@@ -81,7 +81,7 @@ class Run:
             "setups": [self.setup],
             "seeds": [self.seed],
         }
-        configuration.checked(configuration.Grid, names, "parameters")
+        configuration.validate(configuration.Grid, names, "parameters")
         if self.architecture not in self.config.models:
             missing = f"models: no section for architecture {self.architecture!r}"
             raise configuration.ConfigError(f"parameters: {missing}")

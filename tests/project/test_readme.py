@@ -57,7 +57,7 @@ def test_a_command_shown_exists_and_help_knows_its_options(page, words):
         assert words[0] in help_of()
         return
     if words and not name and not words[0].startswith("-"):
-        assert words[0] in (*config.profiles(), "PROFILE"), f"{page}: no profile {words[0]}"
+        assert words[0] in (*config.list_profiles(), "PROFILE"), f"{page}: no profile {words[0]}"
     for option in (word.partition("=")[0] for word in words if word.startswith("-")):
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*name)), f"{page}: {option}"
 

@@ -26,7 +26,9 @@ def read(name):
 
 
 def test_base_and_hypotheses_are_no_profiles():
-    assert {"tiny", "smoke"} < set(config.profiles()) and "hypotheses" not in config.profiles()
+    assert {"tiny", "smoke"} < set(
+        config.list_profiles()
+    ) and "hypotheses" not in config.list_profiles()
     with pytest.raises(config.ConfigError, match="no profile 'base'"):
         config.load("base")
 
@@ -42,12 +44,12 @@ def test_base_has_every_key_and_explains_it():
     assert sum("#" in line for line in values) > 0.75 * len(values)
 
 
-@pytest.mark.parametrize("profile", config.profiles())
+@pytest.mark.parametrize("profile", config.list_profiles())
 def test_a_profile_loads_and_names_only_what_differs(profile):
     assert config.load(profile).curriculum.steps > 0
     own = read(profile)
     parent = own.pop("extends")
-    below = config.checked(config.Config, read("base"), "base")
+    below = config.validate(config.Config, read("base"), "base")
     below = flat(config.to_dict(below if parent == "base" else config.load(parent)))
     same = [key for key, value in flat(own).items() if value == below.get(key)]
     widths = 6  # which belong together and are read together
@@ -149,7 +151,7 @@ def test_an_override_reaches_its_key():
 def test_a_configuration_survives_json():
     loaded = config.load("smoke")
     again = json.loads(json.dumps(config.to_dict(loaded)))
-    assert config.checked(config.Config, again, "json") == loaded
+    assert config.validate(config.Config, again, "json") == loaded
 
 
 def test_studies_on_a_cpu_name_their_precision():
