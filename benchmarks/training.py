@@ -108,7 +108,7 @@ def serve(pipe, size, architecture, device, variant):
         if variant != "textbook":
             step.fast.read()
         wait(device)
-        peak = devices.peak_memory(place)["device" if cuda else "host"]
+        peak = devices.measure_peak_memory(place)["device" if cuda else "host"]
         pipe.send((steps, time.perf_counter() - begun, peak))
 
 

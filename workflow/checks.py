@@ -73,7 +73,7 @@ def computed_here(study, jobs=None):
         what = f"there is no GPU that PyTorch can use, and on {cores} CPU cores {study.profile}"
         how = "--estimate measures it; --set machine.device=cpu if that is meant"
         print(f"warning: {what} takes {days:,.0f} days or more: {how}", file=sys.stderr, flush=True)
-    return f"; {devices.device_name(device)}, {kind}, {cores} cores"
+    return f"; {devices.get_device_name(device)}, {kind}, {cores} cores"
 
 
 def places(study):

@@ -23,7 +23,7 @@ def estimate(study):
             total += len(runs) * (training + evaluation)
             parts = f"{training:.3g} hours of training, {evaluation:.3g} of evaluation"
             lines.append(f"{architecture}: {len(runs)} runs of {parts}")
-    device = devices.device_name(devices.choose_device(study.config.machine.device))
+    device = devices.get_device_name(devices.choose_device(study.config.machine.device))
     first = f"profile {study.profile} on {device}, one run at a time:"
     last = f"{total:.3g} hours, without preparing data, baselines, start-up and notebooks"
     return [first, *lines, last]

@@ -68,7 +68,7 @@ def _settings(config, **more):
 
 def evaluate(run, stage):
     """Measure the networks of a stage (1 ..), write the results, and return the frame (COLUMNS)."""
-    with files.locked(run.folder / "evaluation"), devices.enough_memory(run.config):
+    with files.locked(run.folder / "evaluation"), devices.explain_out_of_memory(run.config):
         torch.set_num_threads(run.config.machine.threads)
         return _evaluate(run, stage)
 
@@ -254,7 +254,7 @@ def baselines(study, dataset):
     pool = processes.pool(len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions)
     with (
         files.locked(pack.folder / "baselines"),
-        devices.enough_memory(config),
+        devices.explain_out_of_memory(config),
         pool or nullcontext(),
     ):
         for name in fillers.BASELINES:

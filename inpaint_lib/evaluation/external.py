@@ -150,7 +150,7 @@ def score(study, dataset, pack, folder, name, overwrite=False):
         paths = [folder / name for name in _names(pack, f"{family}_{width}")]
         return lambda real, holes: _batches(study.config, paths, real, holes)
 
-    with files.locked(head.parent), devices.enough_memory(study.config):
+    with files.locked(head.parent), devices.explain_out_of_memory(study.config):
         torch.set_num_threads(study.config.machine.threads)
         found = evaluate.measure_untrained(
             head, settings, fill_of, study.config, pack, families, elsewhere=True

@@ -12,7 +12,7 @@ class OutOfMemory(RuntimeError):
 
 
 @contextlib.contextmanager
-def enough_memory(config):
+def explain_out_of_memory(config):
     """Raise OutOfMemory where the body runs out of memory.
 
     Nothing is made smaller without being asked: batch_size is part of the experiment.
@@ -49,12 +49,12 @@ def choose_device(wanted):
     return torch.device(wanted)
 
 
-def device_name(device):
+def get_device_name(device):
     """Return the GPU's name, or the kind of device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def peak_memory(device):
+def measure_peak_memory(device):
     """Return {"host": bytes, "device": bytes or None}: this process's peak so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -93,7 +93,7 @@ def fit(run, watch=None, after_stage=None):
         identity.refuse_other(run, wanted)
         if found := identity.result(run):
             return found
-        with devices.enough_memory(run.config):
+        with devices.explain_out_of_memory(run.config):
             torch.set_num_threads(run.config.machine.threads)
             options = choose_options(run.config, device, run.architecture)
             state = start(run, device, options)
@@ -190,7 +190,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if due:
             last_save = time.monotonic()
             state.seconds = clock + last_save
-            state.sittings[-1]["peak_memory_bytes"] = devices.peak_memory(device)
+            state.sittings[-1]["peak_memory_bytes"] = devices.measure_peak_memory(device)
             saved = {"identity": wanted, "state": state.state_dict()}
             artifacts.save_checkpoint(run.folder, saved)
         measured = boundary and phase.stage + 1 in run.evaluated_stages
@@ -245,7 +245,7 @@ def _sitting(state, step, loading):
     """Return where and with what training continues: a run may use several machines."""
     return {
         "from_step": state.step,
-        "device": devices.device_name(step.device),
+        "device": devices.get_device_name(step.device),
         "device_kind": step.device.type,
         "loading": loading,
         **step.options.describe(),

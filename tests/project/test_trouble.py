@@ -230,11 +230,11 @@ def test_a_diverged_run_is_never_drawn_again_unless_its_result_is_deleted(output
 )
 def test_too_little_memory_says_what_to_set_and_another_error_is_another(output, error):
     config = progressive().study.config
-    with pytest.raises(devices.OutOfMemory) as told, devices.enough_memory(config):
+    with pytest.raises(devices.OutOfMemory) as told, devices.explain_out_of_memory(config):
         raise error
     for words in ("batch_size", "precision=bfloat16", "loading=prefetch"):
         assert words in str(told.value) and "\n" not in str(told.value)
-    with pytest.raises(RuntimeError, match="no such thing"), devices.enough_memory(config):
+    with pytest.raises(RuntimeError, match="no such thing"), devices.explain_out_of_memory(config):
         raise RuntimeError("no such thing")
 
 
