@@ -320,7 +320,7 @@ def update(path, found, peak, device, quick):
     result |= {"device": device, "quick": quick, "peak": peak, "cases": cases}
     files.write_json(path.with_suffix(".json"), result)
     text = as_markdown(result)
-    with files.replacing(path.with_suffix(".md")) as temporary:
+    with files.replace(path.with_suffix(".md")) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text
 

@@ -195,8 +195,8 @@ def notebook(name, executed, artefact, *parameters):
     given = {key: value for text in parameters for key, value in json.loads(text).items()}
     shown = ("dataset", "architecture", "setup", "seed")
     label = " ".join([name, *(str(given[key]) for key in shown if key in given)])
-    failed, temporary = executed.with_suffix(".failed.ipynb"), files.temporary_for(executed)
-    lock = files.locked(executed.parent, f".{executed.stem}.lock")
+    failed, temporary = executed.with_suffix(".failed.ipynb"), files.name_temporary(executed)
+    lock = files.lock(executed.parent, f".{executed.stem}.lock")
     say(f"  start   {label}")
     with lock, gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu, kernels.private() as options:
         if gpu:
@@ -205,7 +205,7 @@ def notebook(name, executed, artefact, *parameters):
         kind = why = ""  # of an error
         try:
             paths = [kernels.literal(path) for path in (NOTEBOOKS / f"{name}.ipynb", temporary)]
-            with files.writing(executed):
+            with files.explain_errors(executed):
                 papermill.execute_notebook(*paths, given, cwd=str(NOTEBOOKS), **options)
         except papermill.PapermillExecutionError as error:
             kind, why = error.ename, error.evalue

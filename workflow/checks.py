@@ -38,7 +38,7 @@ def open_study(args, overrides):
 
 def ready(study, args):
     """Check places, data, weights; return {folder: why} of runs to replace. Raises ValueError."""
-    if reason := next(filter(None, map(files.obstacle, places(study))), None):
+    if reason := next(filter(None, map(files.find_obstacle, places(study))), None):
         raise ValueError(reason)
     if not args.dry_run:
         check_inputs(study.config, args.download)

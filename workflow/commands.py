@@ -115,7 +115,7 @@ def clean(argv):
     checkpoints of finished runs, caches, what is left of interrupted writes"""
     study, args = opened(argv, about, yes=yes)
     if not study.folder.is_dir():
-        if reason := files.obstacle(study.folder / "study.json"):
+        if reason := files.find_obstacle(study.folder / "study.json"):
             raise ValueError(reason)
         return say(f"profile {study.profile}: no run in {study.folder}")
     with working_alone(study):
@@ -125,7 +125,7 @@ def clean(argv):
         for path, size in (item for of in found.values() for item in of.items()):
             say(f"{os.path.relpath(path)}  {room.in_words(size)}")
             if args.yes:
-                with files.writing(path):
+                with files.explain_errors(path):
                     path.unlink()
     parts = [f"{kind} {room.in_words(sum(of.values()))}" for kind, of in found.items()]
     done = "removed" if args.yes else "can be removed, with --yes"
@@ -139,7 +139,7 @@ def working_alone(study):
     """Hold a study's lock. Raises ValueError where another command works on it."""
     from inpaint_lib.study import files
 
-    with files.locked(study.folder, ".study.lock", wait=False) as alone:
+    with files.lock(study.folder, ".study.lock", wait=False) as alone:
         if not alone:
             what = f"another run_all.sh works on profile {study.profile}"
             raise ValueError(f"{what}; wait for it or stop it")

@@ -21,7 +21,7 @@ def code_of(notebook):
         cells = [cell for cell in cells if cell["cell_type"] == "code"]
         if not any("parameters" in cell["metadata"].get("tags", []) for cell in cells):
             raise ValueError
-        return files.text_sha256(json.dumps(["".join(cell["source"]) for cell in cells]))
+        return files.hash_text(json.dumps(["".join(cell["source"]) for cell in cells]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         what = f"{name} is missing or no notebook with a cell tagged 'parameters'"
         raise ValueError(f"{what}; git checkout -- {name} restores it") from None

@@ -34,7 +34,7 @@ def _queue():
 
 def name(study):
     """Return what the names of all jobs of this study's folder begin with."""
-    return f"inpaint-{files.text_sha256(str(study.folder))[:12]}"
+    return f"inpaint-{files.hash_text(str(study.folder))[:12]}"
 
 
 def cancel(study):

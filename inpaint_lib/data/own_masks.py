@@ -52,14 +52,14 @@ def prepare(study):
     if not source:
         return None
     depends = json.dumps([PROTOCOL, source, config.data.image_size, config.data.seed])
-    path = study.folder / f"masks_{files.text_sha256(depends)[:16]}.npz"
+    path = study.folder / f"masks_{files.hash_text(depends)[:16]}.npz"
     try:
         with np.load(path) as stored:
             found = dict(stored)
     except NO_FILE:
         found, skipped = _read(config)
         files.write_csv(study.folder / "skipped_masks.csv", skipped)
-        with files.replacing(path) as temporary:
+        with files.replace(path) as temporary:
             np.savez_compressed(temporary, **found)
     turned = config.machine.turn_masks == "on"
     return Own(masks.Bank.of(found["train"], turned), masks.Bank.of(found["test"]))

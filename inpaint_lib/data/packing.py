@@ -35,7 +35,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
     """
     size, counts, hashes, rows, named = config.data.image_size, {}, {}, [], {}
     with contextlib.ExitStack() as stack:
-        paths = {name: stack.enter_context(files.replacing(folder / name)) for name in FILES}
+        paths = {name: stack.enter_context(files.replace(folder / name)) for name in FILES}
         images = read(config, dataset, [*plan.test, *plan.train])
         stack.enter_context(contextlib.closing(images))
         # those for testing come first: of two equal images the one for testing is kept
@@ -49,7 +49,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
         lists = f"{folder / 'skipped.csv'} lists them"
         check_usable(dataset, counts, listed, plan.missing, lists)
         drawn = _write_masks(paths["masks.npz"], config, counts["test"], dataset, own)
-        hashes["masks.npz"] = files.text_sha256(json.dumps(drawn))  # equal on all machines
+        hashes["masks.npz"] = files.hash_text(json.dumps(drawn))  # equal on all machines
         sizes = {name: path.stat().st_size for name, path in paths.items()}
         (folder / "manifest.json").unlink(missing_ok=True)  # from here on there is no pack
     source = sources.find(dataset)

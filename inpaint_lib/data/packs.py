@@ -60,7 +60,7 @@ def prepare(study, dataset):
         return pack
     check(study, dataset)
     plan = sources.find(dataset).plan(study.config)
-    with files.locked(folder), files.writing(folder / "manifest.json"):
+    with files.lock(folder), files.explain_errors(folder / "manifest.json"):
         if not _open(folder, wanted):  # another process may have made it meanwhile
             packing.write_pack(folder, study.config, dataset, plan, wanted, own)
     return _open(folder)

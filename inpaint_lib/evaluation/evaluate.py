@@ -68,7 +68,7 @@ def _settings(config, **more):
 
 def evaluate(run, stage):
     """Measure the networks of a stage (1 ..), write the results, and return the frame (COLUMNS)."""
-    with files.locked(run.folder / "evaluation"), devices.explain_out_of_memory(run.config):
+    with files.lock(run.folder / "evaluation"), devices.explain_out_of_memory(run.config):
         torch.set_num_threads(run.config.machine.threads)
         return _evaluate(run, stage)
 
@@ -123,7 +123,7 @@ def _evaluate(run, stage):
         for family, found in areas.items():
             rows += _rows(stage, family, 0, measures.by_area(found))
         _store_images(head.with_name("images.csv.gz"), images.drop(columns="mask_family"))
-    with files.replacing(_path(run, stage, "_fills.npz")) as temporary:
+    with files.replace(_path(run, stage, "_fills.npz")) as temporary:
         np.savez_compressed(temporary, **fills)
     frame = _store(head, rows, _settings(config), warnings)
     if last:
@@ -253,7 +253,7 @@ def baselines(study, dataset):
     torch.set_num_threads(config.machine.threads)  # or two processes slow each other down
     pool = processes.pool(len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions)
     with (
-        files.locked(pack.folder / "baselines"),
+        files.lock(pack.folder / "baselines"),
         devices.explain_out_of_memory(config),
         pool or nullcontext(),
     ):

@@ -80,14 +80,14 @@ def export(pack, profile, dataset, folder):
     same data. Raises ValueError for any other, and OutputError."""
     folder, told = Path(folder), manifest(pack, profile, dataset)
     head, begun = folder / MANIFEST, folder / BEGUN
-    if reason := files.obstacle(head):
+    if reason := files.find_obstacle(head):
         raise ValueError(reason)
     if folder.is_dir() and any(folder.iterdir()):
         if told not in (files.read_json(head), files.read_json(begun)):
             raise ValueError(f"{folder}: holds something else; name an empty or a new folder")
     files.write_json(begun, told)
     head.unlink(missing_ok=True)
-    with files.writing(head):
+    with files.explain_errors(head):
         _save(pack, folder, "images", pack.test)
         for key, *of in tqdm(_sets(pack), "holes", delay=2, leave=False, disable=None):
             holes = pack.test_masks(*of)
@@ -150,7 +150,7 @@ def score(study, dataset, pack, folder, name, overwrite=False):
         paths = [folder / name for name in _names(pack, f"{family}_{width}")]
         return lambda real, holes: _batches(study.config, paths, real, holes)
 
-    with files.locked(head.parent), devices.explain_out_of_memory(study.config):
+    with files.lock(head.parent), devices.explain_out_of_memory(study.config):
         torch.set_num_threads(study.config.machine.threads)
         found = evaluate.measure_untrained(
             head, settings, fill_of, study.config, pack, families, elsewhere=True

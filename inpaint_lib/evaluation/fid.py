@@ -55,7 +55,7 @@ def load(path, device="cpu"):
     classes = network.fc.weight.detach().to(device)
     network.fc = nn.Identity()  # the output is now pool3
     resized = nn.Sequential(nn.Upsample((299, 299), mode="bilinear", align_corners=False), network)
-    return Extractor(files.file_sha256(path), resized.to(device).eval(), classes)
+    return Extractor(files.hash_file(path), resized.to(device).eval(), classes)
 
 
 @torch.inference_mode()
@@ -70,10 +70,10 @@ def features(extractor, images, batch_size):
 
 def reference(folder, extractor, images, batch_size, digest):
     """Return the true images' features, kept in `folder` by the hashes of images and weights."""
-    path = folder / f"features_{files.text_sha256(extractor.digest + digest)[:16]}.npy"
-    with files.locked(folder, f".{path.stem}.lock"):  # runs that end together need it together
+    path = folder / f"features_{files.hash_text(extractor.digest + digest)[:16]}.npy"
+    with files.lock(folder, f".{path.stem}.lock"):  # runs that end together need it together
         if not path.is_file():
-            with files.replacing(path) as temporary:
+            with files.replace(path) as temporary:
                 np.save(temporary, features(extractor, images, batch_size))
     return np.load(path)
 

@@ -61,7 +61,7 @@ def find(name, wanted="auto"):
         remedy = f"run once with a network, or put the file of {weights.url} there"
     if not path.is_file():
         raise NotAvailable(f"no {path.name} in {place}: {remedy}")
-    found, vgg = files.file_sha256(path), name == "alexnet" and wanted != "auto"
+    found, vgg = files.hash_file(path), name == "alexnet" and wanted != "auto"
     if found != weights.sha256 and not vgg:
         differs = f"SHA-256 {found[:16]}, not {weights.sha256[:16]}"
         raise NotAvailable(f"{path.name} is not {weights.what} ({differs}): {remedy}")
@@ -71,7 +71,7 @@ def find(name, wanted="auto"):
 def identity(name, wanted):
     """Return the SHA-256 of what `find` finds, or why it finds nothing."""
     try:
-        return files.file_sha256(find(name, wanted))
+        return files.hash_file(find(name, wanted))
     except NotAvailable as error:
         return str(error)
 

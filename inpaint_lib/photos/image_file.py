@@ -106,7 +106,7 @@ def check_target(path, overwrite, *sources):
         reason = "is another file of this command; name another"
     elif os.path.lexists(path) and not overwrite:
         reason = "exists; name another file, or add --overwrite"
-    if reason := reason or files.obstacle(path):
+    if reason := reason or files.find_obstacle(path):
         raise ValueError(f"-o {path}: {reason}")
 
 

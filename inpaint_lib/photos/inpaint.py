@@ -124,7 +124,7 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
         hole[y : y + h, x : x + w] = True
     filled, done = fill(model, shown, hole)
     data = image_file.encoded(original, kept, filled, hole, output)
-    with files.replacing(output) as temporary:
+    with files.replace(output) as temporary:
         temporary.write_bytes(data)
     lossy = [LOSSY] * (image_file.WRITERS[Path(output).suffix.lower()] == "JPEG")
     return messages + done + lossy

@@ -127,7 +127,7 @@ def _sheet(folder, name, columns):
     pixels = np.concatenate([np.concatenate(list(images)) for images in columns], 1)
     if pixels.shape[2] == 4:
         pixels = pixels * (pixels[..., 3:] > 0)  # what is not seen compresses to nothing
-    with files.replacing(folder / sheet(name)) as temporary:
+    with files.replace(folder / sheet(name)) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
 
 

@@ -76,7 +76,7 @@ def _picture(content, folder):
     name = hashlib.sha256(content).hexdigest()[:16] + ".png"
     with Image.open(io.BytesIO(content)) as image:
         if not (folder / name).is_file():
-            with files.replacing(folder / name) as temporary:
+            with files.replace(folder / name) as temporary:
                 with_few_colours(image, COLOURS).save(temporary, "PNG", optimize=True)
         return name, image.size
 

@@ -165,7 +165,7 @@ def save(results, folder):
     folder, written = Path(folder), set()
     for name in SHARDED:
         for seed, part in getattr(results, name).groupby("seed"):
-            written.add(_write(folder / name / f"seed{seed}.csv.gz", files.as_csv(part)))
+            written.add(_write(folder / name / f"seed{seed}.csv.gz", files.format_csv(part)))
     shards = {}
     for key, pixels in sorted(results.fills.items()):
         name = "truth" if _dataset_of(key) else key.split("/")[3]
@@ -173,10 +173,10 @@ def save(results, folder):
     for name, arrays in shards.items():
         np.savez_compressed(content := io.BytesIO(), **arrays)
         written.add(_write(folder / "fills" / f"{name}.npz", content.getvalue()))
-    _write(folder / "baselines.csv", files.as_csv(results.baselines))
-    _write(folder / "baseline_images.csv.gz", files.as_csv(results.baseline_images))
+    _write(folder / "baselines.csv", files.format_csv(results.baselines))
+    _write(folder / "baseline_images.csv.gz", files.format_csv(results.baseline_images))
     _write(folder / "study.json", (json.dumps(results.about, indent=1) + "\n").encode())
-    _write(folder / "runs.csv", files.as_csv(results.runs))
+    _write(folder / "runs.csv", files.format_csv(results.runs))
     for name in (*SHARDED, "fills"):
         for path in set((folder / name).glob("*seed*")) - written:
             path.unlink()
@@ -185,8 +185,8 @@ def save(results, folder):
 def _write(path, content):
     """Write bytes, gzipped if the name ends so, unless the file holds them already -> path."""
     if not path.is_file() or _bytes(path) != content:
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(files.gzipped(content) if path.suffix == ".gz" else content)
+        with files.replace(path) as temporary:
+            temporary.write_bytes(files.compress(content) if path.suffix == ".gz" else content)
     return path
 
 

@@ -38,7 +38,7 @@ def save(study, base):
         if run.setup in SETUPS:
             _save_model(run, place / "model.safetensors")
         _save_calibration(run, place.parent.parent / "calibration.npz")
-        with files.replacing(place / "recording.npz") as temporary:
+        with files.replace(place / "recording.npz") as temporary:
             shutil.copyfile(run.folder / "recording.npz", temporary)
         added.append(f"{base.name}/{run.dataset}/{run.architecture}/{run.setup}")
     return added
@@ -57,7 +57,7 @@ def _save_model(run, path):
         header = file.metadata()
     G, D = (network.state_dict() for network in artifacts.load_networks(run, run.n_stages))
     tensors = G | {artifacts.DISCRIMINATOR + name: value for name, value in D.items()}
-    with files.replacing(path) as temporary:
+    with files.replace(path) as temporary:
         save_file({name: halved(value) for name, value in tensors.items()}, temporary, header)
 
 
@@ -70,5 +70,5 @@ def _save_calibration(run, path):
     pack = packs.existing(run.study, run.dataset)
     chosen = probe.spread(len(pack.train), probe.CALIBRATION)
     if not path.is_file():
-        with files.replacing(path) as temporary:
+        with files.replace(path) as temporary:
             np.savez_compressed(temporary, images=pack.train[chosen])

@@ -62,7 +62,7 @@ def publish(results, name, who=""):
     about |= {"who": dict.fromkeys(frames.names_of(results.runs), who)} if who.strip() else {}
     results = replace(results, about=about, fills=_of_main_runs(results))
     kept, new = [], len(results.runs)
-    with files.locked(base.parent):
+    with files.lock(base.parent):
         if (base / "runs.csv").is_file():
             there = frames.load(base)
             kept = set(frames.names_of(there.runs)) & set(frames.names_of(results.runs))

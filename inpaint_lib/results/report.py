@@ -44,14 +44,14 @@ def save_figures(folder, figures, pdf=True):
     """Write {name: (figure, caption)} as PNG and PDF and, last, captions.json."""
     folder, captions = Path(folder), {}
     for name, (figure, caption) in figures.items():
-        with files.replacing(folder / f"{name}.png") as temporary:
+        with files.replace(folder / f"{name}.png") as temporary:
             dpi = 192 if figure.get_figheight() < TALL else 120
             figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
             with Image.open(temporary) as image:
                 few = executed.with_few_colours(image, COLOURS)
             few.save(temporary, "PNG", optimize=True)
         if pdf:
-            with files.replacing(folder / f"{name}.pdf") as temporary:
+            with files.replace(folder / f"{name}.pdf") as temporary:
                 figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
         width, height = (round(96 * inches) for inches in figure.get_size_inches())  # CSS pixels
         captions[name] = {"caption": caption, "width": width, "height": height}

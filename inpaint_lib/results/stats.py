@@ -85,7 +85,7 @@ def digest():
     for profile in stored["seeds"]:
         settings = _settings(profile)
         stored[profile] = {key: settings[key] for key in (*SETTINGS, "models")}
-    return files.text_sha256(json.dumps(stored, sort_keys=True, default=str))
+    return files.hash_text(json.dumps(stored, sort_keys=True, default=str))
 
 
 @functools.cache

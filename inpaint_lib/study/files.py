@@ -37,7 +37,7 @@ class OutputError(OSError):
     """A file cannot be written; the message names the place and says how to fix it."""
 
 
-def obstacle(path):
+def find_obstacle(path):
     """Return why the file `path` cannot be written, and the remedy; None if it can."""
     for folder in reversed(path.parents):
         if os.path.lexists(folder) and not folder.is_dir():
@@ -59,7 +59,7 @@ def obstacle(path):
 
 
 @contextlib.contextmanager
-def writing(path):
+def explain_errors(path):
     """Raise OutputError with place and remedy where the body ends with an error of the system.
 
     The error's number says what it is; only where it says so, something lies in the way.
@@ -74,7 +74,7 @@ def writing(path):
         if error.errno in NO_ROOM:
             reason = FULL.format(place.parent)
         elif error.errno in IN_THE_WAY:
-            reason = obstacle(place) or obstacle(path)
+            reason = find_obstacle(place) or find_obstacle(path)
         elif error.errno:
             place = path if place.parent == path.parent else place  # not a temporary name
             reason = f"{place}: {error.strerror}; {REMEDIES.get(error.errno, LATER)}"
@@ -84,14 +84,14 @@ def writing(path):
 
 
 @contextlib.contextmanager
-def locked(folder, name=".lock", wait=True):
+def lock(folder, name=".lock", wait=True):
     """Hold `folder`'s lock, waiting for another process that writes there; without `wait` yield
     False where there is one.
 
     The system frees the lock when its holder dies.
     """
     lock = FileLock(folder / name)
-    with writing(folder / name), contextlib.suppress(TimeoutError):
+    with explain_errors(folder / name), contextlib.suppress(TimeoutError):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0.5 if wait else 0)
     if wait and not lock.is_locked:
@@ -104,14 +104,14 @@ def locked(folder, name=".lock", wait=True):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replace(path):
     """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and
     `path` is as it was.
     """
     path = Path(path)
-    temporary = temporary_for(path)
+    temporary = name_temporary(path)
     try:
-        with writing(path):
+        with explain_errors(path):
             yield temporary
             with open(temporary, "rb") as handle:
                 try:
@@ -125,11 +125,11 @@ def replacing(path):
             temporary.unlink()
 
 
-def temporary_for(path):
+def name_temporary(path):
     """Return a name beside `path` to write to before renaming; remove what a killed process of
     this host left there.
     """
-    with writing(path):
+    with explain_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # `path`'s own may be too long
     for left in filter(is_abandoned, path.parent.glob(f".{name}.*")):
@@ -144,12 +144,12 @@ def is_abandoned(path):
 
 
 def _host():
-    return text_sha256(socket.gethostname())[:8]
+    return hash_text(socket.gethostname())[:8]
 
 
 def write_text(path, text):
     """Write a text."""
-    with replacing(path) as temporary:
+    with replace(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -160,17 +160,17 @@ def write_json(path, value):
 
 def write_csv(path, frame):
     """Write a table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
-    content = as_csv(frame)
-    with replacing(path) as temporary:
-        temporary.write_bytes(gzipped(content) if str(path).endswith(".gz") else content)
+    content = format_csv(frame)
+    with replace(path) as temporary:
+        temporary.write_bytes(compress(content) if str(path).endswith(".gz") else content)
 
 
-def gzipped(content):
+def compress(content):
     """Return bytes compressed: a quarter of the default level's time, 3 % larger."""
     return gzip.compress(content, 5, mtime=0)
 
 
-def as_csv(frame):
+def format_csv(frame):
     """Return a table as the bytes of a CSV file, nine digits a number."""
     return frame.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
 
@@ -183,7 +183,7 @@ def read_json(path):
         return None  # of any other error nothing follows, least of all that there is no result
 
 
-def file_sha256(path):
+def hash_file(path):
     """Return the SHA-256 of a file; an unchanged one is read once a process."""
     return _sha256(os.fspath(path), os.stat(path).st_mtime_ns)
 
@@ -194,6 +194,6 @@ def _sha256(path, _):
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def text_sha256(text):
+def hash_text(text):
     """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -33,7 +33,7 @@ def names(run, outcome="finished"):
 
 def discard(folder):
     """Delete what a run's folder holds, once nobody works there."""
-    with files.locked(folder):
+    with files.lock(folder):
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -44,7 +44,7 @@ def discard(folder):
 def save_checkpoint(folder, value):
     """Save the newest checkpoint and keep the one before it."""
     newest, previous = (folder / name for name in CHECKPOINTS)
-    with files.replacing(newest) as temporary:
+    with files.replace(newest) as temporary:
         content = io.BytesIO()  # errors that torch.save meets in a file have no number
         torch.save(value, content)
         temporary.write_bytes(content.getbuffer())
@@ -111,7 +111,7 @@ def save_stage(run, pack, state, stage):
     if stage == run.n_stages:
         tensors |= {SNAPSHOT + k: v for k, v in _tensors(_calibrated(run, pack, state.G)).items()}
     header = {"run": run.name, "stage": str(stage), "step": str(state.step)}
-    with files.replacing(_stage_file(run, stage)) as temporary:
+    with files.replace(_stage_file(run, stage)) as temporary:
         temporary.write_bytes(save(tensors, header))
 
 
@@ -214,6 +214,6 @@ def _save_model(run, pack, generator, result):
         "provenance": result["provenance"],
     }
     header = {"description": json.dumps(description)}
-    with files.replacing(run.folder / "model" / "model.safetensors") as temporary:
+    with files.replace(run.folder / "model" / "model.safetensors") as temporary:
         temporary.write_bytes(save(_tensors(generator), header))
     files.write_json(run.folder / "model" / "model.json", description)

@@ -23,7 +23,7 @@ def identity(run, pack, device):
     precision = choose_precision(training["precision"], torch.device(device))
     training["precision"] = str(precision).removeprefix("torch.")
     if vgg not in WORDS:
-        training["perceptual_weights"] = files.file_sha256(vgg)
+        training["perceptual_weights"] = files.hash_file(vgg)
     settings = {key: getattr(run, key) for key in ("dataset", "architecture", "setup", "seed")}
     settings |= {"data": config["data"], "curriculum": config["curriculum"]}
     settings |= {"model": config["models"][run.architecture], "training": training}

@@ -92,5 +92,5 @@ class Recorder:
 def write(path, recording):
     """Write a State's recording."""
     arrays = {name: torch.stack(values).numpy() for name, values in recording.items()}
-    with files.replacing(path) as temporary:
+    with files.replace(path) as temporary:
         np.savez_compressed(temporary, **arrays)

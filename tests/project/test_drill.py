@@ -85,7 +85,7 @@ def code():
     listed = ["git", "ls-files", "inpaint_lib", "workflow", "config", "notebooks", "run_all.sh"]
     done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
     names = done.stdout.split()
-    return files.text_sha256("".join(files.file_sha256(ROOT / name) for name in sorted(names)))
+    return files.hash_text("".join(files.hash_file(ROOT / name) for name in sorted(names)))
 
 
 def counted(part, key):
@@ -99,7 +99,7 @@ def keep(part, key, found):
     made = provenance.current()
     where = {"code": code(), "commit": made["commit"], "torch": torch.__version__}
     where |= {"system": f"{made['system']}, {os.cpu_count()} cores, Python {made['python']}"}
-    with files.locked(KEPT.parent, ".reliability.lock"):
+    with files.lock(KEPT.parent, ".reliability.lock"):
         kept = files.read_json(KEPT) or {}
         kept.setdefault(part, {})[key] = found | where
         files.write_json(KEPT, kept)

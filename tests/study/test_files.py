@@ -16,7 +16,7 @@ from tests.conftest import repository
 def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
     path = tmp_path / "value.json"
     files.write_json(path, {"a": 1})
-    with pytest.raises(KeyError), files.replacing(path) as temporary:
+    with pytest.raises(KeyError), files.replace(path) as temporary:
         temporary.write_text("half")
         raise KeyError
     assert files.read_json(path) == {"a": 1}
@@ -25,7 +25,7 @@ def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
 
 def test_what_a_killed_process_left_is_removed_unless_it_lives_or_is_of_another_host(tmp_path):
     path = tmp_path / "value.json"
-    mine = files.temporary_for(path).name
+    mine = files.name_temporary(path).name
     host = mine.split(".")[2]
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -34,7 +34,7 @@ def test_what_a_killed_process_left_is_removed_unless_it_lives_or_is_of_another_
     elsewhere = tmp_path / dead.name.replace(host, "00000000")
     for left in (dead, alive, elsewhere):
         left.touch()
-    files.temporary_for(path)
+    files.name_temporary(path)
     assert [left.exists() for left in (dead, alive, elsewhere)] == [False, True, True]
 
 
@@ -56,20 +56,20 @@ def test_what_keeps_a_file_from_being_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder").mkdir()
-    assert "file where a folder is needed" in files.obstacle(tmp_path / "file" / "x")
-    assert "broken link" in files.obstacle(tmp_path / "link" / "x")
-    assert "folder where a file is needed" in files.obstacle(tmp_path / "folder")
-    assert files.obstacle(tmp_path / "new" / "x") is None
-    with pytest.raises(RuntimeError, match="mine"), files.writing(tmp_path / "new" / "x"):
+    assert "file where a folder is needed" in files.find_obstacle(tmp_path / "file" / "x")
+    assert "broken link" in files.find_obstacle(tmp_path / "link" / "x")
+    assert "folder where a file is needed" in files.find_obstacle(tmp_path / "folder")
+    assert files.find_obstacle(tmp_path / "new" / "x") is None
+    with pytest.raises(RuntimeError, match="mine"), files.explain_errors(tmp_path / "new" / "x"):
         raise RuntimeError("mine")
 
 
 def test_a_lock_is_seen_and_freed(tmp_path):
-    with files.locked(tmp_path) as mine:
+    with files.lock(tmp_path) as mine:
         assert mine
-        with files.locked(tmp_path, wait=False) as also:
+        with files.lock(tmp_path, wait=False) as also:
             assert also is False
-    with files.locked(tmp_path, wait=False) as again:
+    with files.lock(tmp_path, wait=False) as again:
         assert again
 
 

@@ -146,7 +146,7 @@ def test_an_error_is_told_in_the_systems_words_and_never_as_something_in_the_way
 ):
     path = tmp_path / "x.json"
     name = {"the folder": str(tmp_path), "the file": str(path), "nothing": None}[named]
-    with pytest.raises(files.OutputError) as raised, files.replacing(path):
+    with pytest.raises(files.OutputError) as raised, files.replace(path):
         raise OSError(number, os.strerror(number), name)
     said = str(raised.value)
     assert os.strerror(number) in said and str(tmp_path) in said and "; " in said

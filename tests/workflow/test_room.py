@@ -196,7 +196,7 @@ def test_the_names_of_folders_above_mean_nothing(trained, tmp_path, monkeypatch,
 
 
 def test_a_running_study_is_refused(copied, asked):
-    with files.locked(copied, ".study.lock"):
+    with files.lock(copied, ".study.lock"):
         for more in ([], ["--yes"]):
             found = asked("clean", "smoke", *more)
             assert is_refusal(*found) and "another run_all.sh works on profile smoke" in found[2]

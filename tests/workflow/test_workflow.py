@@ -282,7 +282,7 @@ def test_status_tells_finished_running_interrupted_diverged_and_missing_runs(stu
     found, _ = statuses(here, output)
     assert found[FIXED] == "missing" and found[PROGRESSIVE].startswith("interrupted ")
     assert re.search(r"stage 2 of 2, step 16 of 16, checkpoint .* old", found[PROGRESSIVE])
-    with files.locked(folder):
+    with files.lock(folder):
         assert statuses(here, output)[0][PROGRESSIVE].startswith("running ")
     assert statuses(here, output)[0][PROGRESSIVE].startswith("interrupted ")
     files.write_json(folder / "result.json", {"outcome": "diverged", "why": "a loss became nan"})
