@@ -121,7 +121,7 @@ def snakemake(study, args, described, jobs):
         # another node's processes are none of ours: there jobs are known by their name
         "INPAINT_STUDY_PID": "" if args.cluster else str(os.getpid()),
         # absolute: every process has a working directory of its own
-        "INPAINT_OUTPUT": str(grid.output_root()),
+        "INPAINT_OUTPUT": str(grid.get_output_root()),
         # Snakemake and matplotlib need a cache, and a home may be missing; torch's stays the user's
         "XDG_CACHE_HOME": str(study.folder / ".snakemake" / "cache"),
         "TORCH_HOME": os.environ.get("TORCH_HOME") or f"{cache}/torch",

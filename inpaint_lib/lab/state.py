@@ -29,7 +29,7 @@ WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if run
 def studies():
     """Return what can be opened, newest first: [(name, label)]; published ones last."""
     found = []
-    for folder in (grid.output_root() / "runs").glob("*"):
+    for folder in (grid.get_output_root() / "runs").glob("*"):
         if ended := [path.stat().st_mtime for path in folder.glob("*/*/*/seed*/result.json")]:
             found.append((max(ended), folder.name))
     trained = [(name, name) for _, name in sorted(found, reverse=True)]
@@ -55,7 +55,7 @@ def opened(name="", overrides=None):
             continue
         if found.runs:
             return found
-    what = f"no finished run in {grid.output_root() / 'runs'} and no published study"
+    what = f"no finished run in {grid.get_output_root() / 'runs'} and no published study"
     raise FileNotFoundError(f"{what}: train a small one with: ./run_all.sh smoke")
 
 
@@ -63,7 +63,7 @@ def _opened(name, overrides=None):
     if name.startswith("published/"):
         base, results = published.opened(name.removeprefix("published/"))
         return Published(results, base, studies())
-    described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
+    described = files.read_json(grid.get_output_root() / "runs" / name / "study.json") or {}
     asked = described.get("parameters", {}).get("grid")
     if asked and overrides is None:  # as the command that trained it was given
         return Trained(grid.open_study(**asked))

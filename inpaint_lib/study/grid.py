@@ -33,11 +33,11 @@ class Study:
 
     @property
     def folder(self):
-        return output_root() / "runs" / self.profile
+        return get_output_root() / "runs" / self.profile
 
     @property
     def report(self):
-        return output_root() / "reports" / self.profile
+        return get_output_root() / "reports" / self.profile
 
     def data_folder(self, dataset):
         return self.folder / dataset / "data"
@@ -143,6 +143,6 @@ def holds_work(folder):
     return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
 
 
-def output_root():
+def get_output_root():
     """Return the folder in which runs/ and reports/ lie."""
     return Path(os.environ.get("INPAINT_OUTPUT") or ROOT).resolve()

@@ -43,7 +43,7 @@ def find(name, option="--from", with_d=True):
                 what = f"train it: ./run_all.sh PROFILE --setups ...; published: {', '.join(there)}"
                 raise WeightsError(f"{label}: the network is not published; {what}")
         elif len(of) == 4 and not path.exists():
-            path = grid.output_root() / "runs" / path
+            path = grid.get_output_root() / "runs" / path
             if not path.exists():
                 raise WeightsError(f"{label}: there is no {path}; name the run's folder")
         found = [path / "model.safetensors", path / "model" / "model.safetensors"]
