@@ -59,12 +59,12 @@ def computed_here(study, jobs=None):
 
     Prints a warning where a CPU, which nobody has asked for, will take days.
     """
-    config, runs, cores = study.config, len(study.runs()), limits.cores()
+    config, runs, cores = study.config, len(study.runs()), limits.count_cores()
     device = devices.choose_device(config.machine.device)
     precision = step.Options(step.choose_precision(config.training.precision, device)).describe()
     kind, jobs = precision["precision"], min(jobs or config.machine.jobs, runs)
-    if limits.memory() < jobs * A_RUN:
-        has = f"{limits.memory() / 2**20:.0f} MB of memory"
+    if limits.measure_memory() < jobs * A_RUN:
+        has = f"{limits.measure_memory() / 2**20:.0f} MB of memory"
         what = f"{jobs} at a time need {jobs * A_RUN / 2**20:.0f} MB, this place has {has}"
         raise ValueError(f"{what}: {'--jobs 1, or ' if jobs > 1 else ''}raise the limit")
     pixels = runs * config.curriculum.total_images * config.data.image_size**2

@@ -9,7 +9,7 @@ import psutil
 GROUPS = Path("/sys/fs/cgroup")
 
 
-def cores():
+def count_cores():
     """Return how many cores there are: the machine's, its affinity's or its control group's."""
     linux = hasattr(os, "sched_getaffinity")
     found = [len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1]
@@ -18,7 +18,7 @@ def cores():
     return max(1, min(found))
 
 
-def memory():
+def measure_memory():
     """Return how many bytes of memory there are: the machine's, or its control group's."""
     found = [psutil.virtual_memory().total]
     found += [of[0] for of in _quotas(("memory.max",), ("memory.limit_in_bytes",))]

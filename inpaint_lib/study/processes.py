@@ -30,7 +30,7 @@ def workers(tasks, tasks_per_worker):
     """Return how many processes so many tasks are worth: one for each `tasks_per_worker`, at most
     one a core.
     """
-    return max(1, min(limits.cores(), tasks // tasks_per_worker))
+    return max(1, min(limits.count_cores(), tasks // tasks_per_worker))
 
 
 def pool(tasks, tasks_per_worker, extensions=()):

@@ -125,7 +125,7 @@ def test_a_kernels_sockets_lie_where_their_path_is_short_enough(tmp_path, monkey
 
 
 def test_without_semaphores_one_process_does_the_work_of_several(monkeypatch):
-    monkeypatch.setattr(limits, "cores", lambda: 8)
+    monkeypatch.setattr(limits, "count_cores", lambda: 8)
     with processes.pool(4000, 1000) as pool:
         assert pool is not None
     refusing.refuse(["semaphores"], monkeypatch.setattr)
@@ -216,14 +216,14 @@ def test_the_soft_limit_of_open_files_is_raised_and_never_lowered(tmp_path):
 
 def test_cores_and_memory_are_those_of_the_control_group(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "GROUPS", tmp_path)
-    machine = limits.cores(), limits.memory()
+    machine = limits.count_cores(), limits.measure_memory()
     assert min(machine) > 0
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert (limits.cores(), limits.memory()) == machine
+    assert (limits.count_cores(), limits.measure_memory()) == machine
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     (tmp_path / "memory.max").write_text("123456789\n")
-    assert (limits.cores(), limits.memory()) == (1, 123456789)
+    assert (limits.count_cores(), limits.measure_memory()) == (1, 123456789)
     assert processes.workers(10_000, 10) == 1
 
 
@@ -232,7 +232,7 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(limits, "cores", lambda: 3)
+    monkeypatch.setattr(limits, "count_cores", lambda: 3)
     assert checks.computed_here(grid.open_study("smoke", ONE)) == "; cpu, float32, 3 cores"
     assert not capsys.readouterr().err
     big = {"data.image_size": 64, "curriculum.total_images": 24 * 10**7}
@@ -243,7 +243,7 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
     assert (
         "no GPU that PyTorch can use" in warning and "--estimate" in warning and "days" in warning
     )
-    monkeypatch.setattr(limits, "memory", lambda: 2**29)
+    monkeypatch.setattr(limits, "measure_memory", lambda: 2**29)
     with pytest.raises(ValueError, match=r"at a time need .* MB, this place has 512 MB.*limit$"):
         checks.computed_here(grid.open_study("smoke", MICRO))
 
