@@ -51,5 +51,5 @@ def batches(images, seed, steps, batch_size, device, loading):
         yield from (images[to_device(indices(step), device)] for step in steps)
         return
     with ThreadPoolExecutor(1) as pool:
-        for batch in processes.in_order(pool, gather, zip(steps), DEPTH):
+        for batch in processes.run_in_order(pool, gather, zip(steps), DEPTH):
             yield batch.to(device, non_blocking=True)

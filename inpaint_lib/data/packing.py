@@ -89,11 +89,11 @@ def read(config, dataset, items, function=None):
     """Yield (item, pixels or Unusable) of all items, read on all cores of this process."""
     shards = [items[k : k + SHARD_IMAGES] for k in range(0, len(items), SHARD_IMAGES)]
     tasks = [(dataset, shard, config.data.image_size, config.data.seed) for shard in shards]
-    workers = processes.pool(len(items), IMAGES_PER_WORKER, config.extensions)
+    workers = processes.create_pool(len(items), IMAGES_PER_WORKER, config.extensions)
     workers = workers or ThreadPoolExecutor(1)  # few images: not worth a process
-    depth = DEPTH * processes.workers(len(items), IMAGES_PER_WORKER)
+    depth = DEPTH * processes.count_workers(len(items), IMAGES_PER_WORKER)
     try:
-        results = processes.in_order(workers, function or sources.read_images, tasks, depth)
+        results = processes.run_in_order(workers, function or sources.read_images, tasks, depth)
         with tqdm(total=len(items), desc=dataset, unit="image", leave=False, delay=1) as bar:
             for shard, found in zip(shards, results, strict=True):
                 yield from zip(shard, found, strict=True)

@@ -76,6 +76,8 @@ def batches(name, images, masks, size, pool=None):
     """Yield (filled, images, masks), `size` images at a time, filled in a pool if given."""
     parts = [(images[k : k + size], masks[k : k + size]) for k in range(0, len(images), size)]
     tasks = [(name, *part) for part in parts]
-    done = processes.in_order(pool, fill, tasks, DEPTH) if pool else itertools.starmap(fill, tasks)
+    done = (
+        processes.run_in_order(pool, fill, tasks, DEPTH) if pool else itertools.starmap(fill, tasks)
+    )
     for filled, part in zip(done, parts, strict=True):
         yield filled, *part

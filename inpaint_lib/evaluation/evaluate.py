@@ -251,7 +251,9 @@ def baselines(study, dataset):
     """
     pack, config = packs.existing(study, dataset), study.config
     torch.set_num_threads(config.machine.threads)  # or two processes slow each other down
-    pool = processes.pool(len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions)
+    pool = processes.create_pool(
+        len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions
+    )
     with (
         files.lock(pack.folder / "baselines"),
         devices.explain_out_of_memory(config),

@@ -26,18 +26,18 @@ def work_for_parent(extensions=()):
     own.load(extensions)
 
 
-def workers(tasks, tasks_per_worker):
+def count_workers(tasks, tasks_per_worker):
     """Return how many processes so many tasks are worth: one for each `tasks_per_worker`, at most
     one a core.
     """
     return max(1, min(limits.count_cores(), tasks // tasks_per_worker))
 
 
-def pool(tasks, tasks_per_worker, extensions=()):
+def create_pool(tasks, tasks_per_worker, extensions=()):
     """Return an executor of so many processes, each with the extensions loaded; None where they
     are one, or where they could not share semaphores (no /dev/shm that can be written to).
     """
-    if (n := workers(tasks, tasks_per_worker)) == 1:
+    if (n := count_workers(tasks, tasks_per_worker)) == 1:
         return None
     spawn = multiprocessing.get_context("spawn")
     with contextlib.suppress(OSError, ImportError, NotImplementedError):
@@ -45,7 +45,7 @@ def pool(tasks, tasks_per_worker, extensions=()):
     return None
 
 
-def in_order(executor, function, tasks, depth):
+def run_in_order(executor, function, tasks, depth):
     """Yield function(*task) of each task, in order; besides the one awaited, `depth` are begun."""
     tasks = iter(tasks)
     given = deque(executor.submit(function, *task) for task in itertools.islice(tasks, depth))
@@ -55,7 +55,7 @@ def in_order(executor, function, tasks, depth):
 
 
 @contextlib.contextmanager
-def interrupts_kept():
+def defer_interrupts():
     """Yield an event that a first Ctrl-C sets instead of raising KeyboardInterrupt anywhere; a
     second one raises it at once.
 

@@ -89,7 +89,7 @@ def fit(run, watch=None, after_stage=None):
     pack = packs.prepare(run.study, run.dataset)
     device = devices.choose_device(run.config.machine.device)
     wanted, why = identity.identity(run, pack, device), ""
-    with files.lock(run.folder), processes.interrupts_kept() as interrupted:
+    with files.lock(run.folder), processes.defer_interrupts() as interrupted:
         identity.refuse_other(run, wanted)
         if found := identity.result(run):
             return found

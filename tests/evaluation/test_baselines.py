@@ -52,7 +52,7 @@ def test_processes_fill_the_same_batches_in_the_same_order(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     images = np.stack([smooth(16, 16, seed) for seed in range(9)])
     holes = masks.draw_test_masks("square", 9, 8, 16, seed=1)
-    with processes.pool(9, 1) as pool:
+    with processes.create_pool(9, 1) as pool:
         for name in ("nearest", "Telea"):
             found = list(baselines.batches(name, images, holes, 2, pool))
             assert [len(filled) for filled, _, _ in found] == [2, 2, 2, 2, 1]

@@ -124,7 +124,7 @@ def test_an_interrupted_run_is_saved_at_the_next_log_point_and_goes_on_to_the_sa
 
 
 def test_a_second_interrupt_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), processes.interrupts_kept() as interrupted:
+    with pytest.raises(KeyboardInterrupt), processes.defer_interrupts() as interrupted:
         signal.raise_signal(signal.SIGINT)
         assert interrupted.is_set()
         signal.raise_signal(signal.SIGINT)

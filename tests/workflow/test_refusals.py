@@ -126,10 +126,10 @@ def test_a_kernels_sockets_lie_where_their_path_is_short_enough(tmp_path, monkey
 
 def test_without_semaphores_one_process_does_the_work_of_several(monkeypatch):
     monkeypatch.setattr(limits, "count_cores", lambda: 8)
-    with processes.pool(4000, 1000) as pool:
+    with processes.create_pool(4000, 1000) as pool:
         assert pool is not None
     refusing.refuse(["semaphores"], monkeypatch.setattr)
-    assert processes.pool(4000, 1000) is None
+    assert processes.create_pool(4000, 1000) is None
 
 
 # --- an error is told by its number
@@ -224,7 +224,7 @@ def test_cores_and_memory_are_those_of_the_control_group(tmp_path, monkeypatch):
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     (tmp_path / "memory.max").write_text("123456789\n")
     assert (limits.count_cores(), limits.measure_memory()) == (1, 123456789)
-    assert processes.workers(10_000, 10) == 1
+    assert processes.count_workers(10_000, 10) == 1
 
 
 def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
