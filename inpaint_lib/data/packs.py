@@ -96,7 +96,7 @@ def check(study, dataset):
         what = f"data set {dataset} of profile {study.profile}, on which runs were trained,"
         made = dict(pack.manifest["settings"], dataset=dataset, source=None)
         wanted = {"dataset": dataset, "source": None} | _configured(study.config)
-        provenance.refuse_other(what, made, wanted)
+        provenance.refuse_changes(what, made, wanted)
 
 
 def trained_on(study, dataset):

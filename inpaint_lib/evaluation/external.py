@@ -131,7 +131,7 @@ def score(study, dataset, pack, folder, name, overwrite=False):
     folder, head = Path(folder), pack.folder / "external" / f"{name}.json"
     path, told = find_manifest(folder)
     wanted = manifest(pack, study.profile, dataset)
-    if path and (differ := provenance.differences(told, wanted)):
+    if path and (differ := provenance.find_differences(told, wanted)):
         what = f"differs from {dataset} of profile {study.profile} in {differ[0][0]}"
         raise ValueError(f"{path}: {what}; export the data again and fill those")
     there = [family for key, family, _ in _sets(pack) if os.path.lexists(folder / key)]

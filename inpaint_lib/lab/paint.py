@@ -174,7 +174,7 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
 
 def changed(before, after):
     """Return {"dotted.key": value} of what differs in the settings of the second of two studies."""
-    differences = provenance.differences(*(config.to_dict(s.config) for s in (before, after)))
+    differences = provenance.find_differences(*(config.to_dict(s.config) for s in (before, after)))
     return {key: value for key, _, value in differences}
 
 

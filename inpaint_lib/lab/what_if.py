@@ -36,7 +36,7 @@ def train(run, name, changes):
         wanted = of(run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes)
         path = wanted.study.folder / "what_if" / name / CHANGES
         known = files.read_json(path)
-        provenance.refuse_other(f"what_if/{name}", known or changes, changes, "take another name")
+        provenance.refuse_changes(f"what_if/{name}", known or changes, changes, "take another name")
         files.write_json(path, changes)
     if live.train(wanted, evaluate.evaluate, ANOTHER)["outcome"] == "finished":
         evaluate.complete(wanted)

@@ -268,4 +268,4 @@ def differences(one, other):
         part["models"] = {name: of for name, of in config["models"].items() if name in there}
         data = {name: of for name, of in about["data"].items() if name in beside["data"]}
         parts.append(part | {"data set": {name: of["identity"] for name, of in data.items()}})
-    return provenance.differences(*parts)
+    return provenance.find_differences(*parts)

@@ -61,7 +61,7 @@ def save_figures(folder, figures, pdf=True):
 def choices(results):
     """Return the choices that the paper leaves open as (what, value) pairs: the configuration's,
     then the code's."""
-    rows = provenance.flat({key: results.about["config"][key] for key in frames.SCIENCE})
+    rows = provenance.flatten({key: results.about["config"][key] for key in frames.SCIENCE})
     return [*((key, _plain(value)) for key, value in rows.items()), *CHOICES.items()]
 
 
@@ -70,7 +70,7 @@ def deviations(results):
     config = results.about["config"]
     kept = ("data.", "curriculum.", "training.", "grid.datasets", "evaluation.fid_stages")
     kept += tuple(f"models.{name}." for name in config["grid"]["architectures"])
-    found = provenance.differences(configuration.to_dict(configuration.load("paper")), config)
+    found = provenance.find_differences(configuration.to_dict(configuration.load("paper")), config)
     return [(key, _plain(one), _plain(here)) for key, one, here in found if key.startswith(kept)]
 
 
@@ -87,7 +87,7 @@ def command(results, run):
     kept += (f"models.{run['architecture']}.",)
     try:
         there = configuration.to_dict(configuration.load(about["profile"]))
-        for key, _, here in provenance.differences(there, about["config"]):
+        for key, _, here in provenance.find_differences(there, about["config"]):
             if key.startswith(kept):
                 more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
     except (ValueError, OSError):  # a profile that is not here
@@ -218,7 +218,7 @@ def _index(results, folder, of_runs, shared):
         "shown": {name: layout.table(frame) for name, frame in shown.items()},
         "deviations": deviations(results),
         "choices": choices(results),
-        "provenance": provenance.current(),
+        "provenance": provenance.describe_environment(),
         "groups": glossary.terms(),
     }
 

@@ -28,7 +28,7 @@ from pydantic import (
 from .. import masks, models, setups
 from . import extensions
 from .files import ROOT
-from .provenance import flat
+from .provenance import flatten
 
 FOLDER = ROOT / "config"
 SUFFIXES = (".yaml", ".yml")
@@ -350,7 +350,7 @@ def _override(data, key, value, where="--set "):
     for name in parents:
         node = node.get(name) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        alike = [name for name in flat(data) if name.split(".")[-1] == last]
+        alike = [name for name in flatten(data) if name.split(".")[-1] == last]
         guess = f"; did you mean {', '.join(alike)}?" if alike else ""
         raise ConfigError(f"{where}{key}: there is no such key{guess}")
     node[last] = value

@@ -14,17 +14,17 @@ class SettingsChanged(ValueError):
     """A folder holds work made with other settings; the message names them and the remedies."""
 
 
-def flat(value, name=""):
+def flatten(value, name=""):
     """Return nested dicts as {"dotted.key": leaf}."""
     if not isinstance(value, dict):
         return {name: value}
-    parts = (flat(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items())
+    parts = (flatten(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items())
     return {key: leaf for part in parts for key, leaf in part.items()}
 
 
-def differences(one, other):
+def find_differences(one, other):
     """Return the keys whose values differ, as (key, one, other)."""
-    one, other = flat(one), flat(other)
+    one, other = flatten(one), flatten(other)
     pairs = {key: (one.get(key, "-"), other.get(key, "-")) for key in one | other}
     return [(key, a, b) for key, (a, b) in pairs.items() if a != b]
 
@@ -35,28 +35,28 @@ REMEDY = (
 )
 
 
-def refuse_other(what, made, wanted, remedy=REMEDY):
+def refuse_changes(what, made, wanted, remedy=REMEDY):
     """Raise SettingsChanged unless `what` was made with the wanted settings (both are nested
     dicts).
     """
-    if changed := differences(made, wanted):
+    if changed := find_differences(made, wanted):
         listed = [f"{key}={a!s:.24}, now {b!s:.24}" for key, a, b in changed[:6]]
         listed += [f"{len(changed) - 6} more"] * (len(changed) > 6)
         raise SettingsChanged(f"{what} was made with {'; '.join(listed)}: {remedy}")
 
 
-def current():
+def describe_environment():
     """Return what a result is made with, beyond its configuration: commit, versions, machine."""
     versions = ("torch", "torchvision", "numpy", "pandas")
     return {
-        "commit": commit(),
+        "commit": find_commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {name: metadata.version(name) for name in versions},
     }
 
 
-def commit():
+def find_commit():
     """Return this repository's commit, with "+changes" where files that compute differ from it."""
     inside = _git("rev-parse", "--short=12", "HEAD")
     code = ("inpaint_lib", "config", "workflow", "run_all.sh")  # notebooks keep outputs when used

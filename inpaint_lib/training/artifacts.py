@@ -87,7 +87,7 @@ def _newest_complete(run, wanted):
         if not path.exists():
             continue
         if saved := load_checkpoint(path):
-            provenance.refuse_other(f"run {run.name}", saved["identity"], wanted)
+            provenance.refuse_changes(f"run {run.name}", saved["identity"], wanted)
             done = run.schedule.stage(saved["state"]["step"])
             if all(_stage_file(run, k).is_file() for k in range(1, done + 1)):
                 return saved

@@ -49,7 +49,7 @@ def refuse_other(run, wanted):
     """Raise provenance.SettingsChanged if the folder holds work of another identity."""
     if found := made(run):
         known = {key: found.get(key) for key in wanted}  # without a pack there is no data
-        provenance.refuse_other(f"run {run.name}", known, wanted)
+        provenance.refuse_changes(f"run {run.name}", known, wanted)
 
 
 def changed(study):

@@ -249,7 +249,7 @@ def _sitting(state, step, loading):
         "device_kind": step.device.type,
         "loading": loading,
         **step.options.describe(),
-        "provenance": provenance.current(),
+        "provenance": provenance.describe_environment(),
     }
 
 

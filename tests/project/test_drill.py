@@ -96,7 +96,7 @@ def counted(part, key):
 
 def keep(part, key, found):
     """Keep what was counted of a part, and write the report."""
-    made = provenance.current()
+    made = provenance.describe_environment()
     where = {"code": code(), "commit": made["commit"], "torch": torch.__version__}
     where |= {"system": f"{made['system']}, {os.cpu_count()} cores, Python {made['python']}"}
     with files.lock(KEPT.parent, ".reliability.lock"):

@@ -19,7 +19,7 @@ from inpaint_lib import models
 from inpaint_lib.data import packs
 from inpaint_lib.photos import image_file, inpaint
 from inpaint_lib.study import config
-from inpaint_lib.study.provenance import flat
+from inpaint_lib.study.provenance import flatten
 from tests.conftest import smooth
 from tests.photos.test_inpaint import (
     NARROW,
@@ -85,7 +85,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=4),
     max_leaves=6,
 )
-LEAVES = sorted(flat(config.to_dict(config.load("smoke"))))
+LEAVES = sorted(flatten(config.to_dict(config.load("smoke"))))
 SECTIONS = sorted({leaf.rpartition(".")[0] for leaf in LEAVES} - {""})
 KEYS = st.sampled_from(LEAVES) | st.sampled_from(SECTIONS) | st.text(max_size=9)
 

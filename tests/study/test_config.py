@@ -6,7 +6,7 @@ import yaml
 from inpaint_lib.data import packs
 from inpaint_lib.setups import SETUPS
 from inpaint_lib.study import config, grid
-from inpaint_lib.study.provenance import flat
+from inpaint_lib.study.provenance import flatten
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_a_profile_loads_and_names_only_what_differs(profile):
     own = read(profile)
     parent = own.pop("extends")
     below = config.validate(config.Config, read("base"), "base")
-    below = flat(config.to_dict(below if parent == "base" else config.load(parent)))
-    same = [key for key, value in flat(own).items() if value == below.get(key)]
+    below = flatten(config.to_dict(below if parent == "base" else config.load(parent)))
+    same = [key for key, value in flatten(own).items() if value == below.get(key)]
     widths = 6  # which belong together and are read together
     assert len(same) <= widths, same
 

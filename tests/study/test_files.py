@@ -75,10 +75,10 @@ def test_a_lock_is_seen_and_freed(tmp_path):
 
 def test_changed_settings_are_refused_in_one_line():
     made = {"training": {"precision": "float32"}, "seed": 0}
-    provenance.refuse_other("run x", made, made)
+    provenance.refuse_changes("run x", made, made)
     wanted = {"training": {"precision": "bfloat16"}, "seed": 0}
     with pytest.raises(provenance.SettingsChanged) as raised:
-        provenance.refuse_other("run x", made, wanted)
+        provenance.refuse_changes("run x", made, wanted)
     assert "run x was made with training.precision=float32, now bfloat16" in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -95,9 +95,11 @@ def test_using_a_notebook_does_not_change_the_commit(tmp_path, monkeypatch):
     git("-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     (tmp_path / "notebooks/10_train.ipynb").write_text("2")
-    assert provenance.commit() != "unknown" and not provenance.commit().endswith("+changes")
+    assert provenance.find_commit() != "unknown" and not provenance.find_commit().endswith(
+        "+changes"
+    )
     (tmp_path / "inpaint_lib/rng.py").write_text("2")
-    assert provenance.commit().endswith("+changes")
+    assert provenance.find_commit().endswith("+changes")
 
 
 @given(st.text(), st.binary())

@@ -366,7 +366,7 @@ def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, n
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")
     for name, value in named.items():
         monkeypatch.setenv(name, value.format(tmp_path))
-    assert provenance.current()["commit"] == "unknown"
+    assert provenance.describe_environment()["commit"] == "unknown"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files to another user")
@@ -378,7 +378,7 @@ def test_the_commit_of_a_repository_that_another_user_owns_is_known(tmp_path, mo
         os.chown(path, 54321, 54321)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("SUDO_UID", "")
-    assert re.fullmatch("[0-9a-f]{12}", provenance.commit())
+    assert re.fullmatch("[0-9a-f]{12}", provenance.find_commit())
 
 
 def test_a_failure_of_snakemake_itself_reaches_the_user(output, capfd):
