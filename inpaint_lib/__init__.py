@@ -11,7 +11,7 @@ Conventions, kept by every module:
   one last.
 - A discriminator returns one list of feature maps per scale; the last map of each list holds the
   scores.
-- `rng` is a `torch.Generator`. Every random draw is keyed (see `rng.open_stream`), so nothing depends on
+- `rng` is a `torch.Generator`. Every random draw is keyed (`rng.open_stream`): nothing depends on
   what was drawn before.
 """
 

@@ -79,8 +79,8 @@ class Published(explored.Saved):
         def read():
             path = self.models[run.name]
             prefixes = artifacts.GENERATOR, artifacts.DISCRIMINATOR
-            pairs = zip(artifacts.created(run), prefixes, strict=True)
-            return tuple(artifacts.read_weights(network, path, prefix) for network, prefix in pairs)
+            pairs = zip(artifacts.create_networks(run), prefixes, strict=True)
+            return tuple(artifacts.load_weights(network, path, prefix) for network, prefix in pairs)
 
         return self.kept.get(run.name, read)
 

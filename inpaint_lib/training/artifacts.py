@@ -22,7 +22,7 @@ from . import probe, recording
 from .weights import DISCRIMINATOR, GENERATOR, SNAPSHOT, initial
 
 
-def names(run, outcome="finished"):
+def list_files(run, outcome="finished"):
     """Return what the folder of a run that has ended holds, relative to it."""
     always = ["run.json", "history.csv", "probe.csv", "recording.npz"]
     if outcome == "diverged":
@@ -117,21 +117,21 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    G, D = created(run) if stage else initial(run)
+    G, D = create_networks(run) if stage else initial(run)
     return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
 
 
 def load_generator(run, stage, device="cpu"):
     """Return the generator of `load_networks` on a device."""
-    return _loaded(created(run)[0], run, stage, GENERATOR).to(device)
+    return _loaded(create_networks(run)[0], run, stage, GENERATOR).to(device)
 
 
 def load_snapshot(run, device="cpu"):
     """Return the generator with the weights of the last step, in eval mode."""
-    return _loaded(created(run)[0], run, run.n_stages, SNAPSHOT).to(device)
+    return _loaded(create_networks(run)[0], run, run.n_stages, SNAPSHOT).to(device)
 
 
-def created(run):
+def create_networks(run):
     """Return (G, D) of a run, to be loaded."""
     size = run.config.data.image_size
     return models.create(run.architecture, size, run.seed, **run.model.widths)
@@ -139,10 +139,10 @@ def created(run):
 
 def _loaded(network, run, stage, prefix):
     """Return a network with the weights of the end of a stage; of stage 0 as it is."""
-    return read_weights(network, _stage_file(run, stage), prefix) if stage else network.eval()
+    return load_weights(network, _stage_file(run, stage), prefix) if stage else network.eval()
 
 
-def read_weights(network, path, prefix):
+def load_weights(network, path, prefix):
     """Return a network with the weights that a file holds under a prefix, in eval mode."""
     with safe_open(path, "pt") as stored:
         found = {name: stored.get_tensor(prefix + name) for name in network.state_dict()}

@@ -41,7 +41,7 @@ def made(run):
 def result(run):
     """Return the result.json of a run that has ended and whose files are all there, else None."""
     found = files.read_json(run.folder / "result.json")
-    names = artifacts.names(run, found["outcome"]) if found else ()
+    names = artifacts.list_files(run, found["outcome"]) if found else ()
     return found if all((run.folder / name).is_file() for name in names) else None
 
 

@@ -122,7 +122,7 @@ def write_folders(study):
         widths = config.curriculum.mask_widths
         by_width = {w: l1 * w / widths[-1] for w in widths}
         values, folder = _values(config, key, by_width, n), run.folder
-        for name in artifacts.names(run):
+        for name in artifacts.list_files(run):
             files.write_text(folder / name, "")
         made = identity.identity(run, packs.existing(study, run.dataset), "cpu")
         row = _row(config, key, lost=False)
