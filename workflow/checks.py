@@ -42,7 +42,7 @@ def ready(study, args):
         raise ValueError(reason)
     if not args.dry_run:
         check_inputs(study.config, args.download)
-    changed = identity.changed(study)
+    changed = identity.find_changed(study)
     if changed and not args.force_new:
         more = f"; {len(changed)} runs are concerned" if len(changed) > 1 else ""
         raise ValueError(f"{next(iter(changed.values()))}{more}")

@@ -30,7 +30,7 @@ def forecast(study, changed, jobs):
     sizes = {name: of_run(config, name) for name in config.grid.architectures}
     for run in study.runs():
         parts.update(of := sizes[run.architecture])
-        if run.folder in changed or not identity.result(run):
+        if run.folder in changed or not identity.read_result(run):
             there = sum(path.stat().st_size for path in _files(run.folder))
             missing += max(0, sum(of.values()) - there)
             writing.append(2 * of["checkpoints"])  # the one before the last, and the next one
@@ -108,7 +108,7 @@ def removable(study):
     kept, finished, found = Counter(), set(), {}
     known = published.names(configuration.to_dict(study.config), PROTOCOL)
     for run in study.runs():
-        if run.name not in known and identity.result(run):
+        if run.name not in known and identity.read_result(run):
             finished.add(Path(run.name))
         elif grid.holds_work(run.folder):
             kept["published runs" if run.name in known else "unfinished runs"] += 1

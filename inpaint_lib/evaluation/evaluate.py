@@ -209,7 +209,7 @@ def evaluated(run, stage):
 
 def complete(run):
     """Evaluate the missing stages of a finished run; do nothing for any other."""
-    ended = identity.result(run)
+    ended = identity.read_result(run)
     if ended and ended["outcome"] == "finished":
         for stage in run.evaluated_stages:
             if not evaluated(run, stage):

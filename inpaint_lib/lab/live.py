@@ -69,7 +69,7 @@ def train(run, after_stage=None, another=ANOTHER):
 
     Of a run that was trained before, show the picture and print how to train another.
     """
-    live, before = Live(), identity.result(run)
+    live, before = Live(), identity.read_result(run)
     with brief(KeyboardInterrupt, provenance.SettingsChanged):
         result = loop.fit(run, live, after_stage)
     if result["outcome"] == "finished" and not live.unseen:
@@ -141,7 +141,7 @@ def findings(run, history=None):
     """
     if history is None:
         history = pd.read_csv(run.folder / "history.csv")
-    ended = identity.result(run)
+    ended = identity.read_result(run)
     lost = (ended["step"], ended["why"]) if ended and ended["why"] else None
     found = {"errors": None, "beside": None}
     if any((run.folder / "evaluation").glob("stage*.csv")):

@@ -109,9 +109,9 @@ class Trained:
                 runs[run.name] = run
             except ValueError:  # of an extension that this profile does not name
                 continue
-        changed = identity.changed(self.study)
+        changed = identity.find_changed(self.study)
         for run in sorted(runs.values(), key=self._order):
-            ended = identity.result(run)
+            ended = identity.read_result(run)
             if run.folder in changed:
                 yield run, str(changed[run.folder])
             elif ended is None:

@@ -79,11 +79,11 @@ def runs(study):
             changes = files.read_json(study.folder / "what_if" / name / CHANGES) or {}
             run = of(study, name, dataset, architecture, setup, int(seed[4:]), changes)
             pack = packs.existing(study, dataset)
-            identity.refuse_other(run, identity.identity(run, pack, device))
+            identity.refuse_other(run, identity.identify(run, pack, device))
         except (ValueError, OSError) as error:
             lacks["/".join(parts)] = str(error)
             continue
-        ended = identity.result(run)
+        ended = identity.read_result(run)
         if ended and ended["outcome"] == "finished":
             found.append(run)
         else:

@@ -20,7 +20,7 @@ def collect(study, partial=False):
     left_out, fills, rows = {}, {}, []
     found = {name: [] for name in frames.COLUMNS}
     for run in study.runs():
-        result = identity.result(run)
+        result = identity.read_result(run)
         if result and result["identity"]["protocol"] != PROTOCOL:
             left_out[run.name] = f"protocol {result['identity']['protocol']}, now {PROTOCOL}"
             continue
@@ -59,7 +59,7 @@ def _lacks(run, result):
 
 def _refuse_other(run, result):
     """Raise SettingsChanged for a run of other settings; precision `auto` is what it was there."""
-    wanted = identity.identity(run, packs.existing(run.study, run.dataset), result["device_kind"])
+    wanted = identity.identify(run, packs.existing(run.study, run.dataset), result["device_kind"])
     if run.config.training.precision == "auto":
         made = result["identity"]["settings"]["training"]["precision"]
         wanted["settings"]["training"]["precision"] = made

@@ -32,7 +32,7 @@ def save(study, base):
     for run in study.runs():
         place = base / "networks" / run.dataset / run.architecture / run.setup
         first = (run.dataset, run.seed) == (config.datasets[0], config.seeds[0])
-        result = identity.result(run) if first and run.setup in RECORDED else None
+        result = identity.read_result(run) if first and run.setup in RECORDED else None
         if not result or result["outcome"] != "finished" or (place / "recording.npz").is_file():
             continue
         if run.setup in SETUPS:

@@ -16,7 +16,7 @@ from .step import choose_precision
 WORDS = ("random", "torchvision")  # of perceptual_weights; anything else names a file
 
 
-def identity(run, pack, device):
+def identify(run, pack, device):
     """Return a run's identity on a Pack (or None) and a torch.device or the name of one."""
     config = configuration.to_dict(run.config)
     training, vgg = config["training"], config["training"]["perceptual_weights"]
@@ -33,12 +33,12 @@ def identity(run, pack, device):
     return found | ({"data": pack.identity} if pack else {})
 
 
-def made(run):
+def _read_identity(run):
     """Return the identity of the work in a run's folder, or None where nothing was trained."""
     return files.read_json(run.folder / "run.json") if grid.holds_work(run.folder) else None
 
 
-def result(run):
+def read_result(run):
     """Return the result.json of a run that has ended and whose files are all there, else None."""
     found = files.read_json(run.folder / "result.json")
     names = artifacts.list_files(run, found["outcome"]) if found else ()
@@ -47,12 +47,12 @@ def result(run):
 
 def refuse_other(run, wanted):
     """Raise provenance.SettingsChanged if the folder holds work of another identity."""
-    if found := made(run):
+    if found := _read_identity(run):
         known = {key: found.get(key) for key in wanted}  # without a pack there is no data
         provenance.refuse_changes(f"run {run.name}", known, wanted)
 
 
-def changed(study):
+def find_changed(study):
     """Return {folder: error} of the runs that `fit` would refuse, other grids' on this data too."""
     found, device = {}, devices.choose_device(study.config.machine.device)
     for dataset in study.config.grid.datasets:
@@ -63,7 +63,7 @@ def changed(study):
     current = {name: packs.current(study, name) for name in study.config.grid.datasets}
     for run in study.runs():
         try:
-            refuse_other(run, identity(run, current[run.dataset], device))
+            refuse_other(run, identify(run, current[run.dataset], device))
         except provenance.SettingsChanged as error:
             found.setdefault(run.folder, error)
     return found

@@ -88,10 +88,10 @@ def fit(run, watch=None, after_stage=None):
     """
     pack = packs.prepare(run.study, run.dataset)
     device = devices.choose_device(run.config.machine.device)
-    wanted, why = identity.identity(run, pack, device), ""
+    wanted, why = identity.identify(run, pack, device), ""
     with files.lock(run.folder), processes.defer_interrupts() as interrupted:
         identity.refuse_other(run, wanted)
-        if found := identity.result(run):
+        if found := identity.read_result(run):
             return found
         with devices.explain_out_of_memory(run.config):
             torch.set_num_threads(run.config.machine.threads)

@@ -184,8 +184,8 @@ def test_without_masks_nothing_of_them_is_in_a_pack_or_in_an_identity(micro, own
     settings = {"dataset", "source", "protocol", "data", "mask_widths"}
     assert set(pack.manifest["settings"]) == settings and packing.OWN not in pack.manifest["masks"]
     assert masks.FOLDER not in pack.widths and packs.bank(study.runs()[0], "square") is None
-    plain = identity.identity(study.runs()[0], pack, "cpu")
-    wanted = json.dumps(identity.identity(own().runs()[0], None, "cpu")["settings"])
+    plain = identity.identify(study.runs()[0], pack, "cpu")
+    wanted = json.dumps(identity.identify(own().runs()[0], None, "cpu")["settings"])
     assert "turn_masks" not in json.dumps(plain) + wanted
 
 
@@ -194,7 +194,7 @@ def test_other_masks_make_another_run_and_turning_them_does_too(own):
     for turned in ("off", "on"):
         study = own(FOLDER | {"machine.turn_masks": turned})
         pack = packs.prepare(study, "clutter")
-        found.append(identity.identity(study.runs()[0], pack, "cpu")["data"])
+        found.append(identity.identify(study.runs()[0], pack, "cpu")["data"])
     differing = [key for key in found[0] if found[0][key] != found[1][key]]
     assert differing == ["masks"] and packs.bank(study.runs()[0], "folder").turned
 

@@ -33,8 +33,8 @@ def test_without_changes_nothing_is_trained_and_the_use_is_printed(run, capsys):
 
 def test_only_what_is_named_differs_from_the_study_whose_data_are_used(run):
     other = of(run)
-    differ = identity.identity(other, None, "cpu")["settings"]
-    found = provenance.find_differences(identity.identity(run, None, "cpu")["settings"], differ)
+    differ = identity.identify(other, None, "cpu")["settings"]
+    found = provenance.find_differences(identity.identify(run, None, "cpu")["settings"], differ)
     assert found == [("curriculum.total_images", 64, 128), ("model.lr_d", 2e-4, 1e-3)]
     assert other.name == "what_if/mine/clutter/custom/fixed/seed0"
     assert other.folder == run.study.folder / other.name

@@ -124,7 +124,7 @@ def write_folders(study):
         values, folder = _values(config, key, by_width, n), run.folder
         for name in artifacts.list_files(run):
             files.write_text(folder / name, "")
-        made = identity.identity(run, packs.existing(study, run.dataset), "cpu")
+        made = identity.identify(run, packs.existing(study, run.dataset), "cpu")
         row = _row(config, key, lost=False)
         kept = {k: row[k] for k in frames.COLUMNS["runs"] if k in row} | {"identity": made}
         kept |= {"peak_memory_bytes": {"host": row["host_memory"]}}

@@ -243,7 +243,7 @@ def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, run,
         loop.fit(other, quiet)
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
     if left != "no run.json":
-        assert list(identity.changed(other.study)) == [run.folder]
+        assert list(identity.find_changed(other.study)) == [run.folder]
     artifacts.discard(run.folder)
     assert loop.fit(other, quiet)["identity"]["settings"]["model"]["lr_g"] == 1e-3
 
@@ -260,7 +260,7 @@ def test_a_pack_that_runs_were_trained_on_is_not_overwritten_by_one_of_another_c
         packs.prepare(other, "clutter")
     assert (run.study.data_folder("clutter") / "test.npy").read_bytes() == pixels
     grid = micro({"data.test_images": 4, "grid.setups": ["fixed"]})  # the finished run is not in it
-    assert list(identity.changed(grid)) == [run.folder]
+    assert list(identity.find_changed(grid)) == [run.folder]
 
 
 def test_nothing_is_refused_where_nothing_was_trained(micro, run_of):
@@ -268,7 +268,7 @@ def test_nothing_is_refused_where_nothing_was_trained(micro, run_of):
     stop(run, 3)
     assert (run.folder / "run.json").exists() and not (run.folder / "checkpoint.pt").exists()
     other = micro({"models.custom.lr_g": 1e-3, "data.test_images": 4})
-    assert identity.changed(other) == {} and loop.fit(run_of(other), quiet)
+    assert identity.find_changed(other) == {} and loop.fit(run_of(other), quiet)
 
 
 def test_finished_runs_stay_valid_when_code_is_added(micro, run_of, monkeypatch):
@@ -285,7 +285,7 @@ def test_finished_runs_stay_valid_when_code_is_added(micro, run_of, monkeypatch)
     monkeypatch.setattr(
         Path, "read_text", lambda self, *a, **k: read(self, *a, **k) + changed.get(self.name, "")
     )  # as if the sources had been edited
-    assert loop.fit(run, never) == first and identity.changed(run.study) == {}
+    assert loop.fit(run, never) == first and identity.find_changed(run.study) == {}
     assert kept == {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
     other = run_of(micro({"grid.setups": ["mine"]}), "mine")
     assert loop.fit(other, quiet)["outcome"] == "finished"
@@ -294,7 +294,7 @@ def test_finished_runs_stay_valid_when_code_is_added(micro, run_of, monkeypatch)
 def test_identity_is_what_was_asked_for_not_how_or_where(micro, run_of, monkeypatch, tmp_path):
     def of(**overrides):
         run = run_of(micro(overrides))
-        return identity.identity(run, packs.prepare(run.study, run.dataset), "cpu")
+        return identity.identify(run, packs.prepare(run.study, run.dataset), "cpu")
 
     plain = of()
     assert plain["protocol"] == PROTOCOL and plain["settings"]["training"]["precision"] == "float32"
@@ -383,7 +383,7 @@ def test_a_finished_run_leaves_its_log_its_stages_and_its_generator_with_a_descr
     def after_stage(run, stage):
         artifacts.load_networks(run, stage)
         steps = list(pd.read_csv(run.folder / "history.csv").step)
-        seen.append((stage, steps[-1], identity.result(run) is not None))
+        seen.append((stage, steps[-1], identity.read_result(run) is not None))
 
     result = loop.fit(run, quiet, after_stage)
     loop.fit(run, quiet, after_stage)  # does nothing

@@ -74,7 +74,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(first, then):
 
 def test_identity_has_the_values_not_the_name_nor_the_header(first, then, tmp_path):
     def of(name):
-        return identity.identity(then(name), None, "cpu")["settings"]["initial_weights"]
+        return identity.identify(then(name), None, "cpu")["settings"]["initial_weights"]
 
     shutil.copytree(first.folder, tmp_path / "a copy\nelsewhere")
     path = first.folder / "stages/2.safetensors"
@@ -115,7 +115,7 @@ def test_in_one_folder_runs_from_weights_and_from_nothing_are_refused(first, mic
     both = micro(FIXED | {"initial_weights": str(first.folder)})
     with pytest.raises(provenance.SettingsChanged, match="initial_weights=None, now"):
         loop.fit(run_of(both, "fixed"), quiet)
-    assert "initial_weights=None, now" in str(identity.changed(both)[first.folder])
+    assert "initial_weights=None, now" in str(identity.find_changed(both)[first.folder])
 
 
 def test_the_command_starts_status_knows_and_nothing_else_is_trained_again(

@@ -163,7 +163,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_missing(output, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(files.Path, "read_text", refusing.failing(number))
             with pytest.raises(OSError, match=os.strerror(number)):
-                identity.result(made)
+                identity.read_result(made)
             with pytest.raises(OSError, match=os.strerror(number)):
                 packs.existing(made.study, "clutter")
 
