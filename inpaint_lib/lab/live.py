@@ -231,5 +231,5 @@ def training_batch(run, pack, step):
     config, cpu = run.config, torch.device("cpu")
     steps, size = range(step, step + 1), config.curriculum.batch_size
     images = next(feed.batches(feed.mapped(pack), run.seed, steps, size, cpu, "resident"))
-    holes = loop.holes(run, step, run.phase(step).mask_width)
+    holes = loop.draw_holes(run, step, run.phase(step).mask_width)
     return pictures.show_hole(images.numpy(), holes[:, 0])

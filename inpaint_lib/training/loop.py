@@ -64,7 +64,7 @@ class State:
                 setattr(self, name, value)
 
 
-def start(run, device, options):
+def create_state(run, device, options):
     """Return the State at step 0; the initial weights depend on the seed alone, or are given."""
     model = run.model
     G, D = (network.to(device) for network in weights.initial(run))
@@ -96,7 +96,7 @@ def fit(run, watch=None, after_stage=None):
         with devices.explain_out_of_memory(run.config):
             torch.set_num_threads(run.config.machine.threads)
             options = choose_options(run.config, device, run.architecture)
-            state = start(run, device, options)
+            state = create_state(run, device, options)
             step = Step(run, state, device, options)
             artifacts.resume(state, run, wanted)
             try:
@@ -110,7 +110,7 @@ def fit(run, watch=None, after_stage=None):
     return result
 
 
-def finished(result):
+def require_finished(result):
     """Return a result whose run finished; raise Diverged for one that diverged."""
     if result["outcome"] == "diverged":
         raise Diverged(result["why"])
@@ -147,7 +147,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         boundary = at % per_stage == 0
         logs = boundary or at % run.config.training.log_every == 0
         if phase.trains:
-            given = images, hole_variates(run, state.step), phase
+            given = images, draw_hole_variates(run, state.step), phase
             if logs:  # before the update, which makes the batch an easy one
                 gradients = probe.gradients(step, *given)
             step(*given)
@@ -207,7 +207,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
     bar.close()
 
 
-def hole_variates(run, step):
+def draw_hole_variates(run, step):
     """Return the unit draws that place and shape the holes of one step, (B, n), keyed by the run's
     seed and the step: runs that differ only in their setup have holes that differ only in size.
     """
@@ -215,11 +215,11 @@ def hole_variates(run, step):
     return masks.draw_variates(run.model.mask_family, run.config.curriculum.batch_size, draw)
 
 
-def holes(run, step, mask_width):
+def draw_holes(run, step, mask_width):
     """Return the holes of one step at a width, (B,1,H,W) float32."""
     family, size = run.model.mask_family, run.config.data.image_size
     draw = masks.get_family(family, packs.bank(run, family))
-    return draw(hole_variates(run, step), masks.find_extent(family, mask_width, size), size)
+    return draw(draw_hole_variates(run, step), masks.find_extent(family, mask_width, size), size)
 
 
 def _read(step, state, phase, widths):

@@ -22,13 +22,13 @@ def stepper(run, device, options, images=None):
     size, curriculum = config.data.image_size, config.curriculum
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), np.uint8)
-    fast = Step(run, loop.start(run, device, options), device, options)
+    fast = Step(run, loop.create_state(run, device, options), device, options)
     images, steps = torch.from_numpy(images), range(2**31)
     fed = feed.batches(images, run.seed, steps, curriculum.batch_size, device, "resident")
     phase = setups.Phase(run.n_stages - 1, curriculum.mask_widths[-1], 1.0, 1.0)
 
     def step():
-        fast(next(fed), loop.hole_variates(run, fast.done), phase)
+        fast(next(fed), loop.draw_hole_variates(run, fast.done), phase)
 
     step.fast = fast
     return step

@@ -242,7 +242,7 @@ def test_networks_trained_on_masks_are_measured_by_width_and_by_area(own, run_of
     for width in WIDE:
         hole = pack.test_masks("folder", width).sum((1, 2))
         assert (abs(hole / width**2 - 1) <= 0.25).all()
-    holes = [loop.holes(run_of(study, setup), 0, 12) for setup in ("fixed", "progressive")]
+    holes = [loop.draw_holes(run_of(study, setup), 0, 12) for setup in ("fixed", "progressive")]
     assert torch.equal(*holes)
     baselines = evaluate.baselines(study, "clutter")
     of_own = baselines[baselines.mask_family == "folder"]

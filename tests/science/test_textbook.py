@@ -40,7 +40,7 @@ def test_a_step_equals_the_librarys(name, monkeypatch):
     run = grid.open_study("smoke", SETTINGS | {"grid.architectures": [name]}).runs()[1]
     assert run.setup == "progressive"
     options = step.Options(torch.float32)
-    state = loop.start(run, CPU, options)
+    state = loop.create_state(run, CPU, options)
     library = step.Step(run, state, CPU, options)
     for network in (state.G, state.D, library.vgg):
         network and network.double()
@@ -57,10 +57,10 @@ def test_a_step_equals_the_librarys(name, monkeypatch):
 
     images = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     images = torch.from_numpy(images)
-    library(images, loop.hole_variates(run, 0), run.phase(0))
+    library(images, loop.draw_hole_variates(run, 0), run.phase(0))
     wanted = library.read()
     real = images.permute(0, 3, 1, 2).double() / 127.5 - 1
-    holes = loop.holes(run, 0, run.phase(0).mask_width).double()
+    holes = loop.draw_holes(run, 0, run.phase(0).mask_width).double()
     found = textbook.train_step(name, G, D, vgg, *optimizers, real, holes, run.model.loss_weights)
     named = {"d": "adversarial_d", "adversarial": "adversarial_g"}
     assert found == pytest.approx({t: wanted[named.get(t, t)] for t in found}, rel=1e-5)

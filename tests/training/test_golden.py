@@ -46,7 +46,7 @@ def terms_of(architecture, setup):
     grid_of = {"grid.architectures": [architecture], "grid.setups": [setup]}
     run = grid.open_study("smoke", SETTINGS | grid_of).runs()[0]
     options = step.Options(torch.float32)
-    fast = step.Step(run, loop.start(run, CPU, options), CPU, options)
+    fast = step.Step(run, loop.create_state(run, CPU, options), CPU, options)
     coarse = np.random.default_rng(0).integers(0, 256, (6, 2, 4, 4, 3), np.uint8)
     images = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))
     names = ("adversarial_d", "adversarial_g", "total_g", *run.architecture_entry.objective.terms)
@@ -54,7 +54,7 @@ def terms_of(architecture, setup):
     for k in range(run.config.curriculum.steps):
         phase, terms = run.phase(k), {}
         if phase.trains:
-            fast(images[k], loop.hole_variates(run, k), phase)
+            fast(images[k], loop.draw_hole_variates(run, k), phase)
             terms = fast.read()
         for name in names:
             found[name].append(float(f"{terms[name]:.6g}") if terms else 0.0)

@@ -146,7 +146,7 @@ def test_recording_changes_nothing_else_and_starts_again_with_other_images(
 ):
     settings = {"grid.architectures": [architecture]}
     run, other = (run_of(micro(settings | {"evaluation.recorded_images": n})) for n in (2, 3))
-    pack, state = packs.prepare(run.study, "clutter"), loop.start(run, CPU, PLAIN)
+    pack, state = packs.prepare(run.study, "clutter"), loop.create_state(run, CPU, PLAIN)
     before, state.step = copy.deepcopy(state.state_dict()), 3
     recorder = recording.Recorder(run, pack, state, CPU)
     recorder.at_log_point(1)

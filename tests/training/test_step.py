@@ -42,7 +42,7 @@ def run_of(architecture, setup="progressive", overrides=()):
 
 
 def make(run, options=PLAIN, device=CPU):
-    return step.Step(run, loop.start(run, device, options), device, options)
+    return step.Step(run, loop.create_state(run, device, options), device, options)
 
 
 def batches(run, steps, seed=0):
@@ -52,7 +52,7 @@ def batches(run, steps, seed=0):
     images = (coarse * 255).byte()
     for k in range(steps):
         picked = torch.randint(0, 64, (size,), generator=g)
-        yield images[picked], loop.hole_variates(run, k), run.phase(k)
+        yield images[picked], loop.draw_hole_variates(run, k), run.phase(k)
 
 
 def trained(fast, run, steps):

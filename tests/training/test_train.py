@@ -333,7 +333,7 @@ def test_a_run_that_diverges_ends_with_that_outcome_and_the_term_named(
     assert result["why"] == f"{term} became nan between steps 0 and 3"
     assert not (run.folder / "checkpoint.pt").exists()
     with pytest.raises(loop.Diverged, match=result["why"]):
-        loop.finished(result)
+        loop.require_finished(result)
     assert loop.fit(run, never) == result  # an outcome is not drawn again
 
 

@@ -53,7 +53,7 @@ def test_g_and_d_start_where_the_given_run_ended_and_go_on_from_there(first, the
     G, D = artifacts.load_networks(first, first.n_stages)
     for given in (weights.initial(run), artifacts.load_networks(run, 0)):
         assert same(given[0], G.state_dict()) and same(given[1], D.state_dict())
-    state = loop.start(
+    state = loop.create_state(
         run, torch.device("cpu"), loop.choose_options(run.config, torch.device("cpu"))
     )
     assert same(state.average.module, G.state_dict()) and state.step == 0
