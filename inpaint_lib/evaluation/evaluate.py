@@ -14,7 +14,7 @@ one's own with one of them for every test image; and:
 Pretrained networks (LPIPS, FID, KID, IS) see the family trained with, and the largest holes of two
 others; after the last stage, or after every stage if fid_stages is all. LPIPS is of the first
 `images_elsewhere` images. Batch-norm statistics are those of the holes that are measured
-(probe.calibrated).
+(probe.calibrate_for).
 """
 
 import functools
@@ -93,7 +93,7 @@ def _evaluate(run, stage):
         for width in widths:
             largest = width == widths[-1]
             seen = networks_see and (family == own or (largest and family in TO_NETWORKS))
-            fill = inpainting(probe.calibrated(run, pack, G, width, device, family))
+            fill = inpainting(probe.calibrate_for(run, pack, G, width, device, family))
             values, images, composites, warned = _measure(
                 fill, config, pack, family, width, n, networks=seen, raw=raw
             )
@@ -115,7 +115,7 @@ def _evaluate(run, stage):
         images = pd.concat(of_own)
         areas = {own: images}
         if raw and masks.FOLDER in pack.widths:  # of no width of their own: measured by area
-            fill = inpainting(probe.calibrated(run, pack, G, 0, device, masks.FOLDER))
+            fill = inpainting(probe.calibrate_for(run, pack, G, 0, device, masks.FOLDER))
             _, found, _, _ = _measure(
                 fill, config, pack, masks.FOLDER, 0, len(pack.test), networks=False, raw=raw
             )
@@ -160,7 +160,7 @@ def _measure(fill, config, pack, family, width, n, networks, raw):
 def _overfitting(fill, pack, family, width, l1):
     """Return (hole L1 on training images minus that on as many test images, their number)."""
     n = min(len(l1), len(pack.train))
-    images = np.array(pack.train[probe.spread(len(pack.train), n)])
+    images = np.array(pack.train[probe.spread_evenly(len(pack.train), n)])
     errors = metrics.measure_batches(fill(images, pack.test_masks(family, width, slice(n))))
     return errors[:, 0, 0].mean().item() - l1[:n].mean(), n
 
@@ -175,7 +175,7 @@ def _of_snapshot(fill, pack, family, width):
 def _of_game(run, pack, snapshot, device):
     """Return the measures of the adversarial game in the last stage."""
     D = artifacts.load_networks(run, run.n_stages)[1].to(device)
-    noise = probe.frozen_noise(run, pack, snapshot, D, device)
+    noise = probe.measure_frozen_noise(run, pack, snapshot, D, device)
     tables = (pd.read_csv(run.folder / name) for name in ("history.csv", "probe.csv"))
     found = measures.stability(*tables, noise)
     return {("training", name): (v, 0) for name, v in found.items() if np.isfinite(v)}

@@ -91,7 +91,7 @@ class Published(explored.Saved):
             G = self.networks(run, stage)[0]
             with np.load(self.base / "networks" / run.dataset / "calibration.npz") as stored:
                 pack = SimpleNamespace(train=stored["images"])
-            return (probe.calibrated(run, pack, G, width, "cpu"),)
+            return (probe.calibrate_for(run, pack, G, width, "cpu"),)
 
         return self.kept.get((run.name, width), make)[0]
 

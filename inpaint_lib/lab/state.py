@@ -198,7 +198,7 @@ class Trained:
 
         def make():
             pack, G = self.pack(run.dataset), self.networks(run, stage)[0]
-            return (probe.calibrated(run, pack, G, width, "cpu"),)
+            return (probe.calibrate_for(run, pack, G, width, "cpu"),)
 
         return self.kept.get((run.name, stage, width), make)[0]
 

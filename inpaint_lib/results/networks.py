@@ -68,7 +68,7 @@ def halved(tensor):
 
 def _save_calibration(run, path):
     pack = packs.existing(run.study, run.dataset)
-    chosen = probe.spread(len(pack.train), probe.CALIBRATION)
+    chosen = probe.spread_evenly(len(pack.train), probe.CALIBRATION)
     if not path.is_file():
         with files.replace(path) as temporary:
             np.savez_compressed(temporary, images=pack.train[chosen])

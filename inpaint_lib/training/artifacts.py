@@ -152,7 +152,7 @@ def load_weights(network, path, prefix):
 
 def _calibrated(run, pack, generator):
     device = next(generator.parameters()).device
-    return probe.calibrated(run, pack, generator, run.config.curriculum.mask_widths[-1], device)
+    return probe.calibrate_for(run, pack, generator, run.config.curriculum.mask_widths[-1], device)
 
 
 def _tensors(network):

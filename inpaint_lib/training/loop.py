@@ -123,7 +123,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
     loading = feed.choose_loading(machine.loading, pack.train.nbytes, device)
     left = range(state.step, steps)
     batches = feed.batches(feed.mapped(pack), run.seed, left, batch, device, loading)
-    objective, fixed = step.objective, probe.fixed_batch(run, pack, device)
+    objective, fixed = step.objective, probe.load_fixed_batch(run, pack, device)
     recorder = recording.Recorder(run, pack, state, device)
     unread = []  # of the fixed batch's losses: scalars on the device
     widths = []  # of the holes since the last log point
@@ -149,14 +149,14 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if phase.trains:
             given = images, draw_hole_variates(run, state.step), phase
             if logs:  # before the update, which makes the batch an easy one
-                gradients = probe.gradients(step, *given)
+                gradients = probe.measure_gradients(step, *given)
             step(*given)
             widths.append(phase.mask_width)
             state.average.update_parameters(state.G)
         state.step += 1
         bar.update(batch)
         if phase.stage == run.n_stages - 1:
-            unread.append(probe.adversarial_g(state.G, state.D, objective, *fixed))
+            unread.append(probe.measure_adversarial_g(state.G, state.D, objective, *fixed))
 
         # --- log; the host waits for the device only here
         if not logs:
@@ -167,7 +167,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
             state.step_seconds += now - started
             row = _read(step, state, phase, widths)
             row |= gradients
-            probed = probe.adversarial(state.G, state.D, objective, *fixed)
+            probed = probe.measure_adversarial(state.G, state.D, objective, *fixed)
             row["probe_g"], row["probe_d"] = map(float, probed)
             row["images_per_second"] = trained * batch / (now - started)
             state.history.append(row)

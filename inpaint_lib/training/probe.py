@@ -18,7 +18,7 @@ LEAST = 32  # of them in a batch
 
 
 @contextlib.contextmanager
-def as_in_training(*networks):
+def use_training_mode(*networks):
     """Let norms behave as in training; then put back modes and what a pass changed."""
     modes = [network.training for network in networks]
     kept = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
@@ -34,21 +34,21 @@ def as_in_training(*networks):
 
 
 @torch.no_grad()
-def adversarial(G, D, objective, real, mask):
+def measure_adversarial(G, D, objective, real, mask):
     """Return G's and D's unweighted adversarial losses, on the device, for real (B,3,H,W) and mask
     (B,1,H,W).
     """
     d_loss, g_loss, _ = objective.adversarial
-    with as_in_training(G, D):
+    with use_training_mode(G, D):
         fake_scores = _fake_scores(G, D, objective, real, mask)
         real_scores = losses.get_scores(D(objective.seen(real, real, mask)))
         return g_loss(fake_scores), d_loss(real_scores, fake_scores)
 
 
 @torch.no_grad()
-def adversarial_g(G, D, objective, real, mask):
+def measure_adversarial_g(G, D, objective, real, mask):
     """Return G's loss of `adversarial` alone."""
-    with as_in_training(G, D):
+    with use_training_mode(G, D):
         return objective.adversarial[1](_fake_scores(G, D, objective, real, mask))
 
 
@@ -57,7 +57,7 @@ def _fake_scores(G, D, objective, real, mask):
     return losses.get_scores(D(objective.seen(output, real, mask)))
 
 
-def gradients(step, images, u, phase):
+def measure_gradients(step, images, u, phase):
     """Return the norms of the gradients of the two parts of G's loss, as the setup weighs them, and
     their ratio and cosine, for the networks and a batch of a Step.
 
@@ -65,7 +65,7 @@ def gradients(step, images, u, phase):
     """
     G, D = step.state.G, step.state.D
     real, mask = step.inputs(*step.load(images, u, phase))
-    with as_in_training(G, D):
+    with use_training_mode(G, D):
         terms = step.generator_losses(step.fill(G, real, mask), real, mask, D, step.vgg)
         adversarial, reconstruction = (
             torch.cat([g.flatten() for g in _gradient(part, G)]) for part in step.weighed(*terms)
@@ -83,20 +83,20 @@ def _gradient(loss, network):
     )
 
 
-def frozen_batch(run, pack, images, width, device):
+def load_frozen_batch(run, pack, images, width, device):
     """Return some test images with their frozen holes of a width: (real, mask)."""
     holes = torch.from_numpy(pack.test_masks(run.model.mask_family, width, images))
     return metrics.to_float(np.array(pack.test[images]), device), holes.to(device).float()[:, None]
 
 
-def fixed_batch(run, pack, device):
+def load_fixed_batch(run, pack, device):
     """Return the test images with the largest holes that are probed throughout: (real, mask)."""
     curriculum = run.config.curriculum
     first = slice(min(curriculum.batch_size, len(pack.test)))
-    return frozen_batch(run, pack, first, curriculum.mask_widths[-1], device)
+    return load_frozen_batch(run, pack, first, curriculum.mask_widths[-1], device)
 
 
-def frozen_noise(run, pack, G, D, device):
+def measure_frozen_noise(run, pack, G, D, device):
     """Return the deviation of G's adversarial loss over training batches, networks frozen."""
     config, family, found = run.config, run.model.mask_family, []
     size, width = config.curriculum.batch_size, config.curriculum.mask_widths[-1]
@@ -106,20 +106,20 @@ def frozen_noise(run, pack, G, D, device):
         images = torch.randint(len(pack.train), (size,), generator=draw).numpy()
         holes = masks.generate(family, size, width, config.data.image_size, draw, bank).to(device)
         real = metrics.to_float(pack.train[images], device)
-        found.append(adversarial_g(G, D, run.architecture_entry.objective, real, holes))
+        found.append(measure_adversarial_g(G, D, run.architecture_entry.objective, real, holes))
     return float(torch.stack(found).double().std())
 
 
-def spread(n, wanted):
+def spread_evenly(n, wanted):
     """Return `wanted` of the indices 0 .. n - 1, evenly spread, or all if they are fewer."""
     return np.linspace(0, n - 1, min(n, wanted)).round().astype(int)
 
 
-def calibrated(run, pack, generator, width, device, family=None):
+def calibrate_for(run, pack, generator, width, device, family=None):
     """Return the generator with batch norm's statistics of holes of a width and family."""
     if not metrics.find_batch_norms(generator):
         return generator
-    data, chosen = run.config.data, spread(len(pack.train), CALIBRATION)
+    data, chosen = run.config.data, spread_evenly(len(pack.train), CALIBRATION)
     seed = rng.derive_seed(data.mask_seed, "calibration")
     family = family or run.model.mask_family
     bank = packs.bank(run, family)

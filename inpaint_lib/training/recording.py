@@ -27,7 +27,7 @@ def recorded(config, n_test):
     measured after every stage.
     """
     n = min(config.evaluation.images_elsewhere, n_test)
-    return probe.spread(n, config.evaluation.recorded_images)
+    return probe.spread_evenly(n, config.evaluation.recorded_images)
 
 
 def points(config):
@@ -35,7 +35,7 @@ def points(config):
     every, per_stage = config.training.log_every, config.curriculum.steps_per_stage
     steps = range(1, config.curriculum.steps + 1)
     logged = np.array([step for step in steps if step % every == 0 or step % per_stage == 0])
-    return set(logged[probe.spread(len(logged), config.evaluation.recorded_points)].tolist())
+    return set(logged[probe.spread_evenly(len(logged), config.evaluation.recorded_points)].tolist())
 
 
 class Recorder:
@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self, run, pack, state, device):
         chosen = recorded(run.config, len(pack.test))
         self.batches = {  # the largest holes last
-            width: probe.frozen_batch(run, pack, chosen, width, device)
+            width: probe.load_frozen_batch(run, pack, chosen, width, device)
             for width in run.config.curriculum.mask_widths
         }
         self.state, self.objective = state, run.architecture_entry.objective
@@ -76,7 +76,7 @@ class Recorder:
     def _judged(self, real, mask):
         """Return the fills, D's scores of them and the gradient (R,3,H,W) at G's output."""
         G, D = self.state.average.module, self.state.D
-        with probe.as_in_training(G, D):
+        with probe.use_training_mode(G, D):
             with torch.no_grad():
                 output = G(real * (1 - mask), mask)[-1]
             scores = losses.get_scores(D(self.objective.seen(output.requires_grad_(), real, mask)))

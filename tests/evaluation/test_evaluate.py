@@ -230,7 +230,7 @@ def test_frozen_networks_have_a_ratio_of_one(micro, run_of):
     pack = packs.prepare(run.study, run.dataset)
     G, D = artifacts.load_networks(run, 0)
     runs = run, run, dataclasses.replace(run, seed=1)
-    one, again, other = (probe.frozen_noise(of, pack, G, D, "cpu") for of in runs)
+    one, again, other = (probe.measure_frozen_noise(of, pack, G, D, "cpu") for of in runs)
     assert one == again > 0 and 0.5 < other / one < 2
 
 
@@ -240,8 +240,10 @@ def test_probing_leaves_the_networks_as_they_are(micro, run_of, architecture):
     pack = packs.prepare(run.study, run.dataset)
     G, D = (network.train() for network in artifacts.load_networks(run, 0))
     before = copy.deepcopy((G.state_dict(), D.state_dict()))
-    batch = probe.fixed_batch(run, pack, torch.device("cpu"))
-    found = [probe.adversarial(G, D, run.architecture_entry.objective, *batch) for _ in range(2)]
+    batch = probe.load_fixed_batch(run, pack, torch.device("cpu"))
+    found = [
+        probe.measure_adversarial(G, D, run.architecture_entry.objective, *batch) for _ in range(2)
+    ]
     assert found[0] == found[1] and G.training and D.training
     for network, kept in zip((G, D), before, strict=True):
         assert all(torch.equal(v, kept[k]) for k, v in network.state_dict().items())
@@ -254,7 +256,7 @@ def test_batch_norm_is_judged_with_statistics_of_the_holes_it_is_judged_on(micro
     (run,) = study.runs()
     loop.fit(run, lambda *_: None)
     pack, G = packs.existing(study, run.dataset), artifacts.load_generator(run, 2)
-    of = {width: probe.calibrated(run, pack, G, width, "cpu").state_dict() for width in (8, 16)}
+    of = {width: probe.calibrate_for(run, pack, G, width, "cpu").state_dict() for width in (8, 16)}
     exported = G.state_dict()
     means = [k for k in exported if k.endswith("running_mean")]
     kept = [k for k in exported if "num_batches" not in k]

@@ -76,7 +76,7 @@ def test_batch_norm_is_that_of_the_painted_holes_size(trained):
     run, stored = trained.runs[name], artifacts.load_generator(trained.runs[name], 2)
     hole, image = box(9, 9, 7, 8), trained.image("clutter", 3)[0]  # 56 px: nearest to 8 x 8
     found = painted(trained, hole, [name])["runs"][0]
-    G = probe.calibrated(run, trained.pack("clutter"), stored, 8, "cpu")
+    G = probe.calibrate_for(run, trained.pack("clutter"), stored, 8, "cpu")
     expected, uncalibrated = (
         metrics.measure_images(*next(metrics.inpaint(one, image[None], hole[None], "cpu", 1)))[
             0, 0, 0

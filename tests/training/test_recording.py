@@ -34,7 +34,7 @@ def test_gradients_are_those_of_the_two_parts_and_change_nothing(architecture):
     networks = copy.deepcopy((state.G, state.D))
     before, rng = copy.deepcopy(state.state_dict()), torch.get_rng_state()
     grads = [p.grad.clone() for p in state.G.parameters()]
-    found = probe.gradients(fast, images, u, phase)
+    found = probe.measure_gradients(fast, images, u, phase)
     assert torch.equal(rng, torch.get_rng_state()) and state.G.training and state.D.training
     assert all(torch.equal(p.grad, g) for p, g in zip(state.G.parameters(), grads, strict=True))
     for name in ("G", "D"):
@@ -75,7 +75,7 @@ def test_gradients_are_those_of_the_two_parts_and_change_nothing(architecture):
 def test_without_adversarial_loss_its_share_is_0_and_there_is_no_cosine():
     run = step_run("custom", "recon_only")
     fast = make(run)
-    found = probe.gradients(fast, *next(batches(run, 1)))
+    found = probe.measure_gradients(fast, *next(batches(run, 1)))
     assert found["adversarial_share"] == 0 and np.isnan(found["gradient_cosine"])
 
 

@@ -363,9 +363,13 @@ def test_bfloat16_trains_and_ends_near_float32(micro, run_of):
 def test_shares_are_taken_before_the_update_and_the_log_agrees_with_the_probe(
     micro, run_of, monkeypatch, architecture
 ):
-    run, taken, done = run_of(micro({"grid.architectures": [architecture]})), probe.gradients, []
+    run, taken, done = (
+        run_of(micro({"grid.architectures": [architecture]})),
+        probe.measure_gradients,
+        [],
+    )
     monkeypatch.setattr(
-        probe, "gradients", lambda step, *of: done.append(step.count) or taken(step, *of)
+        probe, "measure_gradients", lambda step, *of: done.append(step.count) or taken(step, *of)
     )
     loop.fit(run, quiet)
     history = pd.read_csv(run.folder / "history.csv")
