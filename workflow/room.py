@@ -50,7 +50,7 @@ def of_run(config, architecture):
     tensors = [network.state_dict().values() for network in networks]
     g, d = (sum(t.numel() * t.element_size() for t in values) for values in tensors)
     image = 3 * size**2 * of.recorded_images
-    recorded = image * (len(recording.points(config)) + 2 * stages**2)
+    recorded = image * (len(recording.choose_points(config)) + 2 * stages**2)
     errors = A_ROW * stages * config.data.test_images
     return {
         "weights": stages * (g + d) + 2 * g,  # the last stage's also of the last step; the model

@@ -84,7 +84,7 @@ def _evaluate(run, stage):
         return lambda images, holes: metrics.inpaint(network, images, holes, device, batch)
 
     G = artifacts.load_generator(run, stage, device)
-    chosen = recording.recorded(config, len(pack.test))
+    chosen = recording.choose_images(config, len(pack.test))
     rows, warnings, fills, of_own = [], [], {}, []
     families = [*run.architecture_entry.mask_families] if last else []
     for family in families + [own] * (own not in families):

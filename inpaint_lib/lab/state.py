@@ -90,7 +90,7 @@ class Trained:
         for run, label in zip(others, labels, strict=True):
             entries.append((run.name, run.dataset, run.architecture, label, run.seed))
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
-        more = {"points": sorted(recording.points(study.config)), "live": True}
+        more = {"points": sorted(recording.choose_points(study.config)), "live": True}
         more |= {"opened": study.profile, "studies": studies()}
         lacks |= lacking
         told = study.profile, self.config, entries, lacks, datasets
@@ -126,7 +126,7 @@ class Trained:
 
     def _dataset(self, name):
         pack = packs.existing(self.study, name)
-        chosen = recording.recorded(self.study.config, len(pack.test))
+        chosen = recording.choose_images(self.study.config, len(pack.test))
         return {"images": len(pack.test), "recorded": [int(k) for k in chosen]}
 
     def pack(self, dataset):

@@ -109,7 +109,7 @@ def _add_data(study, dataset, about, found, fills):
     stored |= {"identity": pack.identity, "masks": holes}
     if own := pack.manifest["masks"].get(packing.OWN):
         stored["own_masks"] = own
-    chosen = recording.recorded(study.config, len(pack.test))
+    chosen = recording.choose_images(study.config, len(pack.test))
     about["data"][dataset], about["recorded"][dataset] = stored, [int(k) for k in chosen]
     fills[f"{dataset}/truth"] = np.array(pack.test[chosen])
     for key in {name.rsplit("/", 1)[1] for name in fills if "/stage" in name}:

@@ -22,7 +22,7 @@ from ..study import files
 from . import probe
 
 
-def recorded(config, n_test):
+def choose_images(config, n_test):
     """Return the indices of the test images whose fills are kept: evenly spread over those that are
     measured after every stage.
     """
@@ -30,7 +30,7 @@ def recorded(config, n_test):
     return probe.spread_evenly(n, config.evaluation.recorded_images)
 
 
-def points(config):
+def choose_points(config):
     """Return the steps at which fills are kept: log points, evenly chosen."""
     every, per_stage = config.training.log_every, config.curriculum.steps_per_stage
     steps = range(1, config.curriculum.steps + 1)
@@ -42,13 +42,13 @@ class Recorder:
     """Adds to `state.recording`, {array's name: a list of tensors}; `state` is a loop.State."""
 
     def __init__(self, run, pack, state, device):
-        chosen = recorded(run.config, len(pack.test))
+        chosen = choose_images(run.config, len(pack.test))
         self.batches = {  # the largest holes last
             width: probe.load_frozen_batch(run, pack, chosen, width, device)
             for width in run.config.curriculum.mask_widths
         }
         self.state, self.objective = state, run.architecture_entry.objective
-        self.points = points(run.config)
+        self.points = choose_points(run.config)
         if any(len(fills) != len(chosen) for fills in state.recording.get("fills", [])):
             state.recording.clear()  # recorded_images has been changed
 

@@ -126,7 +126,7 @@ def test_images_and_fills_are_those_that_are_measured(trained):
     for width, part in images.groupby("mask_width"):
         found = value(frame, "square", width, "hole", "l1")
         assert part.l1.mean() == pytest.approx(found, rel=1e-6)
-    fills, chosen = evaluate.read_fills(trained), recording.recorded(trained.config, 8)
+    fills, chosen = evaluate.read_fills(trained), recording.choose_images(trained.config, 8)
     assert list(chosen) == [0, 2, 3, 5]  # of the first six
     widths = ["square_8", "square_16"]
     expected = [f"stage1/{key}" for key in widths]

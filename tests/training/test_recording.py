@@ -87,7 +87,7 @@ def test_without_adversarial_loss_its_share_is_0_and_there_is_no_cosine():
 )
 def test_points_are_log_points_evenly_chosen(micro, wanted, expected):
     config = micro({"evaluation.recorded_points": wanted}).config
-    assert sorted(recording.points(config)) == expected
+    assert sorted(recording.choose_points(config)) == expected
 
 
 @every_architecture
@@ -109,7 +109,7 @@ def test_what_is_recorded_is_what_the_networks_compute(micro, run_of, architectu
 
     # a second time, in float64, from the weights that were saved
     pack, objective = packs.existing(run.study, "clutter"), run.architecture_entry.objective
-    chosen = recording.recorded(run.config, len(pack.test))
+    chosen = recording.choose_images(run.config, len(pack.test))
     assert list(chosen) == [0, 7]
     G, D = (network.double().train() for network in artifacts.load_networks(run, 2))
     real = metrics.to_float(pack.test[chosen]).double()
