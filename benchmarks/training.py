@@ -89,7 +89,7 @@ def serve(pipe, size, architecture, device, variant):
     if variant == "textbook":
         step = textbook(run, place)
     else:
-        step = trial.stepper(run, place, changed(options, variant), images_of(run))
+        step = trial.create_stepper(run, place, changed(options, variant), images_of(run))
     with FlopCounterMode(display=False) as counter:
         step()
     for _ in range(4 if cuda else 0):  # past compilation and capture

@@ -11,7 +11,7 @@ from . import loop
 from .step import Step
 
 
-def stepper(run, device, options, images=None):
+def create_stepper(run, device, options, images=None):
     """Return a function that trains `run`'s networks by one step with the largest holes; `.fast` is
     its Step. images: (N,H,W,3) uint8, noise by default.
     """

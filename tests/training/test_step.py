@@ -295,7 +295,7 @@ def test_a_checkpoint_of_other_options_is_taken_up_with_its_own():
 
 def test_a_timed_step_is_a_training_step():
     run, options = run_of("custom"), step.Options(torch.float32)
-    timed = trial.stepper(run, CPU, options)
+    timed = trial.create_stepper(run, CPU, options)
     before = [p.clone() for p in timed.fast.state.G.parameters()]
     timed()
     pairs = zip(timed.fast.state.G.parameters(), before, strict=True)
