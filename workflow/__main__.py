@@ -52,7 +52,7 @@ def study(argv):
     from . import checks, estimate, gpus, graph, room, slurm
 
     study = checks.open_study(args, overrides)
-    starts = weights.check(study.config)
+    starts = weights.check_initial(study.config)
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:

@@ -26,7 +26,7 @@ from .. import metrics, models
 from ..data import containers, images
 from ..losses import composite
 from ..study import command, devices, files
-from ..training.weights import GENERATOR, find, opened, tensors
+from ..training.weights import GENERATOR, find, open_weights, read_tensors
 from . import image_file, windows
 
 TOLD = 100  # holes that get a line each
@@ -48,8 +48,8 @@ def load(weights, device="cpu"):
     """Return the Model of what weights.find finds. Raises ValueError for anything else."""
     label = f"--weights {weights}"
     path = find(weights, "--weights", with_d=False)
-    with opened(path, label) as file:
-        header, state = file.metadata() or {}, tensors(file, GENERATOR)
+    with open_weights(path, label) as file:
+        header, state = file.metadata() or {}, read_tensors(file, GENERATOR)
     try:
         run = path.parent.parent / "run.json"  # describes the stages beside it
         text = header.get("description")

@@ -41,7 +41,7 @@ def collect(study, partial=False):
     about = {"name": study.profile, "profile": study.profile, "protocol": PROTOCOL}
     about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.digest()}
     if study.config.initial_weights:
-        about["initial_weights"] = weights.digest(study.config.initial_weights)
+        about["initial_weights"] = weights.hash_weights(study.config.initial_weights)
     about |= {"left_out": left_out, "data": {}, "recorded": {}}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         _add_data(study, dataset, about, found, fills)

@@ -156,7 +156,7 @@ def _same(one, other):
 def names(config, protocol):
     """Return the names of published runs of a config (nested dict) and a protocol."""
     asked, found = {"config": config, "protocol": protocol, "data": {}}, set()
-    asked["initial_weights"] = weights.digest(config.get("initial_weights"))
+    asked["initial_weights"] = weights.hash_weights(config.get("initial_weights"))
     for base in studies():
         about = files.read_json(base / "study.json")
         if not frames.differences(about | {"data": {}}, asked):

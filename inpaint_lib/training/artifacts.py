@@ -19,7 +19,7 @@ from .. import models
 from ..study import files, provenance
 from ..study.grid import CHECKPOINTS
 from . import probe, recording
-from .weights import DISCRIMINATOR, GENERATOR, SNAPSHOT, initial
+from .weights import DISCRIMINATOR, GENERATOR, SNAPSHOT, create_initial
 
 
 def list_files(run, outcome="finished"):
@@ -117,7 +117,7 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    G, D = create_networks(run) if stage else initial(run)
+    G, D = create_networks(run) if stage else create_initial(run)
     return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
 
 

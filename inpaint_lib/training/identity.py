@@ -27,7 +27,7 @@ def identify(run, pack, device):
     settings = {key: getattr(run, key) for key in ("dataset", "architecture", "setup", "seed")}
     settings |= {"data": config["data"], "curriculum": config["curriculum"]}
     settings |= {"model": config["models"][run.architecture], "training": training}
-    initial = weights.digest(run.config.initial_weights)
+    initial = weights.hash_weights(run.config.initial_weights)
     settings |= {"initial_weights": initial, "mask_source": run.model.mask_family}
     found = {"run": run.name, "protocol": PROTOCOL, "settings": settings}
     return found | ({"data": pack.identity} if pack else {})

@@ -67,7 +67,7 @@ class State:
 def create_state(run, device, options):
     """Return the State at step 0; the initial weights depend on the seed alone, or are given."""
     model = run.model
-    G, D = (network.to(device) for network in weights.initial(run))
+    G, D = (network.to(device) for network in weights.create_initial(run))
     decay = 0.5 ** (HALF_LIVES * run.n_stages / run.config.curriculum.steps)
     average = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(decay))
     computed = {"fused": options.fused_adam or None, "capturable": options.cuda_graph}

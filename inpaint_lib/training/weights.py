@@ -53,7 +53,7 @@ def find(name, option="--from", with_d=True):
 
 
 @contextlib.contextmanager
-def opened(path, label):
+def open_weights(path, label):
     """Yield a safetensors file. Raises WeightsError, `label` first."""
     with _read(label):
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -73,23 +73,23 @@ def _read(label):
         raise WeightsError(f"{label}: {why}") from None
 
 
-def names(file, prefix):
+def _list_layers(file, prefix):
     """Return {name: key in the file} of one of its networks."""
     others = tuple({DISCRIMINATOR, SNAPSHOT} - {prefix})
     own = [k for k in file.keys() if k.startswith(prefix) and not k.startswith(others)]  # noqa: SIM118
     return {key.removeprefix(prefix): key for key in own}
 
 
-def tensors(file, prefix):
+def read_tensors(file, prefix):
     """Return a network's state dict; numbers of any floating precision become float32."""
-    found = {name: file.get_tensor(key) for name, key in names(file, prefix).items()}
+    found = {name: file.get_tensor(key) for name, key in _list_layers(file, prefix).items()}
     return {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
 
 
 # --- what a run starts from
 
 
-def check(config):
+def check_initial(config):
     """Return in words what the runs of a configuration start from, or None.
 
     Raises WeightsError where the file does not fit every architecture of the grid.
@@ -97,7 +97,7 @@ def check(config):
     if not (name := config.initial_weights):
         return None
     label, size, misfits = f"--from {name}", config.data.image_size, {}
-    with opened(path := find(name), label) as file:
+    with open_weights(path := find(name), label) as file:
         for architecture in config.grid.architectures:
             widths = config.models[architecture].widths
             misfits[architecture] = _misfit(models.create(architecture, size, **widths), file)
@@ -108,19 +108,19 @@ def check(config):
         if not fitting:
             first, why = next(iter(misfits.items()))
             raise WeightsError(f"{label}: does not fit {first} at {size} px: {why}")
-        networks = {prefix: tensors(file, prefix) for prefix in (GENERATOR, DISCRIMINATOR)}
+        networks = {prefix: read_tensors(file, prefix) for prefix in (GENERATOR, DISCRIMINATOR)}
     for prefix, state in networks.items():
         for key, value in state.items():
             if not torch.isfinite(value).all():
                 raise WeightsError(f"{label}: {prefix}{key} is not finite; use another run")
     of = "G and D start" if networks[DISCRIMINATOR] else "G starts (the file has no D)"
-    return f"{of} from given weights, {path.name}, SHA-256 {digest(name)[:12]}"
+    return f"{of} from given weights, {path.name}, SHA-256 {hash_weights(name)[:12]}"
 
 
 def _misfit(networks, file):
     """Return which layer of a file first differs from (G, D), or None; reads no values."""
     for network, prefix in zip(networks, (GENERATOR, DISCRIMINATOR), strict=True):
-        there, wanted = names(file, prefix), network.state_dict()
+        there, wanted = _list_layers(file, prefix), network.state_dict()
         if prefix == DISCRIMINATOR and not there:
             return None
         for name, value in wanted.items():
@@ -137,7 +137,7 @@ def _misfit(networks, file):
     return None
 
 
-def digest(name):
+def hash_weights(name):
     """Return the SHA-256 of the weights that an `initial_weights` means, None of ""."""
     path = find(name) if name else None
     with contextlib.suppress(OSError):  # `opened` says what is wrong
@@ -148,24 +148,24 @@ def digest(name):
 @functools.lru_cache
 def _digest(path, _):
     found = hashlib.sha256()
-    with opened(path, f"--from {path}") as file:
+    with open_weights(path, f"--from {path}") as file:
         for prefix in (GENERATOR, DISCRIMINATOR):
-            for name, value in sorted(tensors(file, prefix).items()):
+            for name, value in sorted(read_tensors(file, prefix).items()):
                 found.update(f"{prefix}{name} {tuple(value.shape)}\n".encode())
                 found.update(value.contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
-def initial(run):
+def create_initial(run):
     """Return (G, D) as a run starts: drawn by its seed, or given. Raises WeightsError."""
     size = run.config.data.image_size
     networks = models.create(run.architecture, size, run.seed, **run.model.widths)
     if name := run.config.initial_weights:
         label = f"--from {name}"
-        with opened(find(name), label) as file:
+        with open_weights(find(name), label) as file:
             if why := _misfit(networks, file):
                 raise WeightsError(f"{label}: does not fit {run.architecture}: {why}")
             for network, prefix in zip(networks, (GENERATOR, DISCRIMINATOR), strict=True):
-                if state := tensors(file, prefix):
+                if state := read_tensors(file, prefix):
                     network.load_state_dict(state)
     return networks

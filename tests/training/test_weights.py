@@ -51,7 +51,7 @@ def same(network, state):
 def test_g_and_d_start_where_the_given_run_ended_and_go_on_from_there(first, then):
     run = then(first.folder)
     G, D = artifacts.load_networks(first, first.n_stages)
-    for given in (weights.initial(run), artifacts.load_networks(run, 0)):
+    for given in (weights.create_initial(run), artifacts.load_networks(run, 0)):
         assert same(given[0], G.state_dict()) and same(given[1], D.state_dict())
     state = loop.create_state(
         run, torch.device("cpu"), loop.choose_options(run.config, torch.device("cpu"))
@@ -98,17 +98,17 @@ def test_a_run_by_its_name_and_a_published_network_in_half_precision(first, then
     name = f"mine/{run.dataset}/custom/fixed"
     assert weights.find(name).name == "model.safetensors"
     G, D = artifacts.load_networks(run, run.n_stages)
-    for given, own in zip(weights.initial(then(name)), (G, D), strict=True):
+    for given, own in zip(weights.create_initial(then(name)), (G, D), strict=True):
         assert same(given, {k: v.half().float() for k, v in own.state_dict().items()})
     assert inpaint.load(name).architecture == "custom"
 
 
 def test_without_a_d_in_the_file_d_starts_by_the_seed(first, then):
     run = then(first.folder / "model")
-    G, D = weights.initial(run)
+    G, D = weights.create_initial(run)
     assert same(G, artifacts.load_networks(first, 2)[0].state_dict())
     assert same(D, artifacts.create_networks(run)[1].state_dict())
-    assert "the file has no D" in weights.check(run.config)
+    assert "the file has no D" in weights.check_initial(run.config)
 
 
 def test_in_one_folder_runs_from_weights_and_from_nothing_are_refused(first, micro, run_of):
@@ -130,12 +130,12 @@ def test_the_command_starts_status_knows_and_nothing_else_is_trained_again(
     run = then(first.folder, **{"machine.checkpoint_seconds": 0})
     described = [graph.describe(s, {}, [], False) for s in (first.study, run.study)]
     assert "initial_weights" not in json.dumps(described[0]["train"])
-    assert described[1]["train"]["custom"]["initial_weights"] == weights.digest(first.folder)
+    assert described[1]["train"]["custom"]["initial_weights"] == weights.hash_weights(first.folder)
     stop(run, 6)
     assert commands.state_of(run)[0] == "interrupted"
     assert "from given weights" in commands.state_of(run)[1]
     loop.fit(run, quiet)
-    found = weights.digest(first.folder)[:12]
+    found = weights.hash_weights(first.folder)[:12]
     assert commands.state_of(run) == ("finished", f"from given weights {found}")
     assert commands.state_of(first) == ("finished", "")
 
@@ -158,7 +158,7 @@ def test_results_of_given_weights_say_so_have_no_words_and_never_join_others(tmp
     frames.save(from_nothing, tmp_path / "published/mine")
     config = from_nothing.about["config"]
     assert published.names(config, from_nothing.about["protocol"])
-    monkeypatch.setattr(weights, "digest", lambda name: "ab" * 32)
+    monkeypatch.setattr(weights, "hash_weights", lambda name: "ab" * 32)
     assert not published.names(config, from_nothing.about["protocol"])
 
 
@@ -174,7 +174,9 @@ def test_every_architecture_and_setup_can_start_from_given_weights(
     path = tmp_path / "x.safetensors"
     save_file({name: (value + 1).contiguous() for name, value in state.items()}, path)
     run = micro(grid_of | {"initial_weights": str(path)}).runs()[0]
-    assert weights.check(run.config).startswith("G and D start from given weights, x.safetensors")
+    assert weights.check_initial(run.config).startswith(
+        "G and D start from given weights, x.safetensors"
+    )
     before = artifacts.load_networks(run, 0)
     assert same(before[0], {name: value + 1 for name, value in G.state_dict().items()})
     assert loop.fit(run, quiet)["outcome"] in ("finished", "diverged")
