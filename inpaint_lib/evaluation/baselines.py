@@ -72,7 +72,7 @@ def fill(name, images, masks):
     return np.stack(filled)
 
 
-def batches(name, images, masks, size, pool=None):
+def fill_batches(name, images, masks, size, pool=None):
     """Yield (filled, images, masks), `size` images at a time, filled in a pool if given."""
     parts = [(images[k : k + size], masks[k : k + size]) for k in range(0, len(images), size)]
     tasks = [(name, *part) for part in parts]

@@ -275,7 +275,7 @@ def _baseline(name, config, pack, pool):
 
     def fill(images, holes):
         size = config.machine.evaluation_batch
-        return fillers.batches(name, images, holes, size, pool)
+        return fillers.fill_batches(name, images, holes, size, pool)
 
     measure_untrained(head, settings, lambda *_: fill, config, pack, pack.widths, not slow)
 

@@ -54,8 +54,8 @@ def test_processes_fill_the_same_batches_in_the_same_order(monkeypatch):
     holes = masks.draw_test_masks("square", 9, 8, 16, seed=1)
     with processes.create_pool(9, 1) as pool:
         for name in ("nearest", "Telea"):
-            found = list(baselines.batches(name, images, holes, 2, pool))
+            found = list(baselines.fill_batches(name, images, holes, 2, pool))
             assert [len(filled) for filled, _, _ in found] == [2, 2, 2, 2, 1]
-            plain = baselines.batches(name, images, holes, 2)
+            plain = baselines.fill_batches(name, images, holes, 2)
             for ours, theirs in zip(found, plain, strict=True):
                 assert all(map(np.array_equal, ours, theirs))
