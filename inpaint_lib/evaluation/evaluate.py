@@ -201,7 +201,7 @@ def _store(head, rows, settings, warnings):
     return pd.read_csv(table)
 
 
-def evaluated(run, stage):
+def is_evaluated(run, stage):
     """Return whether a stage is evaluated with today's settings."""
     head = files.read_json(_path(run, stage, ".json"))
     return bool(head) and head["settings"] == _settings(run.config)
@@ -212,7 +212,7 @@ def complete(run):
     ended = identity.read_result(run)
     if ended and ended["outcome"] == "finished":
         for stage in run.evaluated_stages:
-            if not evaluated(run, stage):
+            if not is_evaluated(run, stage):
                 evaluate(run, stage)
 
 
@@ -227,7 +227,7 @@ def read_values(run):
     return pd.concat([pd.read_csv(path) for path in paths if path.is_file()], ignore_index=True)
 
 
-def read_images(run):
+def read_image_errors(run):
     """Return hole errors per test image (last stage, own family): mask_width, image, l1, l2."""
     return pd.read_csv(run.folder / "evaluation" / "images.csv.gz")
 
@@ -244,7 +244,7 @@ def read_fills(run):
 # --- baselines, on all test images (slow ones on fewer): the networks' images are the first of them
 
 
-def baselines(study, dataset):
+def measure_baselines(study, dataset):
     """Return every baseline on the frozen masks of every family and width: COLUMNS and `baseline`.
 
     What is missing is measured first; the frame is always read from the files.
@@ -269,7 +269,7 @@ def _baseline(name, config, pack, pool):
     head = pack.folder / "baselines" / f"{name}.json"
     slow, n = name in fillers.SLOW, len(pack.test)
     n = min(n, config.evaluation.slow_baseline_images) if slow else n
-    settings = untrained_settings(config, pack, n)
+    settings = get_untrained_settings(config, pack, n)
     if (files.read_json(head) or {}).get("settings") == settings:
         return
 
@@ -280,7 +280,7 @@ def _baseline(name, config, pack, pool):
     measure_untrained(head, settings, lambda *_: fill, config, pack, pack.widths, not slow)
 
 
-def untrained_settings(config, pack, n_images):
+def get_untrained_settings(config, pack, n_images):
     """Return the settings of a measurement without a run."""
     widths = list(config.curriculum.mask_widths)
     return _settings(config, images=n_images, mask_widths=widths, data=pack.identity)
@@ -335,6 +335,6 @@ def read_baselines(folder, ending=".csv"):
     return pd.concat(parts, ignore_index=True)
 
 
-def read_baseline_images(folder):
+def read_baseline_errors(folder):
     """Return hole L1 and L2 per image: baseline, mask_family, mask_width, image, l1, l2."""
     return read_baselines(folder, "_images.csv.gz")

@@ -143,7 +143,7 @@ def score(study, dataset, pack, folder, name, overwrite=False):
     made = (files.read_json(head) or {}).get("settings", {})
     if made.get("outputs", digest) != digest and not overwrite:
         raise ValueError(f"--name {name}: other outputs have it; choose another, or --overwrite")
-    settings = evaluate.untrained_settings(study.config, pack, len(pack.test))
+    settings = evaluate.get_untrained_settings(study.config, pack, len(pack.test))
     settings |= {"outputs": digest}
 
     def fill_of(family, width):
@@ -224,7 +224,7 @@ def _batches(config, paths, real, holes):
 
 def read(config, pack):
     """Return ({name: frame}, [names of what was measured with other settings])."""
-    wanted = evaluate.untrained_settings(config, pack, len(pack.test))
+    wanted = evaluate.get_untrained_settings(config, pack, len(pack.test))
     found, stale = {}, []
     for head in sorted((pack.folder / "external").glob("*.json")):
         made = (files.read_json(head) or {}).get("settings", {})

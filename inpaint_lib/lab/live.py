@@ -157,12 +157,12 @@ def measured(run):
     errors = before.rename(columns={"value": "l1"})[["stage", "mask_width", "l1"]]
     if not (run.folder / "evaluation" / "images.csv.gz").is_file():
         return {"errors": errors, "beside": None}
-    images = evaluate.read_images(run)
+    images = evaluate.read_image_errors(run)
     few = images[images.image < run.config.evaluation.images_elsewhere]  # as after other stages
     last = few.groupby("mask_width", as_index=False).l1.mean().assign(stage=run.n_stages)
     errors, largest = pd.concat([errors, last]), run.config.curriculum.mask_widths[-1]
     try:
-        table = evaluate.read_baseline_images(run.study.data_folder(run.dataset))
+        table = evaluate.read_baseline_errors(run.study.data_folder(run.dataset))
     except FileNotFoundError:
         return {"errors": errors, "beside": None}
     table = table[(table.mask_family == run.model.mask_family) & (table.mask_width == largest)]

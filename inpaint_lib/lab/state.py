@@ -166,13 +166,13 @@ class Trained:
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
         run, widths = self.runs[name], self.about["widths"]
-        if not all(evaluate.evaluated(run, stage) for stage in run.evaluated_stages):
+        if not all(evaluate.is_evaluated(run, stage) for stage in run.evaluated_stages):
             raise ValueError(
                 f"{name} is not evaluated: ./run_all.sh {self.study.profile} does that"
             )
         values = evaluate.read_values(run)
         own = values[values.mask_family == run.model.mask_family]
-        images = evaluate.read_images(run)
+        images = evaluate.read_image_errors(run)
         n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
         return explored.by_stage(own, images, self.config, n), explored.per_image(images, widths)
 

@@ -54,7 +54,7 @@ def _lacks(run, result):
     if result is None:
         return "finished"
     stages = run.evaluated_stages if result["outcome"] == "finished" else ()
-    return None if all(evaluate.evaluated(run, k) for k in stages) else "evaluated"
+    return None if all(evaluate.is_evaluated(run, k) for k in stages) else "evaluated"
 
 
 def _refuse_other(run, result):
@@ -86,7 +86,7 @@ def _add_run(run, found):
     measured = {
         "values": evaluate.read_values(run),
         "history": pd.read_csv(run.folder / "history.csv"),
-        "per_image": evaluate.read_images(run),
+        "per_image": evaluate.read_image_errors(run),
     }
     for name, frame in measured.items():
         found[name].append(frame.assign(**{key: getattr(run, key) for key in frames.RUN}))
@@ -95,14 +95,14 @@ def _add_run(run, found):
 def _add_data(study, dataset, about, found, fills):
     """Add what is known of a data set, with its baselines, which are measured where missing."""
     pack, folder = packs.existing(study, dataset), study.data_folder(dataset)
-    found["baselines"].append(evaluate.baselines(study, dataset).assign(dataset=dataset))
+    found["baselines"].append(evaluate.measure_baselines(study, dataset).assign(dataset=dataset))
     others, stale = external.read(study.config, pack)
     for name, frame in others.items():
         named = {"dataset": dataset, "baseline": name + frames.EXTERNAL}
         found["baselines"].append(frame.assign(**named))
     why = "scored with other settings: score it again"
     about["left_out"] |= {f"{dataset}/external/{name}": why for name in stale}
-    images = evaluate.read_baseline_images(folder)
+    images = evaluate.read_baseline_errors(folder)
     found["baseline_images"].append(images.assign(dataset=dataset))
     stored = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}
     holes = {key: mask["hole_fraction"] for key, mask in pack.manifest["masks"].items()}

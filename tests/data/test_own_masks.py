@@ -244,7 +244,7 @@ def test_networks_trained_on_masks_are_measured_by_width_and_by_area(own, run_of
         assert (abs(hole / width**2 - 1) <= 0.25).all()
     holes = [loop.draw_holes(run_of(study, setup), 0, 12) for setup in ("fixed", "progressive")]
     assert torch.equal(*holes)
-    baselines = evaluate.baselines(study, "clutter")
+    baselines = evaluate.measure_baselines(study, "clutter")
     of_own = baselines[baselines.mask_family == "folder"]
     assert set(of_own[of_own.region == "hole"].mask_width) == {*WIDE}
     assert {0, *WIDE} == set(of_own.mask_width)

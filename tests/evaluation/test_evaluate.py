@@ -100,7 +100,7 @@ def test_a_stage_before_the_last_is_measured_on_fewer_images_and_without_network
 
 def test_holes_are_binned_by_their_area_over_all_widths(trained):
     frame, pack = evaluate.evaluate(trained, 2), packs.existing(trained.study, trained.dataset)
-    images = evaluate.read_images(trained).set_index(["mask_width", "image"]).l1
+    images = evaluate.read_image_errors(trained).set_index(["mask_width", "image"]).l1
     bins = frame[frame.region.str.startswith("area")]
     assert set(bins.region) == {"area_0_10", "area_20_30"}  # squares of 1/16 and 1/4
     assert set(bins.mask_family) == {"square"} and set(bins.mask_width) == {0}
@@ -114,14 +114,17 @@ def test_a_setup_that_trains_in_its_last_stage_alone_is_evaluated_there_alone(mi
     (run,) = micro({"grid.setups": ["last_only"]}).runs()
     loop.fit(run, quiet)
     evaluate.complete(run)
-    assert not evaluate.evaluated(run, 1) and evaluate.evaluated(run, 2)
+    assert not evaluate.is_evaluated(run, 1) and evaluate.is_evaluated(run, 2)
     assert set(evaluate.read_values(run).stage) == {2}
     assert all(key.startswith("stage2/") for key in evaluate.read_fills(run))
 
 
 def test_images_and_fills_are_those_that_are_measured(trained):
     frame = pd.concat([evaluate.evaluate(trained, stage) for stage in (1, 2)])
-    pack, images = packs.existing(trained.study, trained.dataset), evaluate.read_images(trained)
+    pack, images = (
+        packs.existing(trained.study, trained.dataset),
+        evaluate.read_image_errors(trained),
+    )
     assert list(images) == ["mask_width", "image", "l1", "l2"] and len(images) == 2 * 8
     for width, part in images.groupby("mask_width"):
         found = value(frame, "square", width, "hole", "l1")
@@ -152,10 +155,10 @@ def test_evaluation_during_training_is_the_one_afterwards_and_changes_nothing(mi
 
     loop.fit(run, quiet, evaluate.evaluate)
     found = contents()
-    assert evaluate.evaluated(run, 1) and evaluate.evaluated(run, 2)
+    assert evaluate.is_evaluated(run, 1) and evaluate.is_evaluated(run, 2)
     artifacts.discard(run.folder)
     loop.fit(run, quiet)
-    assert not evaluate.evaluated(run, 2)
+    assert not evaluate.is_evaluated(run, 2)
     evaluate.complete(run)
     assert contents() == found
 
@@ -167,7 +170,7 @@ def test_only_what_is_missing_or_of_other_settings_is_completed(trained, monkeyp
     evaluate.complete(trained)
     assert calls == [1, 2]
     monkeypatch.setattr(evaluate, "PROTOCOL", 99)
-    assert not evaluate.evaluated(trained, 1)
+    assert not evaluate.is_evaluated(trained, 1)
     evaluate.complete(trained)
     assert calls == [1, 2, 1, 2]
 
@@ -182,7 +185,7 @@ def test_every_call_measures_anew_and_a_killed_one_leaves_none(trained, monkeypa
             evaluate.evaluate(trained, 2)
     before, after = (value(f, "square", 16, "whole_composite", "ssim") for f in (first, broken))
     assert after < 0.5 * before
-    assert not evaluate.evaluated(trained, 2) and evaluate.read_head(trained) is None
+    assert not evaluate.is_evaluated(trained, 2) and evaluate.read_head(trained) is None
 
 
 def test_without_weights_the_evaluation_goes_on_and_says_why(trained, tmp_path, monkeypatch, micro):
@@ -194,7 +197,7 @@ def test_without_weights_the_evaluation_goes_on_and_says_why(trained, tmp_path, 
     assert not {"fid", "kid", "is", "lpips"} & set(frame.metric)
     assert "no pt_inception-2015-12-05" in settings["inception"] and "none" in settings["alexnet"]
     monkeypatch.setattr(pretrained, "find", lambda *_: __file__)
-    assert not evaluate.evaluated(run, 2), "weights have come"
+    assert not evaluate.is_evaluated(run, 2), "weights have come"
 
 
 def test_the_context_encoder_is_measured_on_central_holes_alone(micro):
@@ -281,9 +284,9 @@ def test_the_last_steps_weights_are_kept_and_measured_beside_their_average(train
 def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micro, extractor):
     study = micro({"evaluation.images_elsewhere": 6})
     with pytest.raises(FileNotFoundError, match="clutter"):
-        evaluate.baselines(study, "clutter")
+        evaluate.measure_baselines(study, "clutter")
     pack = packs.prepare(study, "clutter")
-    frame = evaluate.baselines(study, "clutter")
+    frame = evaluate.measure_baselines(study, "clutter")
     assert set(frame.baseline) == set(baselines.BASELINES)
     assert set(frame.mask_family) == set(masks.FAMILIES) and "visible" not in set(frame.region)
     part, holes = frame[frame.baseline == "Telea"], pack.test_masks("rectangles", 16)
@@ -303,7 +306,7 @@ def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micr
     gap = value(part, "rectangles", 16, "hole", "overfitting", stage=0)
     expected = np.mean(errors(np.array(pack.train[spread]))) - np.mean(errors(images))
     assert gap == pytest.approx(expected, abs=1e-6)
-    each = evaluate.read_baseline_images(pack.folder)
+    each = evaluate.read_baseline_errors(pack.folder)
     each = each.query("baseline == 'Telea' and mask_family == 'rectangles' and mask_width == 16")
     assert each.l1.to_numpy() == pytest.approx(errors(images), rel=1e-5)
     areas = pack.test_masks("square", 8).mean((1, 2))
@@ -313,10 +316,12 @@ def test_baselines_are_measured_like_the_networks_on_every_family_and_width(micr
 def test_baselines_have_the_same_digits_at_each_call_and_are_kept(micro, monkeypatch):
     study = micro()
     folder = packs.prepare(study, "clutter").folder / "baselines"
-    first = evaluate.baselines(study, "clutter")
+    first = evaluate.measure_baselines(study, "clutter")
     monkeypatch.setattr(baselines, "fill", None)  # must not be called again
-    pd.testing.assert_frame_equal(evaluate.baselines(study, "clutter"), first, check_exact=True)
+    pd.testing.assert_frame_equal(
+        evaluate.measure_baselines(study, "clutter"), first, check_exact=True
+    )
     head = files.read_json(folder / "Telea.json")
     files.write_json(folder / "Telea.json", head | {"settings": {}})
     with pytest.raises(TypeError):
-        evaluate.baselines(study, "clutter")
+        evaluate.measure_baselines(study, "clutter")

@@ -124,7 +124,7 @@ def test_an_interrupted_export_has_no_manifest_and_the_same_command_completes_it
 def test_a_baseline_through_this_door_has_the_tables_own_numbers_to_the_last_digit(
     name, study, pack, extractor, tmp_path
 ):
-    of_table = evaluate.baselines(study, DATA)
+    of_table = evaluate.measure_baselines(study, DATA)
     ours = of_table[of_table.baseline == name].query("metric != 'overfitting'")
     found, lines = score(study, fill_in(pack, tmp_path / "x", name))
     theirs = found[found.region != "visible"]

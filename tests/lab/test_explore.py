@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
         study = grid.open_study("smoke", GRID)
         for run in study.runs()[:3]:
             loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
-        evaluate.baselines(study, "clutter")
+        evaluate.measure_baselines(study, "clutter")
         yield study
 
 
@@ -120,7 +120,7 @@ def test_errors_by_stage_are_those_of_the_tables(opened, results):
         expected = own.pivot_table("value", "stage", "mask_width").to_numpy()
         stages, images = opened.errors(name)
         assert stages == pytest.approx(expected, rel=1e-6)
-        measured = evaluate.read_images(opened.runs[name])
+        measured = evaluate.read_image_errors(opened.runs[name])
         assert images[1, 3] == np.float32(measured.query("mask_width == 16 and image == 3").l1)
 
 
@@ -133,7 +133,7 @@ def test_recorded_fills_are_those_kept_and_have_the_errors_of_the_tables(opened)
         truth, holes = opened.image("clutter", image)
         fill, hole = found["end_fills_16"][-1], holes[f"{run.model.mask_family}_16"] == 1
         error = np.abs(fill[hole] / 255.0 - truth[hole] / 255.0).mean()
-        l1 = evaluate.read_images(run).query("mask_width == 16 and image == @image").l1.item()
+        l1 = evaluate.read_image_errors(run).query("mask_width == 16 and image == @image").l1.item()
         assert error == pytest.approx(l1, abs=0.003)  # the fill is rounded to 8 bits
 
 
@@ -165,11 +165,13 @@ def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, tr
 
 def test_networks_of_a_stage_fill_as_measured_and_those_of_stage_0_are_the_initial_ones(opened):
     run = opened.runs[NAMES[1]]
-    per_image = evaluate.read_images(run).set_index(["mask_width", "image"]).l1
+    per_image = evaluate.read_image_errors(run).set_index(["mask_width", "image"]).l1
     for width in (8, 16):
         [found] = answers.fill(opened, [], NAMES[1:2], 2, width, 3)["runs"]
         assert found["l1"] == pytest.approx(per_image[width, 3], rel=1e-4)
-    encoder = evaluate.read_images(opened.runs[NAMES[2]]).set_index(["mask_width", "image"]).l1
+    encoder = (
+        evaluate.read_image_errors(opened.runs[NAMES[2]]).set_index(["mask_width", "image"]).l1
+    )
     [found] = answers.fill(opened, [], NAMES[2:], 2, 8, 3)["runs"]  # batch norm is re-estimated
     assert found["l1"] == pytest.approx(encoder[8, 3], rel=1e-4)
     [found] = answers.fill(opened, [], NAMES[1:2], 0, 16, 3)["runs"]

@@ -65,7 +65,7 @@ def test_a_frozen_hole_gets_the_number_of_the_tables(trained, architecture, widt
     run = trained.runs[name]
     hole = trained.pack("clutter").test_masks(run.model.mask_family, width, [3])[0]
     found = painted(trained, hole, [name], width=width)
-    table = evaluate.read_images(run).set_index(["mask_width", "image"]).l1
+    table = evaluate.read_image_errors(run).set_index(["mask_width", "image"]).l1
     assert found["runs"][0]["l1"] == pytest.approx(table[width, 3], rel=1e-4)
     assert (found["hole"], found["left_out"]) == (hole.sum(), "")
     assert found["width"] == (width if architecture == "context_encoder" else None)

@@ -83,7 +83,7 @@ def test_entries_of_ones_own_train_beside_finished_runs(tmp_path, output, regist
     before = grid.open_study(profile)
     for run in before.runs():
         loop.fit(run, after_stage=evaluate.evaluate)
-    evaluate.baselines(before, "faces")
+    evaluate.measure_baselines(before, "faces")
     old = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files_of(before)}
 
     (tmp_path / "own.py").write_text(OWN)
@@ -94,7 +94,7 @@ def test_entries_of_ones_own_train_beside_finished_runs(tmp_path, output, regist
         assert loop.fit(run, after_stage=evaluate.evaluate)["outcome"] == "finished"
         evaluate.complete(run)
     for dataset in study.config.grid.datasets:
-        evaluate.baselines(study, dataset)
+        evaluate.measure_baselines(study, dataset)
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in old} == old
 
     results = collect.collect(study)

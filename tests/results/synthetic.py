@@ -171,7 +171,7 @@ def _write_data(study, dataset, n):
     for name in baselines.BASELINES:
         like = name if name in BASELINES else "nearest"
         few = config.evaluation.slow_baseline_images if name in baselines.SLOW else n
-        settings = evaluate.untrained_settings(config, pack, few)
+        settings = evaluate.get_untrained_settings(config, pack, few)
         head = {"settings": settings, "warnings": []}
         files.write_json(folder / f"baselines/{name}.json", head)
         for frame, ending in ((values, ".csv"), (images, "_images.csv.gz")):
