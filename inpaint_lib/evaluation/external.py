@@ -38,7 +38,7 @@ PARTS = ("images", "masks", "inputs")  # of an export; outputs may lie beside th
 TOLD = 3  # files that a message names
 
 
-def manifest(pack, profile, dataset):
+def describe_export(pack, profile, dataset):
     """Return what manifest.json says of a data set's test images and holes."""
     hashes = {key: pack.manifest["masks"][key]["sha256"] for key, _, _ in _sets(pack)}
     return {
@@ -78,7 +78,7 @@ def _names(pack, folder):
 def export(pack, profile, dataset, folder):
     """Write test images, holes and inputs into a folder that is empty or holds an export of the
     same data. Raises ValueError for any other, and OutputError."""
-    folder, told = Path(folder), manifest(pack, profile, dataset)
+    folder, told = Path(folder), describe_export(pack, profile, dataset)
     head, begun = folder / MANIFEST, folder / BEGUN
     if reason := files.find_obstacle(head):
         raise ValueError(reason)
@@ -130,7 +130,7 @@ def score(study, dataset, pack, folder, name, overwrite=False):
         raise ValueError(f"--name {name}: use up to 40 letters, digits, '.', '_' and '-'")
     folder, head = Path(folder), pack.folder / "external" / f"{name}.json"
     path, told = find_manifest(folder)
-    wanted = manifest(pack, study.profile, dataset)
+    wanted = describe_export(pack, study.profile, dataset)
     if path and (differ := provenance.find_differences(told, wanted)):
         what = f"differs from {dataset} of profile {study.profile} in {differ[0][0]}"
         raise ValueError(f"{path}: {what}; export the data again and fill those")
@@ -222,7 +222,7 @@ def _batches(config, paths, real, holes):
 # --- what was measured
 
 
-def read(config, pack):
+def read_scores(config, pack):
     """Return ({name: frame}, [names of what was measured with other settings])."""
     wanted = evaluate.get_untrained_settings(config, pack, len(pack.test))
     found, stale = {}, []

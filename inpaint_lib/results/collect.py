@@ -96,7 +96,7 @@ def _add_data(study, dataset, about, found, fills):
     """Add what is known of a data set, with its baselines, which are measured where missing."""
     pack, folder = packs.existing(study, dataset), study.data_folder(dataset)
     found["baselines"].append(evaluate.measure_baselines(study, dataset).assign(dataset=dataset))
-    others, stale = external.read(study.config, pack)
+    others, stale = external.read_scores(study.config, pack)
     for name, frame in others.items():
         named = {"dataset": dataset, "baseline": name + frames.EXTERNAL}
         found["baselines"].append(frame.assign(**named))

@@ -90,7 +90,9 @@ def test_an_export_takes_an_empty_folder_or_its_own_and_no_other(pack, tmp_path)
     external.export(pack, "smoke", DATA, out)
     assert (out / "images/00003.png").is_file() and (out / "lama").is_dir()
     for change in ({"protocol": 2}, {"dataset": "faces"}):
-        files.write_json(out / "manifest.json", external.manifest(pack, "smoke", DATA) | change)
+        files.write_json(
+            out / "manifest.json", external.describe_export(pack, "smoke", DATA) | change
+        )
         with pytest.raises(ValueError, match="holds something else; name an empty or a new folder"):
             external.export(pack, "smoke", DATA, out)
     (tmp_path / "mine").mkdir()
@@ -133,7 +135,7 @@ def test_a_baseline_through_this_door_has_the_tables_own_numbers_to_the_last_dig
     assert {"fid", "lpips_vgg", "ssim"} <= set(theirs.metric) and "area_10_20" in set(theirs.region)
     assert (found[found.region == "visible"].query("metric != 'psnr'").value == 0).all()
     assert lines[0].startswith("64 outputs") and len(lines) == 1 + 4
-    read, stale = external.read(study.config, pack)
+    read, stale = external.read_scores(study.config, pack)
     assert list(read) == ["theirs"] and read["theirs"].equals(found) and not stale
 
 
@@ -233,7 +235,7 @@ def test_missing_outputs_are_counted_and_named(study, pack, tmp_path):
 def test_a_manifest_of_other_data_or_an_edited_one_is_refused(inside, study, pack, tmp_path):
     out = fill_in(pack, tmp_path / "export/theirs", "nearest", ["square_8", "square_16"])
     path = (out if inside else out.parent) / "manifest.json"
-    told = external.manifest(pack, "smoke", DATA)
+    told = external.describe_export(pack, "smoke", DATA)
     files.write_json(path, told)
     score(study, out)
     told["sha256 of decoded pixels"]["images"] = "0" * 64
@@ -253,9 +255,11 @@ def test_a_name_keeps_its_outputs_until_overwrite(study, pack, tmp_path):
     fill_in(pack, tmp_path / "b", "mean colour", some)
     with pytest.raises(ValueError, match="--name mine: other outputs have it"):
         score(study, tmp_path / "b", "mine")
-    assert external.read(study.config, pack)[0]["mine"].equals(first)
+    assert external.read_scores(study.config, pack)[0]["mine"].equals(first)
     other, _ = score(study, tmp_path / "b", "mine", overwrite=True)
-    assert external.read(study.config, pack)[0]["mine"].equals(other) and not other.equals(first)
+    assert external.read_scores(study.config, pack)[0]["mine"].equals(other) and not other.equals(
+        first
+    )
     for name in ("", "a b", "a\nb", "../x", "x/y", "-x", "|", "ö", "x" * 41):
         with pytest.raises(ValueError, match="use up to 40 letters"):
             score(study, tmp_path / "a", name)
@@ -264,4 +268,4 @@ def test_a_name_keeps_its_outputs_until_overwrite(study, pack, tmp_path):
 def test_what_was_measured_with_other_settings_is_left_out_by_name(study, micro, pack, tmp_path):
     score(study, fill_in(pack, tmp_path, "nearest", ["square_8", "square_16"]), "mine")
     other = micro({"evaluation.images_elsewhere": 5})
-    assert external.read(other.config, pack) == ({}, ["mine"])
+    assert external.read_scores(other.config, pack) == ({}, ["mine"])

@@ -23,7 +23,7 @@ def place(micro, output):
     settings = {"profile": "smoke", "overrides": MICRO}
     files.write_json(study.folder / "study.json", {"parameters": {"grid": settings}})
     pack = packs.prepare(study, DATA)
-    files.write_json(output / "x/manifest.json", external.manifest(pack, "smoke", DATA))
+    files.write_json(output / "x/manifest.json", external.describe_export(pack, "smoke", DATA))
     return fill_in(pack, output / "x", "nearest", SETS[2:4])
 
 
