@@ -146,7 +146,9 @@ def _measure(fill, config, pack, family, width, n, networks, raw):
             part = (x[: of.images_elsewhere] for x in (composites, truth, holes))
             values |= measures.means(lpips.distances(perceptual, *part, batch))
         if extractor:
-            known = fid.reference(pack.folder, extractor, pack.test, batch, pack.identity["test"])
+            known = fid.load_reference(
+                pack.folder, extractor, pack.test, batch, pack.identity["test"]
+            )
             found, warnings = fid.compare(extractor, known, composites, batch)
             values |= {("whole_composite", name): (v, n) for name, v in found.items()}
     errors = {metric: each["hole", metric] for metric in metrics.METRICS}

@@ -59,7 +59,7 @@ def load(path, device="cpu"):
 
 
 @torch.inference_mode()
-def features(extractor, images, batch_size):
+def compute_features(extractor, images, batch_size):
     """Return the features (N, d) of (N,H,W,3) uint8, float32."""
     found, device = [], extractor.classes.device
     for k in range(0, len(images), batch_size):
@@ -68,19 +68,19 @@ def features(extractor, images, batch_size):
     return torch.cat(found).numpy()
 
 
-def reference(folder, extractor, images, batch_size, digest):
+def load_reference(folder, extractor, images, batch_size, digest):
     """Return the true images' features, kept in `folder` by the hashes of images and weights."""
     path = folder / f"features_{files.hash_text(extractor.digest + digest)[:16]}.npy"
     with files.lock(folder, f".{path.stem}.lock"):  # runs that end together need it together
         if not path.is_file():
             with files.replace(path) as temporary:
-                np.save(temporary, features(extractor, images, batch_size))
+                np.save(temporary, compute_features(extractor, images, batch_size))
     return np.load(path)
 
 
 def compare(extractor, truth, images, batch_size):
     """Return ({"fid", "kid", "is": value}, warnings) of images; `truth`: features of true ones."""
-    found = features(extractor, images, batch_size).astype(np.float64)
+    found = compute_features(extractor, images, batch_size).astype(np.float64)
     truth, count, width = truth.astype(np.float64), *found.shape
     if count < 2:
         return {}, ["FID, KID and IS need two images at least"]

@@ -75,7 +75,9 @@ def test_the_last_stage_holds_every_family_width_region_and_measure(trained, ext
     holes = pack.test_masks("square", 16)
     outputs = list(metrics.inpaint(G, pack.test, holes, "cpu", 8))
     filled = metrics.to_uint8(losses.composite(*outputs[0]))
-    pair = (fid.features(extractor, x, 8).astype(float) for x in (np.array(pack.test), filled))
+    pair = (
+        fid.compute_features(extractor, x, 8).astype(float) for x in (np.array(pack.test), filled)
+    )
     found = value(frame, "square", 16, "whole_composite", "fid")
     assert found == pytest.approx(fid.frechet_distance(*pair), rel=1e-4)
     differences = np.abs(filled.astype(float) - pack.test)[:6].mean() / 127.5

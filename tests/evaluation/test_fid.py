@@ -75,13 +75,13 @@ def test_fid_and_is_match_torch_fidelity_and_features_pytorch_fid(weights, monke
     with torch.no_grad():
         images = torch.from_numpy(one[:2]).permute(0, 3, 1, 2) / 255
         theirs = inception.InceptionV3([3]).eval()(images)[0].flatten(1)
-    assert np.allclose(fid.features(plain, one[:2], 1), theirs, rtol=1e-4, atol=1e-5)
+    assert np.allclose(fid.compute_features(plain, one[:2], 1), theirs, rtol=1e-4, atol=1e-5)
 
     def scaled(images):  # x / 127.5 - 1 -> x / 128 - 1: the only difference
         return plain.network((images + 1) * (127.5 / 128) - 1)
 
     extractor = dataclasses.replace(plain, network=scaled)
-    ours, warned = fid.compare(extractor, fid.features(extractor, one, 5), other, 4)
+    ours, warned = fid.compare(extractor, fid.compute_features(extractor, one, 5), other, 4)
     options = {"feature_extractor_weights_path": str(weights), "isc_splits": fid.SPLITS}
     options |= {"fid": True, "isc": True, "samples_shuffle": False, "batch_size": 4}
     options |= {"cuda": False, "verbose": False, "cache": False}
@@ -116,7 +116,7 @@ def small():
 
 def test_few_images_are_warned_of_and_the_batch_size_changes_nothing():
     extractor, images = small(), pictures(20, 0, 32)
-    truth, again = (fid.features(extractor, images, batch) for batch in (8, 1))
+    truth, again = (fid.compute_features(extractor, images, batch) for batch in (8, 1))
     assert truth.shape == (20, 12) and np.allclose(truth, again, rtol=1e-5, atol=1e-6)
     assert "full rank" in fid.compare(extractor, truth, images[:10], 8)[1][0]
     assert "biased upward" in fid.compare(extractor, truth, images, 8)[1][0]
@@ -125,9 +125,9 @@ def test_few_images_are_warned_of_and_the_batch_size_changes_nothing():
 
 def test_features_of_the_truth_are_kept_by_data_and_weights(tmp_path, monkeypatch):
     extractor, images = small(), pictures(8, 0, 32)
-    first = fid.reference(tmp_path, extractor, images, 4, "data")
-    monkeypatch.setattr(fid, "features", None)  # must not be called again
-    assert np.array_equal(fid.reference(tmp_path, extractor, images, 4, "data"), first)
+    first = fid.load_reference(tmp_path, extractor, images, 4, "data")
+    monkeypatch.setattr(fid, "compute_features", None)  # must not be called again
+    assert np.array_equal(fid.load_reference(tmp_path, extractor, images, 4, "data"), first)
     for of, digest in ((extractor, "other"), (dataclasses.replace(extractor, digest="x"), "data")):
         with pytest.raises(TypeError):
-            fid.reference(tmp_path, of, images, 4, digest)
+            fid.load_reference(tmp_path, of, images, 4, digest)
