@@ -144,7 +144,7 @@ def _measure(fill, config, pack, family, width, n, networks, raw):
         extractor, perceptual = _networks(of.inception_weights, of.lpips_weights, device)
         if perceptual:
             part = (x[: of.images_elsewhere] for x in (composites, truth, holes))
-            values |= measures.means(lpips.distances(perceptual, *part, batch))
+            values |= measures.means(lpips.measure_distances(perceptual, *part, batch))
         if extractor:
             known = fid.load_reference(
                 pack.folder, extractor, pack.test, batch, pack.identity["test"]

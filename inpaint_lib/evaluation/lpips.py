@@ -39,7 +39,7 @@ def load(wanted, device="cpu"):
 
 
 @torch.inference_mode()
-def distances(lpips, composites, images, holes, batch_size):
+def measure_distances(lpips, composites, images, holes, batch_size):
     """Return {(region, metric): (N,) float64} of composites and images (N,H,W,3) uint8."""
     device = next(lpips.network.parameters()).device
 

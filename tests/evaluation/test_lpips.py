@@ -59,7 +59,7 @@ def test_lpips_of_a_vgg16_file_is_the_formulas_in_the_window_around_the_hole_too
     holes[2] = 1
     windows = (slice(0, 32), slice(0, 32)), (slice(9, 41), slice(10, 42)), (slice(48), slice(48))
     fills = np.where(holes[..., None], 255 - images, images)
-    found = lpips.distances(network, fills, images, holes, 2)
+    found = lpips.measure_distances(network, fills, images, holes, 2)
     for k, window in enumerate(windows):
         pairs = {
             "whole_composite": (fills[k], images[k]),
@@ -68,7 +68,7 @@ def test_lpips_of_a_vgg16_file_is_the_formulas_in_the_window_around_the_hole_too
         for region, pair in pairs.items():
             value = found[region, "lpips_vgg"][k]
             assert value == pytest.approx(expected(vgg, *pair), rel=1e-3)
-    same = lpips.distances(network, images, images, holes, 2)
+    same = lpips.measure_distances(network, images, images, holes, 2)
     assert max(values.max() for values in same.values()) == 0
 
 
