@@ -121,7 +121,7 @@ def _evaluate(run, stage):
             )
             areas[masks.FOLDER] = found
         for family, found in areas.items():
-            rows += _rows(stage, family, 0, measures.by_area(found))
+            rows += _rows(stage, family, 0, measures.average_by_area(found))
         _store_images(head.with_name("images.csv.gz"), images.drop(columns="mask_family"))
     with files.replace(_path(run, stage, "_fills.npz")) as temporary:
         np.savez_compressed(temporary, **fills)
@@ -137,14 +137,14 @@ def _measure(fill, config, pack, family, width, n, networks, raw):
     """
     truth, holes = np.array(pack.test[:n]), pack.test_masks(family, width, slice(n))
     each, composites = measures.measure(fill(truth, holes), raw)
-    values, warnings = measures.means(each), []
+    values, warnings = measures.average(each), []
     if networks:
         of, batch = config.evaluation, config.machine.evaluation_batch
         device = devices.choose_device(config.machine.device)
         extractor, perceptual = _networks(of.inception_weights, of.lpips_weights, device)
         if perceptual:
             part = (x[: of.images_elsewhere] for x in (composites, truth, holes))
-            values |= measures.means(lpips.measure_distances(perceptual, *part, batch))
+            values |= measures.average(lpips.measure_distances(perceptual, *part, batch))
         if extractor:
             known = fid.load_reference(
                 pack.folder, extractor, pack.test, batch, pack.identity["test"]
@@ -170,7 +170,7 @@ def _overfitting(fill, pack, family, width, l1):
 def _of_snapshot(fill, pack, family, width):
     """Return the errors of a generator with the weights of the last step."""
     each = measures.measure(fill(pack.test, pack.test_masks(family, width)), extra=False)[0]
-    found = measures.means(each)
+    found = measures.average(each)
     return {("hole_snapshot", metric): found["hole", metric] for metric in metrics.METRICS}
 
 
@@ -179,7 +179,7 @@ def _of_game(run, pack, snapshot, device):
     D = artifacts.load_networks(run, run.n_stages)[1].to(device)
     noise = probe.measure_frozen_noise(run, pack, snapshot, D, device)
     tables = (pd.read_csv(run.folder / name) for name in ("history.csv", "probe.csv"))
-    found = measures.stability(*tables, noise)
+    found = measures.measure_game(*tables, noise)
     return {("training", name): (v, 0) for name, v in found.items() if np.isfinite(v)}
 
 
@@ -310,7 +310,7 @@ def measure_untrained(
             of_family[width] = images
         any_area = of_family.pop(0, None)  # of masks of one's own
         by_area = pd.concat(of_family.values()) if any_area is None else any_area
-        rows += _rows(0, family, 0, measures.by_area(by_area))
+        rows += _rows(0, family, 0, measures.average_by_area(by_area))
         of_all += of_family.values()
     head.unlink(missing_ok=True)
     _store_images(head.with_name(f"{head.stem}_images.csv.gz"), pd.concat(of_all))

@@ -88,7 +88,7 @@ def measure(batches, raw=True, extra=True):
     return joined, np.concatenate(composites)
 
 
-def means(values):
+def average(values):
     """Return {key: (mean, number of images)}.
 
     Where all is hole there is no boundary and no visible pixel: such images don't count in these.
@@ -102,7 +102,7 @@ def means(values):
     return found
 
 
-def by_area(images):
+def average_by_area(images):
     """Return {(area bin, metric): (mean, number of holes)} of the columns area, l1 and psnr."""
     bins = pd.cut(images.area, np.arange(len(AREAS) + 1) / 10, labels=AREAS)
     return {
@@ -112,7 +112,7 @@ def by_area(images):
     }
 
 
-def stability(history, probed, noise):
+def measure_game(history, probed, noise):
     """Return {metric of region training: value} from history.csv, probe.csv and the deviation
     between batches with frozen networks.
     """

@@ -63,7 +63,7 @@ def test_measures_are_means_over_images_whatever_the_batches(batch):
     assert one.keys() == two.keys() and all(np.allclose(one[k], two[k]) for k in one)
     assert np.array_equal(filled, again)
     assert one["hole", "l1"] == pytest.approx(metrics.measure_images(*batch)[:, 0, 0].numpy())
-    assert measures.means(one)["hole", "l1"] == (pytest.approx(one["hole", "l1"].mean()), 4)
+    assert measures.average(one)["hole", "l1"] == (pytest.approx(one["hole", "l1"].mean()), 4)
     without = measures.measure([batch], raw=False, extra=False)[0]
     visible = {("visible", metric) for metric in metrics.METRICS}
     assert one.keys() - without.keys() == visible | set(measures.EXTRA)
@@ -72,15 +72,15 @@ def test_measures_are_means_over_images_whatever_the_batches(batch):
 def test_where_all_is_hole_nothing_is_visible_and_what_is_not_a_number_counts(batch):
     output, real, mask = batch
     full = torch.cat([torch.ones_like(mask[:1]), mask[1:]])
-    found = measures.means(measures.measure([(output, real, full)])[0])
+    found = measures.average(measures.measure([(output, real, full)])[0])
     assert found["hole", "l1"][1] == 4
     for key in (("visible", "l1"), ("visible", "psnr"), ("hole", "continuity")):
         assert np.isfinite(found[key][0]) and found[key][1] == 3
-    alone = measures.means(measures.measure([(output[:1], real[:1], full[:1])])[0])
+    alone = measures.average(measures.measure([(output[:1], real[:1], full[:1])])[0])
     assert ("hole", "l1") in alone and ("visible", "l1") not in alone
     poisoned = output.clone()
     poisoned[1] = float("nan")
-    found = measures.means(measures.measure([(poisoned, real, full)])[0])
+    found = measures.average(measures.measure([(poisoned, real, full)])[0])
     for key in (("hole", "psnr"), ("visible", "l1"), ("hole", "continuity")):
         assert np.isnan(found[key][0])
 
@@ -88,7 +88,7 @@ def test_where_all_is_hole_nothing_is_visible_and_what_is_not_a_number_counts(ba
 def test_area_bins_hold_the_holes_of_their_size_and_no_others():
     areas = [0.02, 0.1, 0.11, 0.2, 0.45, 0.6, 0.61]
     images = pd.DataFrame({"area": areas, "l1": np.arange(7.0), "psnr": 10 * np.arange(7.0)})
-    found = measures.by_area(images)
+    found = measures.average_by_area(images)
     of_l1 = {region: value for (region, metric), value in found.items() if metric == "l1"}
     assert of_l1 == {
         "area_0_10": (0.5, 2),
@@ -103,7 +103,7 @@ def test_stability_is_the_deviation_on_a_fixed_batch_as_a_ratio_to_that_with_fro
     history = pd.DataFrame({"stage": [1, 1, 2, 2], "d_accuracy": [1.0, 1.0, 0.2, 0.4]})
 
     def stability(probed, noise):
-        return measures.stability(history, pd.DataFrame({"probe_g": probed}), noise)
+        return measures.measure_game(history, pd.DataFrame({"probe_g": probed}), noise)
 
     found = stability(0.3 * np.random.default_rng(0).normal(size=4000), 0.1)
     assert found["stability"] == pytest.approx(3, rel=0.05) and found["noise"] == 0.1
