@@ -58,8 +58,8 @@ def _settings(config, **more):
     return more | {
         "protocol": PROTOCOL,
         **of.model_dump(exclude=NO_RESULT),
-        "inception": pretrained.identity("inception", of.inception_weights),
-        "alexnet": pretrained.identity("alexnet", of.lpips_weights),
+        "inception": pretrained.identify("inception", of.inception_weights),
+        "alexnet": pretrained.identify("alexnet", of.lpips_weights),
     }
 
 

@@ -44,7 +44,7 @@ class NotAvailable(ValueError):
     """Weights are not available; the message says how to get them."""
 
 
-def cached(name):
+def locate_cached(name):
     """Return where torch hub keeps them."""
     return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS[name].url.rsplit("/", 1)[1]
 
@@ -57,7 +57,7 @@ def find(name, wanted="auto"):
     path, place = Path(wanted), Path(wanted).parent
     remedy = f"{weights.key} must name a copy of {weights.url}, or be auto"
     if wanted == "auto":
-        path, place = cached(name), "torch hub's cache"
+        path, place = locate_cached(name), "torch hub's cache"
         remedy = f"run once with a network, or put the file of {weights.url} there"
     if not path.is_file():
         raise NotAvailable(f"no {path.name} in {place}: {remedy}")
@@ -68,7 +68,7 @@ def find(name, wanted="auto"):
     return path
 
 
-def identity(name, wanted):
+def identify(name, wanted):
     """Return the SHA-256 of what `find` finds, or why it finds nothing."""
     try:
         return files.hash_file(find(name, wanted))
@@ -86,13 +86,13 @@ def fetch(name, wanted="auto"):
         find(name, wanted)
         if name == "alexnet":
             lpips.load(wanted)
-    if wanted != "auto" or identity(name, wanted) == weights.sha256:
+    if wanted != "auto" or identify(name, wanted) == weights.sha256:
         return None
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)
     try:
-        cached(name).parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(weights.url, str(cached(name)), weights.sha256)
+        locate_cached(name).parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(weights.url, str(locate_cached(name)), weights.sha256)
     except (OSError, RuntimeError) as error:  # RuntimeError: another SHA-256
         return f"{weights.what} cannot be downloaded ({error}): no {weights.metrics}"
     finally:

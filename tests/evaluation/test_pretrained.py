@@ -26,7 +26,7 @@ def test_the_addresses_are_the_libraries_own():
 
 @pytest.mark.parametrize("name", pretrained.WEIGHTS)
 def test_missing_weights_are_named_with_the_remedy(hub, name):
-    missing = f"no {pretrained.cached(name).name} in torch hub's cache: run once"
+    missing = f"no {pretrained.locate_cached(name).name} in torch hub's cache: run once"
     with pytest.raises(pretrained.NotAvailable, match=missing):
         pretrained.find(name)
     with pytest.raises(pretrained.NotAvailable, match="switched off: .*_weights is none"):
@@ -36,7 +36,7 @@ def test_missing_weights_are_named_with_the_remedy(hub, name):
 
 def test_other_weights_are_refused(hub):
     hub.mkdir()
-    path = pretrained.cached("inception")
+    path = pretrained.locate_cached("inception")
     path.write_bytes(b"something else")
     digest = hashlib.sha256(b"something else").hexdigest()[:16]
     for wanted in ("auto", str(path)):
@@ -46,14 +46,14 @@ def test_other_weights_are_refused(hub):
 
 
 def test_what_weights_are_there_is_an_identity_that_changes_when_they_come(hub, monkeypatch):
-    missing = pretrained.identity("inception", "auto")
+    missing = pretrained.identify("inception", "auto")
     assert "run once with a network" in missing
     monkeypatch.setattr(
         pretrained.files, "file_sha256", lambda *_: pretrained.WEIGHTS["inception"].sha256
     )
     hub.mkdir()
-    pretrained.cached("inception").write_bytes(b"")
-    assert pretrained.identity("inception", "auto") == pretrained.WEIGHTS["inception"].sha256
+    pretrained.locate_cached("inception").write_bytes(b"")
+    assert pretrained.identify("inception", "auto") == pretrained.WEIGHTS["inception"].sha256
 
 
 @pytest.mark.parametrize("name", pretrained.WEIGHTS)
@@ -63,7 +63,9 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(hub, monkeypatch, name
 
     monkeypatch.setattr(torch.hub, "urlopen", refuse)
     hub.mkdir()
-    pretrained.cached(name).write_bytes(b"a damaged file is asked for again")
+    pretrained.locate_cached(name).write_bytes(b"a damaged file is asked for again")
     trouble = pretrained.fetch(name)
     assert f"cannot be downloaded (no network): no {pretrained.WEIGHTS[name].metrics}" in trouble
-    assert "\n" not in trouble and [p.name for p in hub.iterdir()] == [pretrained.cached(name).name]
+    assert "\n" not in trouble and [p.name for p in hub.iterdir()] == [
+        pretrained.locate_cached(name).name
+    ]

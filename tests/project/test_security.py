@@ -70,11 +70,11 @@ def test_a_pickle_as_weights_is_refused_in_a_line(bomb, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Weights only load failed"):
         losses.Perceptual("torchvision")
     for name in pretrained.WEIGHTS:
-        bomb(pretrained.cached(name))
+        bomb(pretrained.locate_cached(name))
         with pytest.raises(pretrained.NotAvailable, match="is not "):
             pretrained.find(name)
         with pytest.raises(ValueError, match="is not |cannot read"):
-            pretrained.fetch(name, str(pretrained.cached(name)))
+            pretrained.fetch(name, str(pretrained.locate_cached(name)))
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         fid.load(bomb("inception.pth"))  # past the check of its hash
     for name in ("model.safetensors", "model.pt"):
