@@ -138,10 +138,10 @@ for run in [
 ]:
     G = artifacts.load_generator(run, stage={stage})
     # batch norm's statistics: of holes of {width} px, as in evaluation
-    G = probe.calibrated(run, packs.existing(study, run.dataset), G, {width}, "cpu")
+    G = probe.calibrate_for(run, packs.existing(study, run.dataset), G, {width}, "cpu")
     [batch] = metrics.inpaint(G, image[None], hole[None], "cpu", 1)
     fills[run.name] = metrics.to_uint8(losses.composite(*batch))[0]
-    hole_l1[run.name] = float(metrics.per_image(*batch)[0, 0, 0])
+    hole_l1[run.name] = float(metrics.measure_images(*batch)[0, 0, 0])
 print(hole_l1)
 """
 

@@ -140,7 +140,7 @@ def test_a_worker_process_ends_with_its_parent():
         "import os, sys, time\n"
         "from inpaint_lib.study import processes\n"
         "if __name__ == '__main__':\n"
-        "    pool = processes.pool(2000, 1000) or sys.exit(5)\n"
+        "    pool = processes.create_pool(2000, 1000) or sys.exit(5)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    os._exit(0)\n"
     )
