@@ -18,7 +18,7 @@ from pathlib import Path
 from inpaint_lib.study.command import exit_with, fail, say
 
 from . import commands, outputs
-from .arguments import ROOT, arguments, overrides_of
+from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -45,27 +45,27 @@ def main(argv):
 
 def study(argv):
     """Make what is missing or stale of a study, and return the exit code."""
-    args = arguments(argv)
-    overrides, begun = overrides_of(args), time.monotonic()
+    args = parse_arguments(argv)
+    overrides, begun = read_overrides(args), time.monotonic()
     from inpaint_lib.training import artifacts, weights  # the library: seconds that --help saves
 
     from . import checks, estimate, gpus, graph, room, slurm
 
-    study = checks.open_study(args, overrides)
-    starts = weights.check_initial(study.config)
+    study = checks.open_requested(args, overrides)
+    starts = weights.check(study.config)
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:
         commands.rebuild(study, args.only)
         return show(study, begun)
-    changed = checks.ready(study, args)
-    where = "" if args.cluster else checks.computed_here(study, args.jobs)
-    slots = [] if args.cluster else gpus.found(study.config.machine.device)
+    changed = checks.check_study(study, args)
+    where = "" if args.cluster else checks.check_machine(study, args.jobs)
+    slots = [] if args.cluster else gpus.list_gpus(study.config.machine.device)
     slots *= args.runs_per_gpu
     jobs = args.jobs or len(slots) or study.config.machine.jobs
-    where += room.check(study, changed, jobs)
+    where += room.check_space(study, changed, jobs)
     described = graph.describe(study, overrides, slots, bool(args.cluster))
-    with commands.working_alone(study):
+    with commands.lock_study(study):
         for folder in {} if args.dry_run else changed:
             say(f"deleting {folder.relative_to(study.folder)}: made with other settings")
             artifacts.discard(folder)
@@ -73,7 +73,7 @@ def study(argv):
         if not args.cluster:
             how = f"{min(jobs, len(slots) or jobs)} at a time"
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
-        elif not args.dry_run and (left := slurm.cancel(study)):
+        elif not args.dry_run and (left := slurm.cancel_jobs(study)):
             how += f"; {left} jobs that an earlier command left are cancelled"
         say(
             f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}",
@@ -93,7 +93,7 @@ def show(study, begun):
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")
     page = os.path.relpath(study.report / "index.html")
     took = f"{time.monotonic() - begun:.0f} s"
-    say("", *table.splitlines(), *own.conclusion(study), "", took, page)
+    say("", *table.splitlines(), *own.conclude(study), "", took, page)
 
 
 def snakemake(study, args, described, jobs):
@@ -111,7 +111,12 @@ def snakemake(study, args, described, jobs):
     command += ["--keep-going", "--nolock", *(["--dry-run"] if args.dry_run else [])]
     quiet = not (args.cluster or args.dry_run)
     if args.cluster:
-        command += ["--profile", str(slurm.PROFILE), "--slurm-jobname-prefix", slurm.name(study)]
+        command += [
+            "--profile",
+            str(slurm.PROFILE),
+            "--slurm-jobname-prefix",
+            slurm.name_jobs(study),
+        ]
         command += ["--quiet", "host", "reason", "rules", *(["--jobs", str(jobs)] if jobs else [])]
     else:
         command += ["--profile", "none", "--cores", str(jobs), "--latency-wait", "5"]
@@ -146,7 +151,7 @@ def snakemake(study, args, described, jobs):
         child.communicate()
         if args.cluster:
             time.sleep(1)  # what was being submitted is in the queue by now
-            slurm.cancel(study)
+            slurm.cancel_jobs(study)
         return 130
 
 
@@ -198,14 +203,16 @@ def notebook(name, executed, artefact, *parameters):
     failed, temporary = executed.with_suffix(".failed.ipynb"), files.name_temporary(executed)
     lock = files.lock(executed.parent, f".{executed.stem}.lock")
     say(f"  start   {label}")
-    with lock, gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu, kernels.private() as options:
+    with lock, gpus.lease(os.environ.get("INPAINT_GPUS")) as gpu, kernels.isolate() as options:
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         begun = time.monotonic()
         kind = why = ""  # of an error
         try:
-            paths = [kernels.literal(path) for path in (NOTEBOOKS / f"{name}.ipynb", temporary)]
-            with files.explain_errors(executed):
+            paths = [
+                kernels.escape_braces(path) for path in (NOTEBOOKS / f"{name}.ipynb", temporary)
+            ]
+            with files.writing(executed):
                 papermill.execute_notebook(*paths, given, cwd=str(NOTEBOOKS), **options)
         except papermill.PapermillExecutionError as error:
             kind, why = error.ename, error.evalue

@@ -28,9 +28,9 @@ environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_PYTHON
 install with, INPAINT_VENV the environment's folder; INPAINT_OUTPUT=DIR writes results there."""
 
 
-def arguments(argv):
+def parse_arguments(argv):
     """Return the parsed command line. Raises ValueError."""
-    parser = study_parser(
+    parser = make_parser(
         "run_all.sh",
         "Prepare data, train, measure, draw and write reports/PROFILE/index.html.\n"
         "What is done and still valid is not done again.",
@@ -50,7 +50,7 @@ def arguments(argv):
     return parser.parse_args(argv)
 
 
-def study_parser(prog, description, epilog=None, profile="tiny"):
+def make_parser(prog, description, epilog=None, profile="tiny"):
     """Return a parser of which study is meant; PROFILE is required if `profile` is None."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, formatter_class=raw, description=description, epilog=epilog)
@@ -71,7 +71,7 @@ def study_parser(prog, description, epilog=None, profile="tiny"):
     return parser
 
 
-def overrides_of(args):
+def read_overrides(args):
     """Return the configuration keys that the command line sets. Raises ValueError."""
     import yaml
 

@@ -21,7 +21,7 @@ A_RUN = 3 * 2**28  # bytes of memory that the smallest run takes
 PIXELS_PER_CORE = 26_000  # a second, of the narrow networks: `small` takes a day or two on two
 
 
-def open_study(args, overrides):
+def open_requested(args, overrides):
     """Return the study that is asked for; `overrides` gets what is left out. Raises ValueError."""
     study = grid.open_study(args.profile, overrides)
     if args.skip_published:
@@ -32,13 +32,13 @@ def open_study(args, overrides):
         study = grid.open_study(args.profile, overrides)
     stats.registered()
     if args.cluster:
-        slurm.check(study.config)
+        slurm.check_slurm(study.config)
     return study
 
 
-def ready(study, args):
+def check_study(study, args):
     """Check places, data, weights; return {folder: why} of runs to replace. Raises ValueError."""
-    if reason := next(filter(None, map(files.find_obstacle, places(study))), None):
+    if reason := next(filter(None, map(files.obstacle, _list_places(study))), None):
         raise ValueError(reason)
     if not args.dry_run:
         check_inputs(study.config, args.download)
@@ -54,7 +54,7 @@ def ready(study, args):
     return changed
 
 
-def computed_here(study, jobs=None):
+def check_machine(study, jobs=None):
     """Return a line's part: on what a study is computed. Raises ValueError for too little memory.
 
     Prints a warning where a CPU, which nobody has asked for, will take days.
@@ -76,7 +76,7 @@ def computed_here(study, jobs=None):
     return f"; {devices.get_device_name(device)}, {kind}, {cores} cores"
 
 
-def places(study):
+def _list_places(study):
     """Return files that will be written, at least one of every folder."""
     trained = "run.json checkpoint.pt result.json done.json notebook.ipynb history.csv"
     trained += " stages/1.safetensors model/model.safetensors evaluation/stage1.json"
@@ -107,7 +107,7 @@ def check_inputs(config, download):
             sources.download(name, root)
         plan = sources.find(name).plan(config)
         if name == advice.OWN:
-            own.warn(plan)
+            own.report_images(plan)
         if left := plan.passed_over:
             counts = Counter(reason for _, reason, _ in left).items()
             why = ", ".join(f"{n:,} {reason}" for reason, n in counts)

@@ -13,21 +13,21 @@ from datetime import timedelta
 from inpaint_lib.study.command import Parser, fail, say
 
 from . import lab
-from .arguments import overrides_of, study_parser
+from .arguments import read_overrides, make_parser
 
 
-def opened(argv, about, *named, **options):
+def parse_study(argv, about, *named, **options):
     """Return (study, parsed arguments) of a command about one study; options: {name: keyword
     arguments of add_argument}."""
     from inpaint_lib.study import grid
 
-    parser = study_parser(f"run_all.sh {about.split(':')[0]}", about, profile=None)
+    parser = make_parser(f"run_all.sh {about.split(':')[0]}", about, profile=None)
     for name in named:
         parser.add_argument(name, metavar=name.upper())
     for name, how in options.items():
         parser.add_argument(f"--{name}", **how)
     args = parser.parse_args(argv)
-    return grid.open_study(args.profile, overrides_of(args)), args
+    return grid.open_study(args.profile, read_overrides(args)), args
 
 
 def show(argv):
@@ -35,7 +35,9 @@ def show(argv):
 
     from inpaint_lib.study import config
 
-    study, _ = opened(argv, "show: print a profile's configuration with all it extends, as YAML.")
+    study, _ = parse_study(
+        argv, "show: print a profile's configuration with all it extends, as YAML."
+    )
     found = config.to_dict(study.config)
     say(*yaml.safe_dump(found, sort_keys=False, default_flow_style=None).splitlines())
 
@@ -44,8 +46,8 @@ def show(argv):
 
 
 def status(argv):
-    study, _ = opened(argv, "status: say how far every run of a study is.")
-    found = [(run.name, *state_of(run)) for run in study.runs()]
+    study, _ = parse_study(argv, "status: say how far every run of a study is.")
+    found = [(run.name, *read_state(run)) for run in study.runs()]
     counts = Counter(state for _, state, _ in found)
     states = ("finished", "running", "interrupted", "diverged", "missing")
     numbers = ", ".join(f"{counts[state]} {state}" for state in states)
@@ -56,7 +58,7 @@ def status(argv):
         say(f"{len(others)} more runs that have ended lie here: give the options of their training")
 
 
-def state_of(run):
+def read_state(run):
     """Return (state, details) of a run."""
     from inpaint_lib.study import files, grid
 
@@ -66,14 +68,14 @@ def state_of(run):
     if result := files.read_json(run.folder / "result.json"):
         diverged = result["outcome"] == "diverged"
         return ("diverged", result["why"]) if diverged else ("finished", start)
-    if is_locked(run.folder):
-        return "running", f"{progress(run)} {start}".strip()
+    if _is_locked(run.folder):
+        return "running", f"{_describe_progress(run)} {start}".strip()
     if not grid.holds_work(run.folder):
         return "missing", ""
-    return "interrupted", f"{progress(run)} {start}".strip()
+    return "interrupted", f"{_describe_progress(run)} {start}".strip()
 
 
-def is_locked(folder):
+def _is_locked(folder):
     """Return whether a process holds the folder's lock, without creating a file."""
     try:
         with open(folder / ".lock", "rb") as lock:
@@ -83,7 +85,7 @@ def is_locked(folder):
     return False
 
 
-def progress(run):
+def _describe_progress(run):
     """Return stage, step, age of the last checkpoint and the time left at this run's own speed."""
     from inpaint_lib.study import grid
     from inpaint_lib.training import artifacts
@@ -113,21 +115,21 @@ def clean(argv):
     yes = {"action": "store_true", "help": "remove what is listed"}
     about = """clean: list what of a study nothing needs any more, and remove it with --yes:
     checkpoints of finished runs, caches, what is left of interrupted writes"""
-    study, args = opened(argv, about, yes=yes)
+    study, args = parse_study(argv, about, yes=yes)
     if not study.folder.is_dir():
         if reason := files.find_obstacle(study.folder / "study.json"):
             raise ValueError(reason)
         return say(f"profile {study.profile}: no run in {study.folder}")
-    with working_alone(study):
-        found, kept = room.removable(study)
+    with lock_study(study):
+        found, kept = room.find_removable(study)
         if others := study.ended_elsewhere():
             kept["runs of other options"] = len(others)
         for path, size in (item for of in found.values() for item in of.items()):
-            say(f"{os.path.relpath(path)}  {room.in_words(size)}")
+            say(f"{os.path.relpath(path)}  {room.format_bytes(size)}")
             if args.yes:
                 with files.explain_errors(path):
                     path.unlink()
-    parts = [f"{kind} {room.in_words(sum(of.values()))}" for kind, of in found.items()]
+    parts = [f"{kind} {room.format_bytes(sum(of.values()))}" for kind, of in found.items()]
     done = "removed" if args.yes else "can be removed, with --yes"
     said = [", ".join([*parts, done]) if found else "nothing to remove"]
     said += [f"{n} {kind}: left alone" for kind, n in kept.items()]
@@ -135,7 +137,7 @@ def clean(argv):
 
 
 @contextlib.contextmanager
-def working_alone(study):
+def lock_study(study):
     """Hold a study's lock. Raises ValueError where another command works on it."""
     from inpaint_lib.study import files
 
@@ -153,20 +155,20 @@ def publish(argv):
     from inpaint_lib.results import collect, networks, published
 
     if argv[:1] in (["--rebuild"], ["--pages"], ["--docs"]):
-        return say(*derive(argv))
+        return say(*_rewrite(argv))
     about = """publish: add finished runs to reports/published/NAME. Of a published study
     publish --rebuild NAME   rebuilds tables, figures and README.md from its saved values
     publish --pages NAME     writes its HTML report, index.html
     publish --docs           writes what README.md and docs/ say of published studies"""
     who = {"metavar": "NAME", "default": "", "help": "whose runs they are, for docs/results.md"}
-    study, args = opened(argv, about, "name", who=who)
+    study, args = parse_study(argv, about, "name", who=who)
     say(*published.publish(collect.collect(study, partial=True), args.name, args.who))
     say(*(f"networks of {name}" for name in networks.save(study, published.place(args.name))))
     if published.place(args.name).parent == published.FOLDER:
         say("./run_all.sh publish --docs writes what README.md and docs/ say of it")
 
 
-def derive(argv):
+def _rewrite(argv):
     """Rewrite what follows from a published study's saved values -> lines to print."""
     from inpaint_lib.results import ledger, networks, published, report
     from inpaint_lib.study import files
@@ -208,7 +210,7 @@ def report(argv):
     """Write the report of the study that a study.json describes, as the Snakefile's last step."""
     from inpaint_lib.study import files, grid
 
-    build(grid.open_study(**files.read_json(argv[0])["parameters"]["grid"]))
+    _build_report(grid.open_study(**files.read_json(argv[0])["parameters"]["grid"]))
 
 
 def rebuild(study, what):
@@ -219,23 +221,23 @@ def rebuild(study, what):
     frames.save(results, study.report / "results")
     tables.write(results, study.report / "tables")
     if what == "report":
-        build(study)
+        _build_report(study)
 
 
-def build(study):
+def _build_report(study):
     """Write the report of saved results, with a page for every executed notebook."""
     from inpaint_lib.results import frames, report
 
     from . import kernels
 
-    kernels.share()
+    kernels.extend_jupyter_path()
     results = frames.load(study.report / "results")
     paths = {run.name: run.folder / "recording.npz" for run in study.runs()}
     there = {name: path for name, path in paths.items() if path.is_file()}
-    report.build(results, study.report, notebooks_of(study), there)
+    report.build(results, study.report, _list_notebooks(study), there)
 
 
-def notebooks_of(study):
+def _list_notebooks(study):
     """Return (title, executed notebook, page, run's name or None) of those that are there: of the
     trainings one per data set and architecture, for they differ in numbers that the run's page has.
     """

@@ -7,7 +7,7 @@ import sys
 from snakemake.cli import main
 
 
-def tolerant(call):
+def tolerate(call):
     """Return a call that does nothing where the system refuses it."""
 
     def tried(*arguments, **options):
@@ -18,5 +18,5 @@ def tolerant(call):
 
 
 if __name__ == "__main__":
-    os.chmod, os.utime = tolerant(os.chmod), tolerant(os.utime)
+    os.chmod, os.utime = tolerate(os.chmod), tolerate(os.utime)
     main(sys.argv[1:])

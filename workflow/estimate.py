@@ -19,7 +19,7 @@ def estimate(study):
     lines, total = [], 0.0
     for architecture in study.config.grid.architectures:
         if runs := [run for run in study.runs() if run.architecture == architecture]:
-            training, evaluation = timed(runs[0])
+            training, evaluation = _time_run(runs[0])
             total += len(runs) * (training + evaluation)
             parts = f"{training:.3g} hours of training, {evaluation:.3g} of evaluation"
             lines.append(f"{architecture}: {len(runs)} runs of {parts}")
@@ -29,7 +29,7 @@ def estimate(study):
     return [first, *lines, last]
 
 
-def timed(run):
+def _time_run(run):
     """Return the hours of a run's training and of its evaluations; nothing is kept."""
     config, n, seconds = run.config, run.n_stages, {}
     batch, images = config.curriculum.batch_size, min(IMAGES, config.data.test_images)

@@ -9,7 +9,7 @@ from pathlib import Path
 from inpaint_lib.study import files
 
 
-def found(device):
+def list_gpus(device):
     """Return the GPUs that runs share, named as CUDA names them; none if one is chosen."""
     if device not in ("auto", "cuda"):
         return []
@@ -17,13 +17,13 @@ def found(device):
 
     n, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if n:
-        folder()  # refused now, not in every job
+        make_lock_folder()  # refused now, not in every job
     if visible is None:
         return [str(k) for k in range(n)]
     return [name.strip() for name in visible.split(",")][:n]
 
 
-def folder():
+def make_lock_folder():
     """Return where this user's locks lie. Raises PermissionError if it is another user's folder."""
     path = Path(tempfile.gettempdir()) / f"inpaint-gpus-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
@@ -33,7 +33,7 @@ def folder():
 
 
 @contextlib.contextmanager
-def leased(names):
+def lease(names):
     """Wait for one of the GPUs of `names` ("0,1"), hold it and yield its name; without names, None.
 
     A name that stands there N times is leased to N processes at a time. What is held is the lock of
@@ -46,7 +46,7 @@ def leased(names):
     slots = [f"{name.replace('/', '_')}.{names[:k].count(name)}" for k, name in enumerate(names)]
     while True:
         for name, slot in zip(names, slots, strict=True):
-            with files.lock(folder(), f"{slot}.lock", wait=False) as held:
+            with files.locked(make_lock_folder(), f"{slot}.lock", wait=False) as held:
                 if held:
                     yield name
                     return

@@ -13,7 +13,7 @@ from .arguments import ROOT
 SECTIONS = ("data", "curriculum", "training", "evaluation")  # of what decides a run's numbers
 
 
-def code_of(notebook):
+def hash_code(notebook):
     """Return the SHA-256 of a notebook's code cells; prose and outputs don't count."""
     name = f"notebooks/{notebook}.ipynb"
     try:
@@ -27,7 +27,7 @@ def code_of(notebook):
         raise ValueError(f"{what}; git checkout -- {name} restores it") from None
 
 
-def library_changed():
+def _last_change():
     """Return when the library was last changed: tables, figures and report follow it."""
     paths = [p for p in (ROOT / "inpaint_lib").rglob("*.*") if p.suffix != ".pyc"]
     return max(path.stat().st_mtime_ns for path in [*paths, ROOT / "config" / "hypotheses.yaml"])
@@ -60,8 +60,8 @@ def describe(study, overrides, slots, cluster):
             "run": {"profile": study.source, "overrides": of_a_run},
             "grid": {"profile": study.source, "overrides": overrides},
         },
-        "code": {name: code_of(name) for name in notebooks},
-        "library": library_changed(),
+        "code": {name: hash_code(name) for name in notebooks},
+        "library": _last_change(),
         "data": {d: [sources.find(d).fingerprint(study.config), *packed] for d in datasets},
         "train": {a: science | {"model": settings["models"][a]} for a in settings["models"]},
         "study": science | {"models": settings["models"]},

@@ -13,7 +13,7 @@ from inpaint_lib.study import files
 
 
 @contextlib.contextmanager
-def private():
+def isolate():
     """Yield papermill's options for a kernel with a folder of its own, in which its sockets lie.
 
     Where none can lie, nor in /tmp, they are local ports.
@@ -49,7 +49,7 @@ def write_kernel(folder):
     files.write_json(path, spec | {"env": {"INPAINT_UNSEEN": "1"}})
 
 
-def share():
+def extend_jupyter_path():
     """Let Jupyter find the files of packages whose environment is on PYTHONPATH alone."""
     import nbconvert
 
@@ -59,6 +59,6 @@ def share():
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [*given, *found]))
 
 
-def literal(path):
+def escape_braces(path):
     """Return a path as papermill takes it: it fills in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")

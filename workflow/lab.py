@@ -33,9 +33,9 @@ def lab(argv):
     parser.add_argument("--take", metavar="NAME")
     args, options = parser.parse_known_args(argv)
     if args.edits:
-        return say(*edits(folder))
+        return say(*list_edits(folder))
     if args.take:
-        return say(take(folder, args.take.removesuffix(".ipynb")))
+        return say(take_edits(folder, args.take.removesuffix(".ipynb")))
     if os.getuid() == 0 and "--allow-root" not in argv:
         raise ValueError("JupyterLab does not run as root: be another user, or add --allow-root")
     if kept := copy_notebooks(folder):
@@ -51,12 +51,12 @@ def lab(argv):
         return main([*address, *SILENT, *options, str(folder)])
 
 
-def names():
+def _list_names():
     """Return the names of the repository's notebooks."""
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def read(path):
+def _read(path):
     """Return a notebook as a dict, or None where there is none that can be read."""
     from inpaint_lib.study import files
 
@@ -64,7 +64,7 @@ def read(path):
     return found if isinstance(found, dict) and isinstance(found.get("cells"), list) else None
 
 
-def sources(notebook):
+def _list_sources(notebook):
     """Return {cell's id: (kind, source)}: what makes a copy edited; outputs do not."""
     cells = [cell for cell in notebook["cells"] if cell.get("id") != NOTE]
     return {
@@ -80,12 +80,12 @@ def copy_notebooks(folder):
     from inpaint_lib.study import files
 
     kept = []
-    for name in names():
+    for name in _list_names():
         original, copy, base = _three(folder, name)
-        new, now, was = sources(_original(original)), read(copy), read(base)
-        mine, text = now and sources(now), original.read_text(encoding="utf-8")
-        if copy.exists() and mine != new and not (was and mine == sources(was)):  # with edits
-            if not was or sources(was) != new:
+        new, now, was = _list_sources(_original(original)), _read(copy), _read(base)
+        mine, text = now and _list_sources(now), original.read_text(encoding="utf-8")
+        if copy.exists() and mine != new and not (was and mine == _list_sources(was)):  # with edits
+            if not was or _list_sources(was) != new:
                 kept.append(name)
                 if now and now["cells"] and now["cells"][0].get("id") != NOTE:
                     now["cells"].insert(0, _note(name))
@@ -93,7 +93,7 @@ def copy_notebooks(folder):
             continue
         if mine != new:
             files.write_text(copy, text)
-        if not was or sources(was) != new:
+        if not was or _list_sources(was) != new:
             files.write_text(base, text)
     return kept
 
@@ -105,7 +105,7 @@ def _three(folder, name):
 
 
 def _original(path):
-    found = read(path)
+    found = _read(path)
     if not found:
         what = f"{path} is no notebook"
         raise ValueError(f"{what}; git checkout -- notebooks/{path.name} restores it")
@@ -121,21 +121,21 @@ def _note(name):
     return {"cell_type": "markdown", "id": NOTE, "metadata": {}, "source": text}
 
 
-def edits(folder):
+def list_edits(folder):
     """Return lines that say what differs in the copies, and how to bring it back."""
     found = []
-    for name in names():
+    for name in _list_names():
         original, copy, base = _three(folder, name)
-        now = read(copy)
+        now = _read(copy)
         if not now:
             found += [f"{copy}: is no notebook that can be read"] if copy.exists() else []
             continue
         of_original = _original(original)
-        was, mine, new = read(base) or of_original, sources(now), sources(of_original)
-        changed = _differences(sources(was), mine)
+        was, mine, new = _read(base) or of_original, _list_sources(now), _list_sources(of_original)
+        changed = _differences(_list_sources(was), mine)
         if changed:
-            if sources(was) != new:
-                theirs = len(_differences(sources(was), new))
+            if _list_sources(was) != new:
+                theirs = len(_differences(_list_sources(was), new))
                 how = f"its original has changed, too, in {theirs} cells: --take would undo that"
             else:
                 how = f"to bring it back into notebooks/: ./run_all.sh lab --take {name}"
@@ -160,20 +160,20 @@ def _differences(before, after):
     return found
 
 
-def take(folder, name):
+def take_edits(folder, name):
     """Write the copy's cells to the repository's notebook, without outputs; return what was done.
 
     Raises ValueError where there is nothing to take or the original has changed since.
     """
     from inpaint_lib.study import files
 
-    if name not in names():
-        raise ValueError(f"--take {name}: no such notebook; there are: {', '.join(names())}")
+    if name not in _list_names():
+        raise ValueError(f"--take {name}: no such notebook; there are: {', '.join(_list_names())}")
     original, copy, base = _three(folder, name)
-    now, was, of_original = read(copy), read(base), _original(original)
-    if not now or sources(now) in (was and sources(was), sources(of_original)):
+    now, was, of_original = _read(copy), _read(base), _original(original)
+    if not now or _list_sources(now) in (was and _list_sources(was), _list_sources(of_original)):
         raise ValueError(f"--take {name}: {copy} has no edits")
-    if not was or sources(was) != sources(of_original):
+    if not was or _list_sources(was) != _list_sources(of_original):
         what = f"{original} has changed since the copy was made"
         raise ValueError(
             f"--take {name}: {what}; rename the copy and repeat your edits in a new one"
@@ -187,6 +187,5 @@ def take(folder, name):
     text = json.dumps(now, indent=1, ensure_ascii=False) + "\n"
     for place in (original, base):
         files.write_text(place, text)
-    return (
-        f"{original}: {len(_differences(sources(was), sources(now)))} cells taken, outputs removed"
-    )
+    taken = _differences(_list_sources(was), _list_sources(now))
+    return f"{original}: {len(taken)} cells taken, outputs removed"

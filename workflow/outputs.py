@@ -5,8 +5,8 @@ Both raise ValueError or OSError for what they refuse. --help does without the l
 
 from inpaint_lib.study.command import Parser, say
 
-from .arguments import overrides_of
-from .commands import opened, rebuild, state_of, working_alone
+from .arguments import read_overrides
+from .commands import lock_study, parse_study, read_state, rebuild
 
 
 def export(argv):
@@ -14,8 +14,8 @@ def export(argv):
 
     about = """export: write a data set's frozen test images, masks and inputs as PNG into FOLDER;
     manifest.json there says how to name filled images for ./run_all.sh score."""
-    study, args = opened(argv, about, "dataset", "folder")
-    study, pack = with_pack(study if overrides_of(args) else as_run(study), args.dataset)
+    study, args = parse_study(argv, about, "dataset", "folder")
+    study, pack = _prepare_pack(study if read_overrides(args) else _as_run(study), args.dataset)
     external.export(pack, study.profile, args.dataset, args.folder)
     say(f"{args.folder}: {len(pack.test)} test images of {args.dataset}; see manifest.json there")
 
@@ -38,16 +38,16 @@ def score(argv):
         what = f"there is no {external.MANIFEST} in it or around it"
         raise ValueError(f"{args.folder}: {what}; copy it there, or give --profile and --dataset")
     dataset = args.dataset or told["dataset"]
-    study, pack = with_pack(as_run(grid.open_study(args.profile or told["profile"])), dataset)
+    study, pack = _prepare_pack(_as_run(grid.open_study(args.profile or told["profile"])), dataset)
     say(*external.score(study, dataset, pack, args.folder, args.name, args.overwrite)[1])
-    if not all(state_of(run)[0] in ("finished", "diverged") for run in study.runs()):
+    if not all(read_state(run)[0] in ("finished", "diverged") for run in study.runs()):
         return say(f"tables and report follow with the runs: ./run_all.sh {study.profile}")
-    with working_alone(study):
+    with lock_study(study):
         rebuild(study, "report")
     say(f"{study.report / 'index.html'} and the tables have a row of {args.name}")
 
 
-def as_run(study):
+def _as_run(study):
     """Return a study with the settings that it was last run with."""
     from inpaint_lib.study import files, grid
 
@@ -55,7 +55,7 @@ def as_run(study):
     return grid.open_study(**told["parameters"]["grid"]) if told else study
 
 
-def with_pack(study, dataset):
+def _prepare_pack(study, dataset):
     """Return a study and the Pack of one of its data sets, made if needed. Raises ValueError."""
     from inpaint_lib.data import packs
 

@@ -19,7 +19,7 @@ FEW = 200  # images
 NAMED = 10  # pairs of near-duplicates, at most
 
 
-def warn(plan):
+def report_images(plan):
     """Print a warning where a plan has few images."""
     train, test = len(plan.train), len(plan.test)
     if train + test < FEW:
@@ -30,7 +30,7 @@ def warn(plan):
         print(f"warning: {what}: {expect}; {how}", file=sys.stderr, flush=True)
 
 
-def conclusion(study):
+def conclude(study):
     """Return lines: which setup to use, how sure, its weights, how to fill a photo with them, and
     near-duplicates; none for other data sets.
     """

@@ -12,7 +12,7 @@ from inpaint_lib.study import files
 PROFILE = Path(__file__).resolve().parent / "profiles" / "slurm"
 
 
-def check(config):
+def check_slurm(config):
     """Raise ValueError unless there is a Slurm that answers and that may choose the GPU."""
     if not shutil.which("sbatch"):
         raise ValueError("--cluster slurm: no sbatch is on the PATH; run this on a login node")
@@ -32,17 +32,19 @@ def _queue():
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
 
 
-def name(study):
+def name_jobs(study):
     """Return what the names of all jobs of this study's folder begin with."""
     return f"inpaint-{files.hash_text(str(study.folder))[:12]}"
 
 
-def cancel(study):
+def cancel_jobs(study):
     """Cancel this user's jobs of a study, wait for their end, and return how many there were."""
     seen, patience = set(), time.monotonic() + 120  # a node that doesn't answer keeps its job
     while time.monotonic() < patience:
         with contextlib.suppress(ValueError):  # a controller that is busy answers the next time
-            left = [job for job, title in _queue().items() if title.startswith(f"{name(study)}_")]
+            left = [
+                job for job, title in _queue().items() if title.startswith(f"{name_jobs(study)}_")
+            ]
             if not left:
                 break
             seen |= set(left)

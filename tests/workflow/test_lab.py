@@ -114,7 +114,7 @@ def test_edits_are_taken_into_the_original_without_outputs(folder):
     for cell, was in zip(taken["cells"], before["cells"], strict=True):
         assert cell["metadata"] == was["metadata"] and not cell.get("outputs")
         assert (cell["source"] != was["source"]) == (cell["id"] == "2")
-    assert lab.copy_notebooks(folder) == [] and "no copy" in lab.edits(folder)[0]
+    assert lab.copy_notebooks(folder) == [] and "no copy" in lab.list_edits(folder)[0]
     run_once = nbformat.read(copy, 4).cells[2]
     assert run_once.execution_count == 77  # what was run stays
 

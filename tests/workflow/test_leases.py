@@ -17,7 +17,7 @@ from workflow import gpus
 HOLD = """
 import sys, time
 from workflow import gpus
-with gpus.leased(sys.argv[1]) as gpu:
+with gpus.lease(sys.argv[1]) as gpu:
     print(gpu, time.monotonic(), flush=True)
     time.sleep(float(sys.argv[2]))
     print(time.monotonic())
@@ -65,7 +65,7 @@ def test_gpus_are_those_that_cuda_may_use(monkeypatch, device, visible, there, f
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
-    assert gpus.found(device) == found
+    assert gpus.list_gpus(device) == found
 
 
 def test_every_gpu_is_used_and_none_by_more_than_it_may(hold):
@@ -96,7 +96,7 @@ def test_the_first_lease_of_every_gpu_goes_before_the_second_of_any(hold):
 def test_another_users_folder_of_locks_is_refused(tmp_path):
     (tmp_path / f"inpaint-gpus-{os.getuid()}").symlink_to(tmp_path)
     with pytest.raises(PermissionError, match="belongs to another user"):
-        gpus.folder()
+        gpus.make_lock_folder()
 
 
 @pytest.mark.slow

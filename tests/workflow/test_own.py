@@ -76,16 +76,16 @@ def test_photos_that_have_gone_leave_the_advice_and_rows_by_their_numbers(photos
     study = study_of(micro, photos, **{"grid.setups": ["fixed"]})
     command.commands.rebuild(study, "tables")
     shutil.rmtree(photos)
-    lines = own.conclusion(study)
+    lines = own.conclude(study)
     assert "No other setup was trained." in lines[1]
     assert any("inpaint PHOTO --box X,Y,WIDTH,HEIGHT" in line for line in lines)
     assert re.search(r"1 of 8 test images .*: test \d+ and training \d+$", lines[-1])
 
 
 def test_few_images_are_warned_about_with_what_to_expect(photos, capsys, micro):
-    own.warn(SimpleNamespace(train=[0] * 160, test=[0] * 40))
+    own.report_images(SimpleNamespace(train=[0] * 160, test=[0] * 40))
     assert not capsys.readouterr().err
-    own.warn(SimpleNamespace(train=[0] * 159, test=[0] * 40))
+    own.report_images(SimpleNamespace(train=[0] * 159, test=[0] * 40))
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "199 images, 159 to train on and 40 to test" in err
     assert "--from" in err

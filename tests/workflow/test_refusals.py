@@ -45,7 +45,8 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
     study = grid.open_study("smoke", ONE)
     (made,) = study.runs()
     assert (
-        checks.ready(study, SimpleNamespace(dry_run=False, download=False, force_new=False)) == {}
+        checks.check_study(study, SimpleNamespace(dry_run=False, download=False, force_new=False))
+        == {}
     )
     assert loop.fit(made, lambda *_: None)["outcome"] == "finished"
     for stage in made.evaluated_stages:
@@ -53,7 +54,7 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
     images.Image.fromarray(smooth(48, 64)).save(output / "photo.png")
     model = inpaint.load(made.folder)
     inpaint.fill_file(model, output / "photo.png", output / "out.png", boxes=[(8, 8, 9, 9)])
-    with kernels.private() as options:
+    with kernels.isolate() as options:
         manager = options["config"].KernelManager
         assert manager.transport == ("tcp" if refused == "sockets" else "ipc")
     assert not list(output.rglob("*.tmp*"))
@@ -117,7 +118,7 @@ def test_a_kernels_sockets_lie_where_their_path_is_short_enough(tmp_path, monkey
     deep.mkdir()
     for place, transport in ((tmp_path, "ipc"), (deep, "ipc")):
         monkeypatch.setattr(kernels.tempfile, "tempdir", str(place))
-        with kernels.private() as options:
+        with kernels.isolate() as options:
             manager = options["config"].KernelManager
             assert manager.transport == transport
             assert manager.ip.startswith("/tmp" if place == deep else str(place))
@@ -232,20 +233,20 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(limits, "count_cores", lambda: 3)
-    assert checks.computed_here(grid.open_study("smoke", ONE)) == "; cpu, float32, 3 cores"
+    monkeypatch.setattr(limits, "cores", lambda: 3)
+    assert checks.check_machine(grid.open_study("smoke", ONE)) == "; cpu, float32, 3 cores"
     assert not capsys.readouterr().err
     big = {"data.image_size": 64, "curriculum.total_images": 24 * 10**7}
-    checks.computed_here(grid.open_study("smoke", big | {"machine.device": "cpu"}))
+    checks.check_machine(grid.open_study("smoke", big | {"machine.device": "cpu"}))
     assert not capsys.readouterr().err
-    checks.computed_here(grid.open_study("smoke", big | {"machine.device": "auto"}))
+    checks.check_machine(grid.open_study("smoke", big | {"machine.device": "auto"}))
     (warning,) = capsys.readouterr().err.splitlines()
     assert (
         "no GPU that PyTorch can use" in warning and "--estimate" in warning and "days" in warning
     )
     monkeypatch.setattr(limits, "measure_memory", lambda: 2**29)
     with pytest.raises(ValueError, match=r"at a time need .* MB, this place has 512 MB.*limit$"):
-        checks.computed_here(grid.open_study("smoke", MICRO))
+        checks.check_machine(grid.open_study("smoke", MICRO))
 
 
 # --- signals

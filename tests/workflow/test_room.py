@@ -85,7 +85,7 @@ def test_only_what_is_missing_counts(copied, free):
     study = grid.open_study("smoke", MICRO)
     run = study.runs()[0]
     parts, missing, more = room.forecast(study, {}, 1)
-    of = room.of_run(study.config, "custom")
+    of = room.estimate_run(study.config, "custom")
     assert missing == pytest.approx(sum(of.values()) + parts["report"])  # one run of two
     assert more == room.forecast(study, {}, 99)[2] == 2 * of["checkpoints"]
     there = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
@@ -97,13 +97,13 @@ def test_only_what_is_missing_counts(copied, free):
     assert room.forecast(study, {}, 2)[1:] == pytest.approx(again[1:], rel=1e-3)
     free(missing + more + 1)
     with pytest.raises(ValueError, match="needs"):
-        room.check(study, {}, 1)
+        room.check_space(study, {}, 1)
     files.write_json(run.folder / "result.json", result)
-    words = room.in_words(parts.total()), room.in_words(missing)
-    assert room.check(study, {}, 1) == "; {} of disk, {} of it still to come".format(*words)
+    words = room.format_bytes(parts.total()), room.format_bytes(missing)
+    assert room.check_space(study, {}, 1) == "; {} of disk, {} of it still to come".format(*words)
     (copied / "clutter/data/manifest.json").unlink()
     with pytest.raises(ValueError, match="needs"):
-        room.check(study, {}, 1)
+        room.check_space(study, {}, 1)
 
 
 def test_where_free_space_cannot_be_asked_for_nothing_is_refused(output, monkeypatch):
@@ -112,7 +112,7 @@ def test_where_free_space_cannot_be_asked_for_nothing_is_refused(output, monkeyp
 
     for ask in (failing, lambda _: (0, 0, 0)):
         monkeypatch.setattr(room.shutil, "disk_usage", ask)
-        assert " of it still to come" in room.check(grid.open_study("smoke", MICRO), {}, 1)
+        assert " of it still to come" in room.check_space(grid.open_study("smoke", MICRO), {}, 1)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "small", "medium", "paper"])
@@ -121,7 +121,7 @@ def test_every_profile_has_a_forecast(profile, output):
     parts, missing, more = room.forecast(study, {}, 1)
     assert set(parts) == {"weights", "checkpoints", "records", "data", "report"}
     assert all(size > 0 for size in parts.values()) and missing == pytest.approx(parts.total())
-    most = max(room.of_run(study.config, name)["checkpoints"] for name in study.config.models)
+    most = max(room.estimate_run(study.config, name)["checkpoints"] for name in study.config.models)
     assert more == 2 * most
 
 

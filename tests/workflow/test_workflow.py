@@ -241,10 +241,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_notebook_is_named_with_the_fix(sources, how):
-    graph.code_of("30_figures")
+    graph.hash_code("30_figures")
     BROKEN[how](sources / "notebooks/30_figures.ipynb")
     with pytest.raises(ValueError, match=r"^notebooks/30_figures.ipynb is .* restores it$"):
-        graph.code_of("30_figures")
+        graph.hash_code("30_figures")
 
 
 def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, here):
@@ -308,7 +308,7 @@ def test_the_forecast_of_disk_is_within_half_of_what_a_study_takes(study, monkey
     for part, names in (("weights", "stages model"), ("checkpoints", "checkpoint.pt")):
         there = [p for p in everything if {*p.parts} & {*names.split()}]
         assert 0.9 < parts[part] / sum(path.stat().st_size for path in there) < 1.1, part
-    words = room.in_words(parts.total())
+    words = room.format_bytes(parts.total())
     assert f"; {words} of disk, {words} of it still to come" in out.splitlines()[0]
 
 
