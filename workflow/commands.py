@@ -13,7 +13,7 @@ from datetime import timedelta
 from inpaint_lib.study.command import Parser, fail, say
 
 from . import lab
-from .arguments import read_overrides, make_parser
+from .arguments import make_parser, read_overrides
 
 
 def parse_study(argv, about, *named, **options):

@@ -43,7 +43,7 @@ def errors(state, _, runs):
 # --- with networks
 
 
-def run_of(state, name):
+def find_run(state, name):
     """Return a run with networks. Raises ValueError for one that is published without."""
     run = state.runs.get(name)
     if run is None:
@@ -58,12 +58,12 @@ def fill(state, _, runs, stage, width, image):
     """
     found = []
     for name in runs:
-        run = run_of(state, name)
-        found.append(filled(state, run, stage, width, *state.holed(run, width, image)))
+        run = find_run(state, name)
+        found.append(fill_hole(state, run, stage, width, *state.holed(run, width, image)))
     return {"runs": found}
 
 
-def filled(state, run, stage, width, truth, hole):
+def fill_hole(state, run, stage, width, truth, hole):
     """Return what one run makes of a hole: {"fill", "l1", "scores", "real"}."""
     G, D = state.generator(run, stage, width), state.networks(run, stage)[1]
     [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
@@ -82,7 +82,7 @@ def attention(state, _, run, stage, width, image):
     """Return what free_form's attention copies into a test image's frozen hole: {"fill", "hole",
     "valid" (side, side): what may be copied, "weights" (queries, keys)}; side: patches across.
     """
-    run, seen = run_of(state, run), []
+    run, seen = find_run(state, run), []
     truth, hole = state.holed(run, width, image)
     G = state.generator(run, stage, width)
     layer = getattr(G, "attention", None)

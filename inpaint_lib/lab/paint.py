@@ -25,7 +25,7 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     buffers: the hole, then an own image if it is not test image number `image`. Batch norm has the
     statistics of holes of a width: `width` if the study has it, or the nearest by the hole's area.
     Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why it is not
-    all), "width" (None without batch norm), "runs": [answers.filled, or None for a run that is
+    all), "width" (None without batch norm), "runs": [answers.fill_hole, or None for a run that is
     published without its network; empty without a hole]}.
     """
     size, widths = state.about["size"], state.about["widths"]
@@ -36,12 +36,11 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     chosen = _with_networks(state, runs)
     hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen.values()])
     filling = chosen if hole.any() else {}
-    width = width if width in widths else nearest(widths, hole)
-    normed = any(
-        metrics.find_batch_norms(state.networks(run, stage)[0]) for run in filling.values()
-    )
+    width = width if width in widths else nearest_width(widths, hole)
+    normed = any(metrics.batch_norms(state.networks(run, stage)[0]) for run in filling.values())
     answered = {
-        name: answers.filled(state, run, stage, width, truth, hole) for name, run in filling.items()
+        name: answers.fill_hole(state, run, stage, width, truth, hole)
+        for name, run in filling.items()
     }
     return {
         "truth": truth,
@@ -56,7 +55,7 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
 def _with_networks(state, names):
     """Return {name: run} of those with networks. Raises ValueError if none of them has any."""
     found = {name: state.runs[name] for name in names if state.runs.get(name)}
-    return found or {name: answers.run_of(state, name) for name in names}
+    return found or {name: answers.find_run(state, name) for name in names}
 
 
 def _hole(buffers, size):
@@ -75,7 +74,7 @@ def confine(hole, architectures):
     return inside, reason if left else ""
 
 
-def nearest(widths, hole):
+def nearest_width(widths, hole):
     """Return the width whose square is nearest to the area of a hole."""
     return min(widths, key=lambda width: abs(width**2 - int(hole.sum())))
 
@@ -161,18 +160,18 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
     study = state.study
     text = CODE.format(
         profile=study.source,
-        overrides=changed(grid.open_study(study.source), study),
+        overrides=_list_changes(grid.open_study(study.source), study),
         image=f"images.read({own!r}, {size})  # give the path of your file" if own else test,
         bits=base64.b64encode(zlib.compress(np.packbits(hole).tobytes(), 9)).decode(),
         size=size,
         runs="\n".join(f"    {_as_code(study, run)}," for run in chosen),
         stage=stage,
-        width=width if width in widths else nearest(widths, hole),
+        width=width if width in widths else nearest_width(widths, hole),
     )
     return {"code": text}
 
 
-def changed(before, after):
+def _list_changes(before, after):
     """Return {"dotted.key": value} of what differs in the settings of the second of two studies."""
     differences = provenance.find_differences(*(config.to_dict(s.config) for s in (before, after)))
     return {key: value for key, _, value in differences}
@@ -181,7 +180,7 @@ def changed(before, after):
 def _as_code(study, run):
     parts = f"{run.dataset!r}, {run.architecture!r}, {run.setup!r}, {run.seed}"
     if name := run.study.what_if:
-        return f"what_if.of(study, {name!r}, {parts}, {changed(study, run.study)!r})"
+        return f"what_if.make_run(study, {name!r}, {parts}, {_list_changes(study, run.study)!r})"
     return f"grid.Run(study, {parts})"
 
 

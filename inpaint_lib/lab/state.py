@@ -26,7 +26,7 @@ WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if run
 # --- which studies there are
 
 
-def studies():
+def list_studies():
     """Return what can be opened, newest first: [(name, label)]; published ones last."""
     found = []
     for folder in (grid.get_output_root() / "runs").glob("*"):
@@ -36,7 +36,7 @@ def studies():
     return trained + [(f"published/{p.name}", f"{p.name} (published)") for p in published.studies()]
 
 
-def opened(name="", overrides=None):
+def load_study(name="", overrides=None):
     """Return a study by its profile's name, its YAML file or its published folder.
 
     Without a name: the newest with a finished run that can be read, else a published one. Raises
@@ -48,7 +48,7 @@ def opened(name="", overrides=None):
             how = f"train them with: ./run_all.sh {name}"
             raise FileNotFoundError(f"no finished run in {found.study.folder}; {how}")
         return found
-    for entry, _ in studies():
+    for entry, _ in list_studies():
         try:
             found = _opened(entry, overrides)
         except (ValueError, OSError):  # of a profile that is no longer there
@@ -62,8 +62,8 @@ def opened(name="", overrides=None):
 def _opened(name, overrides=None):
     if name.startswith("published/"):
         base, results = published.opened(name.removeprefix("published/"))
-        return Published(results, base, studies())
-    described = files.read_json(grid.get_output_root() / "runs" / name / "study.json") or {}
+        return Published(results, base, list_studies())
+    described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
     asked = described.get("parameters", {}).get("grid")
     if asked and overrides is None:  # as the command that trained it was given
         return Trained(grid.open_study(**asked))
@@ -84,19 +84,19 @@ class Trained:
         self.kept = Kept()
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in frames.RUN)) for n, r in self.runs.items()]
-        others, lacking = what_if.runs(study) if self.runs else ([], {})  # beside the study's
+        others, lacking = what_if.list_runs(study) if self.runs else ([], {})  # beside the study's
         labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
         self.runs |= {run.name: run for run in others}
         for run, label in zip(others, labels, strict=True):
             entries.append((run.name, run.dataset, run.architecture, label, run.seed))
         datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
-        more = {"points": sorted(recording.choose_points(study.config)), "live": True}
-        more |= {"opened": study.profile, "studies": studies()}
+        more = {"points": sorted(recording.points(study.config)), "live": True}
+        more |= {"opened": study.profile, "studies": list_studies()}
         lacks |= lacking
         told = study.profile, self.config, entries, lacks, datasets
         self.about = explored.described(*told, **more)
         for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
-            look = {"about": what_if.about(run), "control": False, "colour": colour}
+            look = {"about": what_if.describe_changes(run), "control": False, "colour": colour}
             self.about["setups"].setdefault(label, look)
 
     def _found(self):
@@ -178,7 +178,7 @@ class Trained:
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""
-        return live.findings(self.runs[name])
+        return live.check_health(self.runs[name])
 
     # --- networks
 

@@ -18,7 +18,7 @@ ANSWERS = answers.ANSWERS | paint.PAINT
 
 
 class Explorer(anywidget.AnyWidget):
-    """Explore an opened study: `Explorer(state.opened("tiny"))`."""
+    """Explore an opened study: `Explorer(state.load_study("tiny"))`."""
 
     _esm = script.module()
     _css = script.STYLE
@@ -39,7 +39,7 @@ class Explorer(anywidget.AnyWidget):
         """Answer one message of the page."""
         try:
             if content["kind"] == "open":
-                self.state = state.opened(content["params"]["study"])
+                self.state = state.load_study(content["params"]["study"])
                 found = self.state.about
             else:
                 of_kind = ANSWERS[content["kind"]]

@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(trained):
-    return state.opened("smoke", GRID)
+    return state.load_study("smoke", GRID)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,18 @@ def test_the_script_has_every_file_once_and_loads_nothing():
 
 def test_the_newest_finished_profile_is_opened_and_what_is_missing_is_named(trained):
     # settings are the profile's where no command left others
-    found = state.opened("smoke", GRID)
+    found = state.load_study("smoke", GRID)
     assert list(found.runs) == NAMES
     missing = "clutter/context_encoder/progressive/seed0"
     assert found.about["lacks"] == {missing: "not finished"}
-    assert [name for name, _ in state.studies()][0] == "smoke"
-    other = state.opened("smoke", GRID | {"models.custom.lr_g": 0.1234})
+    assert [name for name, _ in state.list_studies()][0] == "smoke"
+    other = state.load_study("smoke", GRID | {"models.custom.lr_g": 0.1234})
     assert list(other.runs) == NAMES[2:]
     assert "lr_g" in other.about["lacks"][NAMES[0]]
 
 
 def test_runs_outside_the_grid_are_found(trained):
-    found = state.opened("smoke", GRID | {"grid.setups": ["fixed"]})
+    found = state.load_study("smoke", GRID | {"grid.setups": ["fixed"]})
     assert list(found.runs) == NAMES
 
 
@@ -77,26 +77,26 @@ def test_without_a_finished_run_the_message_names_the_command(tmp_path, monkeypa
     monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
     monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
     with pytest.raises(FileNotFoundError, match=r"no finished run in .*: ./run_all.sh smoke$"):
-        state.opened("smoke")
+        state.load_study("smoke")
     with pytest.raises(FileNotFoundError, match=r"no published study: .*: ./run_all.sh smoke$"):
-        state.opened()
+        state.load_study()
 
 
 def test_a_published_study_is_opened_where_nothing_is_trained(results, tmp_path, monkeypatch):
     monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
     monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
     frames.save(results, tmp_path / "published/smoke")
-    found = state.opened()
+    found = state.load_study()
     assert found.about["opened"] == "published/smoke" and list(found.runs) == NAMES
     assert not found.about["live"] and found.about["points"] == []
 
 
 def test_a_what_if_run_stands_beside_the_study_s_runs(trained, results):
     changes = {"lr_g": 1e-5}
-    run = what_if.of(trained, "slow", "clutter", "custom", "progressive", 0, changes)
+    run = what_if.make_run(trained, "slow", "clutter", "custom", "progressive", 0, changes)
     files.write_json(trained.folder / "what_if/slow" / what_if.CHANGES, changes)
     loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
-    found = state.opened("smoke", GRID)
+    found = state.load_study("smoke", GRID)
     name = f"what_if/slow/{NAMES[1]}"
     assert list(found.runs) == [*NAMES, name]
     label = "what_if/slow: progressive"
@@ -201,7 +201,7 @@ def test_scores_are_those_that_d_gives(opened):
 
 
 def test_networks_are_read_once_and_forgotten_when_they_are_too_many(trained, monkeypatch):
-    found, read = state.opened("smoke", GRID), []
+    found, read = state.load_study("smoke", GRID), []
     load = artifacts.load_networks
     monkeypatch.setattr(artifacts, "load_networks", lambda *of: read.append(of) or load(*of))
     for image in (1, 2, 3):

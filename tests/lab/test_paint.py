@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
             loop.fit(run, lambda *_: None)
             evaluate.evaluate(run, 2)
         changes = {"lr_g": 0.003}
-        run = what_if.of(study, "fast", "clutter", "custom", "fixed", 0, changes)
+        run = what_if.make_run(study, "fast", "clutter", "custom", "fixed", 0, changes)
         files.write_json(study.folder / "what_if" / "fast" / what_if.CHANGES, changes)
         loop.fit(run, lambda *_: None)
         evaluate.evaluate(run, 2)

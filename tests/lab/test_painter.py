@@ -478,7 +478,7 @@ def test_in_jupyterlab_20_mb_are_uploaded_and_keys_stay_in_the_painter(
     browser, folder, address, tmp_path
 ):
     cell = "from inpaint_lib.lab import state, widget\n"
-    cell += f"widget.Explorer(state.opened('smoke', {MICRO!r}))"
+    cell += f"widget.Explorer(state.load_study('smoke', {MICRO!r}))"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
     nbformat.write(notebook, folder / "notebooks/paint_here.ipynb")
