@@ -1,8 +1,8 @@
-"""./run_all.sh PROFILE, and how a training gets from there to its notebook.
+"""./run_all.sh PROFILE, from the command line to the execution of each notebook.
 
-`study` checks what must hold, describes the study in study.json and starts Snakemake on the
-Snakefile. Its jobs come back to `notebook`, which executes one notebook. Everything else that
-run_all.sh can do is in commands.py and outputs.py.
+`study` checks data, settings, device and disk, describes the study in study.json and starts
+Snakemake on the Snakefile. Its jobs call `notebook`, which executes one notebook. The other
+commands of run_all.sh are in commands.py and outputs.py.
 """
 
 import json
@@ -22,13 +22,13 @@ from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
-# of a kernel, by name: importing their modules takes seconds
+# errors of a kernel that one line explains, by name: importing their modules takes seconds
 USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
-INCOMPLETE = "not all was done; what is finished is kept, the same command goes on from here"
+INCOMPLETE = "some steps failed; finished work is kept, the same command continues from here"
 
 
 def main(argv):
-    """Do what the command line asks and return the exit code."""
+    """Run a command and return the exit code."""
     name = argv[0] if argv else ""
     try:
         if name == "notebook":
@@ -57,7 +57,7 @@ def study(argv):
         return say(*estimate.estimate(study))
     if args.only:
         commands.rebuild(study, args.only)
-        return show(study, begun)
+        return _print_result(study, begun)
     changed = checks.check_study(study, args)
     where = "" if args.cluster else checks.check_machine(study, args.jobs)
     slots = [] if args.cluster else gpus.list_gpus(study.config.machine.device)
@@ -75,19 +75,17 @@ def study(argv):
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
         elif not args.dry_run and (left := slurm.cancel_jobs(study)):
             how += f"; {left} jobs that an earlier command left are cancelled"
-        say(
-            f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}",
-            *filter(None, [starts]),
-        )
+        first = f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}"
+        say(first, *filter(None, [starts]))
         pause_together()
         code = snakemake(study, args, described, args.jobs if args.cluster else jobs)
         if code == 130 or (code == 0 and args.dry_run):
             return code
-        return fail(1, INCOMPLETE) if code else show(study, begun)
+        return fail(1, INCOMPLETE) if code else _print_result(study, begun)
 
 
-def show(study, begun):
-    """Print the table, what follows for images of one's own, and where the report is."""
+def _print_result(study, begun):
+    """Print the table, advice on images of one's own, and where the report is."""
     from . import own
 
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")
@@ -103,27 +101,23 @@ def snakemake(study, args, described, jobs):
     from . import slurm
 
     files.write_json(study.folder / "study.json", described)
+    quiet = ["host", "reason", "rules"]
+    if args.cluster:
+        options = ["--profile", str(slurm.PROFILE)]
+        options += ["--slurm-jobname-prefix", slurm.name_jobs(study)]
+        options += ["--jobs", str(jobs)] if jobs else []
+    else:
+        options = ["--profile", "none", "--cores", str(jobs), "--latency-wait", "5"]
+        quiet += [] if args.dry_run else ["progress"]
     command = [sys.executable, "-P", "-m", "workflow.engine", "--workflow-profile", "none"]
     command += ["--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command += ["--directory", str(study.folder)]
     command += ["--configfile", str(study.folder / "study.json")]
     command += ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete"]
-    command += ["--keep-going", "--nolock", *(["--dry-run"] if args.dry_run else [])]
-    quiet = not (args.cluster or args.dry_run)
-    if args.cluster:
-        command += [
-            "--profile",
-            str(slurm.PROFILE),
-            "--slurm-jobname-prefix",
-            slurm.name_jobs(study),
-        ]
-        command += ["--quiet", "host", "reason", "rules", *(["--jobs", str(jobs)] if jobs else [])]
-    else:
-        command += ["--profile", "none", "--cores", str(jobs), "--latency-wait", "5"]
-        command += ["--quiet", "rules", *(["host", "progress", "reason"] if quiet else [])]
+    command += ["--keep-going", "--nolock", *options, "--quiet", *quiet]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     environment = {
-        # another node's processes are none of ours: there jobs are known by their name
+        # on a cluster no process id: a job may run on another node
         "INPAINT_STUDY_PID": "" if args.cluster else str(os.getpid()),
         # absolute: every process has a working directory of its own
         "INPAINT_OUTPUT": str(grid.get_output_root()),
@@ -131,22 +125,25 @@ def snakemake(study, args, described, jobs):
         "XDG_CACHE_HOME": str(study.folder / ".snakemake" / "cache"),
         "TORCH_HOME": os.environ.get("TORCH_HOME") or f"{cache}/torch",
     }
-    # alone it would wait for its jobs to end, and on a cluster submit anew what is cancelled
+    pipes = {} if args.cluster else {"stderr": subprocess.PIPE}
+    if args.dry_run:
+        command.append("--dry-run")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # with SIGTERM it would wait for its jobs, and on a cluster submit again what is cancelled
     end = signal.SIGKILL if args.cluster else signal.SIGTERM
     child = subprocess.Popen(
         command,
         preexec_fn=lambda: die_with_parent(end),
         start_new_session=True,
         env=os.environ | environment,
-        stdout=subprocess.PIPE if args.dry_run else None,
-        stderr=subprocess.PIPE if quiet else None,
         encoding="utf-8",
         errors="backslashreplace",
+        **pipes,
     )
     try:
-        return follow(child)
+        return _follow(child, args.dry_run)
     except KeyboardInterrupt:
-        say("stopping; finished work is kept, the same command goes on from here")
+        say("stopping; finished work is kept, the same command continues from here")
         os.killpg(child.pid, end)
         child.communicate()
         if args.cluster:
@@ -155,18 +152,19 @@ def snakemake(study, args, described, jobs):
         return 130
 
 
-def follow(child):
+def _follow(child, dry_run):
     """Wait for Snakemake and return its exit code.
 
-    What a dry run lists and how notebooks fail is passed on; an error of its own is one line.
+    Failures of notebooks are printed, an error of Snakemake itself in one line, and of a dry run
+    how many steps would run.
     """
-    failed, kept = False, []
-    for line in child.stdout or ():
-        say(line.rstrip())  # what nobody reads must not break the child
-    for line in child.stderr or ():
+    failed, steps, kept = False, [], []
+    for line in child.stdout or child.stderr or ():
         if line.startswith("  FAILED"):
             failed = True
             print(line, end="", file=sys.stderr, flush=True)
+        elif step := re.fullmatch(r"(prepare|train|tables|figures|report) +(\d+)\s*", line):
+            steps.append(f"{step[2]} {step[1]}")
         elif line.strip():
             kept.append(line.strip())
     code = child.wait()
@@ -174,6 +172,8 @@ def follow(child):
         errors = [k for k, line in enumerate(kept) if re.search(r"Error|Exception", line)]
         said = f"Snakemake: {' '.join(kept[errors[0] if errors else -8 :])}"
         fail(code, textwrap.shorten(said, 600, placeholder=" ..."))
+    elif dry_run and not code:
+        say(f"dry run: {', '.join(steps) or 'nothing to do'}")
     return code
 
 
@@ -183,9 +183,9 @@ def follow(child):
 def notebook(name, executed, artefact, *parameters):
     """Execute a notebook into a file, with parameters in JSON objects; return 0.
 
-    It is done if its last cell wrote `artefact`: after a dead kernel papermill marks the cells that
-    never ran as completed. Of a failed execution <executed>.failed.ipynb is kept. Raises ValueError
-    with what went wrong; where it is the settings, everything is as before.
+    It has succeeded if its last cell wrote `artefact`: papermill marks the cells that a dead kernel
+    never ran as completed. A failed execution is kept as <executed>.failed.ipynb, unless
+    settings or data are wrong: then no file changes. Raises ValueError with what went wrong.
     """
     # jsonschema would compile a grammar of URIs, over a second that no notebook needs
     sys.modules["rfc3987_syntax"] = None

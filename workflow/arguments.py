@@ -8,6 +8,8 @@ from inpaint_lib.study.command import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ("datasets", "architectures", "setups", "seeds")
+OPTIONS = {"jobs": "machine.jobs", "data_root": "machine.data_root", "masks": "machine.masks"}
+OPTIONS |= {"initial_weights": "initial_weights"}
 PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
 PATHS += ("initial_weights", "machine.masks")
 OTHERS = """other commands:
@@ -90,14 +92,9 @@ def read_overrides(args):
         except (yaml.YAMLError, ValueError, RecursionError):
             what = f"--set {item}: {value!r} is no YAML value; put it in quotes"
             raise ValueError(what) from None
-    if given.get("jobs") is not None:
-        overrides["machine.jobs"] = args.jobs
-    if given["data_root"] is not None:
-        overrides["machine.data_root"] = given["data_root"]
-    if args.masks is not None:
-        overrides["machine.masks"] = args.masks
-    if args.initial_weights is not None:
-        overrides["initial_weights"] = args.initial_weights
+    for name, key in OPTIONS.items():
+        if given.get(name) is not None:
+            overrides[key] = given[name]
     for key, value in overrides.items():  # every process has a working directory of its own
         path, folder = os.path.expanduser(str(value)), key.endswith(("root", "masks"))
         if key.endswith(PATHS) and value and (folder or os.path.exists(path)):

@@ -1,6 +1,6 @@
-"""The commands of ./run_all.sh beside a study: show, status, clean, publish, verify, lab (lab.py).
+"""The commands of ./run_all.sh: show, status, clean, publish, verify and lab (lab.py).
 
-Each raises ValueError or OSError for what it refuses. --help does without the library.
+Each raises ValueError or OSError for what it refuses.
 """
 
 import contextlib
@@ -68,11 +68,11 @@ def read_state(run):
     if result := files.read_json(run.folder / "result.json"):
         diverged = result["outcome"] == "diverged"
         return ("diverged", result["why"]) if diverged else ("finished", start)
-    if _is_locked(run.folder):
-        return "running", f"{_describe_progress(run)} {start}".strip()
-    if not grid.holds_work(run.folder):
+    running = _is_locked(run.folder)
+    if not running and not grid.holds_work(run.folder):
         return "missing", ""
-    return "interrupted", f"{_describe_progress(run)} {start}".strip()
+    progress = f"{_describe_progress(run)} {start}".strip()
+    return "running" if running else "interrupted", progress
 
 
 def _is_locked(folder):
@@ -97,8 +97,8 @@ def _describe_progress(run):
         step, steps = checkpoint["state"]["step"], run.config.curriculum.steps
         stage = run.phase(min(step, steps - 1)).stage + 1
         age = timedelta(seconds=max(0, round(time.time() - path.stat().st_mtime)))
-        left = (steps - step) * checkpoint["state"]["seconds"] / max(1, step)
-        left = timedelta(seconds=round(left))
+        seconds = (steps - step) * checkpoint["state"]["seconds"] / max(1, step)
+        left = timedelta(seconds=round(seconds))
         where = f"stage {stage} of {run.n_stages}, step {step} of {steps}"
         return f"{where}, checkpoint {age} old, about {left} left"
     return "no checkpoint yet"
@@ -238,22 +238,24 @@ def _build_report(study):
 
 
 def _list_notebooks(study):
-    """Return (title, executed notebook, page, run's name or None) of those that are there: of the
-    trainings one per data set and architecture, for they differ in numbers that the run's page has.
+    """Return (title, executed notebook, page, run's name or None) of those that there are.
+
+    One training per data set and architecture: others differ in numbers that their run's page has.
     """
     pages = [
         (f"Data: {name}", study.data_folder(name) / "notebook.ipynb", f"data_{name}.html", None)
         for name in study.config.grid.datasets
     ]
-    trained = [run for run in study.runs() if (run.folder / "notebook.ipynb").is_file()]
-    first = {}
-    for run in trained:
-        first.setdefault((run.dataset, run.architecture), run)
-    for run in first.values():
-        page = f"{run.name.replace('/', '_')}.html"
-        pages.append((f"Training: {run.name}", run.folder / "notebook.ipynb", page, run.name))
-    pages.append(("Metrics", study.folder / "metrics.ipynb", "metrics.html", None))
-    pages.append(("Figures", study.folder / "figures.ipynb", "figures.html", None))
+    cells = set()
+    for run in study.runs():
+        path, cell = run.folder / "notebook.ipynb", (run.dataset, run.architecture)
+        if path.is_file() and cell not in cells:
+            cells.add(cell)
+            page = f"{run.name.replace('/', '_')}.html"
+            pages.append((f"Training: {run.name}", path, page, run.name))
+    for name in ("metrics", "figures"):
+        path = study.folder / f"{name}.ipynb"
+        pages.append((name.capitalize(), path, f"{name}.html", None))
     return [page for page in pages if page[1].is_file()]
 
 

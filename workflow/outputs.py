@@ -1,6 +1,6 @@
-"""./run_all.sh export and score: holes to be filled elsewhere, and what was made of them.
+"""./run_all.sh export and score: measure fills that other methods made.
 
-Both raise ValueError or OSError for what they refuse. --help does without the library.
+Both raise ValueError or OSError for what they refuse.
 """
 
 from inpaint_lib.study.command import Parser, say
@@ -11,11 +11,13 @@ from .commands import lock_study, parse_study, read_state, rebuild
 
 def export(argv):
     from inpaint_lib.evaluation import external
+    from inpaint_lib.study import grid
 
     about = """export: write a data set's frozen test images, masks and inputs as PNG into FOLDER;
     manifest.json there says how to name filled images for ./run_all.sh score."""
     study, args = parse_study(argv, about, "dataset", "folder")
-    study, pack = _prepare_pack(study if read_overrides(args) else _as_run(study), args.dataset)
+    study = study if read_overrides(args) else grid.reopen_study(args.profile)
+    pack = _prepare_pack(study, args.dataset)
     external.export(pack, study.profile, args.dataset, args.folder)
     say(f"{args.folder}: {len(pack.test)} test images of {args.dataset}; see manifest.json there")
 
@@ -33,12 +35,13 @@ def score(argv):
     add("--dataset", help="which of them (default: the manifest's)")
     add("--overwrite", action="store_true", help="replace other outputs of this name")
     args = parser.parse_args(argv)
-    path, told = external.find_manifest(args.folder)
+    path, manifest = external.find_manifest(args.folder)
     if not (path or (args.profile and args.dataset)):
-        what = f"there is no {external.MANIFEST} in it or around it"
-        raise ValueError(f"{args.folder}: {what}; copy it there, or give --profile and --dataset")
-    dataset = args.dataset or told["dataset"]
-    study, pack = _prepare_pack(_as_run(grid.open_study(args.profile or told["profile"])), dataset)
+        what = f"no {external.MANIFEST} in it or around it"
+        raise ValueError(f"{args.folder}: {what}: copy it there, or give --profile and --dataset")
+    dataset = args.dataset or manifest["dataset"]
+    study = grid.reopen_study(args.profile or manifest["profile"])
+    pack = _prepare_pack(study, dataset)
     say(*external.score(study, dataset, pack, args.folder, args.name, args.overwrite)[1])
     if not all(read_state(run)[0] in ("finished", "diverged") for run in study.runs()):
         return say(f"tables and report follow with the runs: ./run_all.sh {study.profile}")
@@ -47,22 +50,14 @@ def score(argv):
     say(f"{study.report / 'index.html'} and the tables have a row of {args.name}")
 
 
-def _as_run(study):
-    """Return a study with the settings that it was last run with."""
-    from inpaint_lib.study import files, grid
-
-    told = files.read_json(study.folder / "study.json")
-    return grid.open_study(**told["parameters"]["grid"]) if told else study
-
-
 def _prepare_pack(study, dataset):
-    """Return a study and the Pack of one of its data sets, made if needed. Raises ValueError."""
+    """Return the Pack of a study's data set, made if needed. Raises ValueError."""
     from inpaint_lib.data import packs
 
     if dataset not in study.config.grid.datasets:
         has = ", ".join(study.config.grid.datasets)
         raise ValueError(f"profile {study.profile} has no data set {dataset}; it has {has}")
-    return study, packs.prepare(study, dataset)
+    return packs.prepare(study, dataset)
 
 
 COMMANDS = {"export": export, "score": score}

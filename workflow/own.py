@@ -1,5 +1,7 @@
-"""What somebody with images of his own wants to know: whether they are enough, before a study of
-the data set `folder`; and at its end which networks to use, how, and what to distrust.
+"""Advise a user with images of their own, the data set `folder`.
+
+Before a study: whether the images are enough. At its end: which networks to use, how, and which
+test images are near-duplicates of training images.
 """
 
 import os
@@ -11,7 +13,7 @@ from pathlib import Path
 from inpaint_lib.data import near, packs, sources
 from inpaint_lib.photos import image_file
 from inpaint_lib.results import advice, frames
-from inpaint_lib.study.command import make_printable
+from inpaint_lib.study.command import printable, say
 
 from .arguments import ROOT
 
@@ -20,10 +22,12 @@ NAMED = 10  # pairs of near-duplicates, at most
 
 
 def report_images(plan):
-    """Print a warning where a plan has few images."""
+    """Print how many images a plan has, and a warning if they are few."""
     train, test = len(plan.train), len(plan.test)
-    if train + test < FEW:
-        what = f"{advice.OWN} has {train + test} images, {train} to train on and {test} to test"
+    what = f"{advice.OWN} has {train + test:,} images, {train:,} to train on and {test:,} to test"
+    if train + test >= FEW:
+        say(what)
+    else:
         expect = "networks may learn so few by heart (then training - test is far below 0 in the "
         expect += f"table), and {test} test images tell only large differences between setups"
         how = "add images, or start from a trained network with --from"
@@ -31,8 +35,8 @@ def report_images(plan):
 
 
 def conclude(study):
-    """Return lines: which setup to use, how sure, its weights, how to fill a photo with them, and
-    near-duplicates; none for other data sets.
+    """Return lines: the best setup, how sure that is, its weights, a command to fill a photo, and
+    near-duplicates. Other data sets than `folder` get no line.
     """
     if advice.OWN not in study.config.grid.datasets:
         return []
@@ -40,7 +44,7 @@ def conclude(study):
     lines = ["", *(one["text"] for one in found)]
     if found:
         weights = os.path.relpath(study.folder / found[0]["run"])
-        if weights.startswith(".."):  # the command is to work from anywhere
+        if weights.startswith(".."):  # an absolute path is clearer
             weights = str(study.folder / found[0]["run"])
         lines += [f"Weights: {weights}/model/model.safetensors. To fill a photo with them:"]
         lines += ["", f"    {_command(study, weights)}"]
@@ -48,7 +52,7 @@ def conclude(study):
 
 
 def _plan(study):
-    """Return the data set's plan, or None where its images have gone or changed since."""
+    """Return the data set's plan, or None if its images are missing or have changed since."""
     try:
         return packs.current(study, advice.OWN) and sources.find(advice.OWN).plan(study.config)
     except (sources.SourceError, OSError):
@@ -75,7 +79,7 @@ def _command(study, weights):
 
 
 def _duplicates(study):
-    """Return which test images nearly equal a training image."""
+    """Return lines that name test images which nearly equal a training image."""
     pack, plan = packs.existing(study, advice.OWN), _plan(study)
     if not (found := near.pairs(pack)):
         return []
@@ -87,4 +91,4 @@ def _duplicates(study):
     ]
     listed = "; ".join(pairs) + f"; {more} more" * (more > 0)
     what = f"{len(found)} of {len(pack.test)} test images nearly equal a training image, so that"
-    return ["", f"{what} errors are too low; separate them in train/ and test/: {listed}"]
+    return ["", f"{what} errors are too low: separate them in train/ and test/: {listed}"]

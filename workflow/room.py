@@ -1,4 +1,4 @@
-"""How much room a study takes on disk, known before it starts, and what of it nothing needs."""
+"""Estimate how much disk a study takes, and find files that nothing needs any more."""
 
 import os
 import re
@@ -38,6 +38,8 @@ def forecast(study, changed, jobs):
         pack = packs.current(study, name)
         parts["data"] += (size := _estimate_data(config, name, pack))
         missing += 0 if pack else size  # it is written beside an old one
+    masks = study.folder.glob("masks_*.npz") if config.machine.masks else ()
+    parts["data"] += sum(path.stat().st_size for path in masks)  # read before this forecast
     parts["report"] = _estimate_report(study)
     return parts, missing and missing + parts["report"], sum(sorted(writing)[-jobs:])
 
@@ -76,20 +78,21 @@ def _estimate_report(study):
 
 
 def check_space(study, changed, jobs):
-    """Return a line's part: how much room the study takes (arguments as of `forecast`). Raises
-    ValueError where what is missing does not fit.
+    """Return part of a line: the bytes that a study takes. Raises ValueError if they do not fit.
+
+    Arguments are those of `forecast`.
     """
     parts, missing, more = forecast(study, changed, jobs)
     place = next(path for path in (study.folder, *study.folder.parents) if path.is_dir())
     size = free = 0
-    with suppress(OSError):  # where it can't be asked
+    with suppress(OSError):  # some file systems do not tell
         size, _, free = shutil.disk_usage(place)
     if size and missing + more > free:
-        has = f"{place}: {format_bytes(free)} are free, profile {study.profile} needs "
-        has += f"{format_bytes(missing + more)} more"
+        what = f"{place}: {format_bytes(free)} are free, profile {study.profile} needs "
+        what += f"{format_bytes(missing + more)} more"
         of = ", ".join(f"{part} {format_bytes(n)}" for part, n in parts.items())
-        how = "free some, name another place (INPAINT_OUTPUT=DIR) or take fewer runs (--seeds)"
-        raise ValueError(f"{has} (complete: {of}): {how}")
+        how = "free some, name another folder (INPAINT_OUTPUT=DIR) or take fewer runs (--seeds)"
+        raise ValueError(f"{what} (complete: {of}): {how}")
     return f"; {format_bytes(parts.total())} of disk, {format_bytes(missing)} of it still to come"
 
 
@@ -97,7 +100,7 @@ def format_bytes(size):
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-# --- what nothing needs any more
+# --- files that nothing needs any more
 
 
 def find_removable(study):
@@ -107,6 +110,8 @@ def find_removable(study):
     """
     kept, finished, found = Counter(), set(), {}
     known = published.names(configuration.to_dict(study.config), PROTOCOL)
+    for path in study.folder.glob("what_if/*/*/*/*/seed*/result.json"):
+        finished.add(path.parent.relative_to(study.folder))
     for run in study.runs():
         if run.name not in known and identity.read_result(run):
             finished.add(Path(run.name))

@@ -15,7 +15,7 @@ from ..data import packs
 from ..evaluation import evaluate
 from ..results import explored, frames, published
 from ..study import config as configuration
-from ..study import files, grid
+from ..study import grid
 from ..training import artifacts, identity, probe, recording
 from . import live, what_if
 from .saved import Kept, Published
@@ -63,11 +63,9 @@ def _opened(name, overrides=None):
     if name.startswith("published/"):
         base, results = published.opened(name.removeprefix("published/"))
         return Published(results, base, list_studies())
-    described = files.read_json(grid.output_root() / "runs" / name / "study.json") or {}
-    asked = described.get("parameters", {}).get("grid")
-    if asked and overrides is None:  # as the command that trained it was given
-        return Trained(grid.open_study(**asked))
-    return Trained(grid.open_study(name, overrides or {}))
+    return Trained(
+        grid.reopen_study(name) if overrides is None else grid.open_study(name, overrides)
+    )
 
 
 class Trained:

@@ -82,7 +82,7 @@ def press_stop(*_):
 
 
 def test_stopping_is_shown_as_one_sentence_and_training_goes_on(run, shown, monkeypatch):
-    monkeypatch.setattr(live, "findings", press_stop)
+    monkeypatch.setattr(live, "check_health", press_stop)
     with pytest.raises(KeyboardInterrupt) as caught:
         live.train(run)
     [sentence] = caught.value._render_traceback_()  # noqa: SLF001

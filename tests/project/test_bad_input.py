@@ -48,7 +48,7 @@ smoke --set curriculum.batch_size -> --set curriculum.batch_size: write it as KE
 smoke --set batch_size=3 -> did you mean curriculum.batch_size?
 smoke --set grid.datasets=[faces -> '[faces' is no YAML value; put it in quotes
 smoke --only tables -> faces/custom/fixed/seed0
-smoke --download -> --download: say where to with --data-root DIR
+smoke --download -> --download: name the folder with --data-root DIR
 smoke --datasets coco --data-root new --download -> --download: no library offers coco
 smoke --set curriculum.batch_size=many -> curriculum.batch_size:
 smoke --set curriculum.total_images=328 -> curriculum: total_images must be a multiple of 24: batch

@@ -92,12 +92,12 @@ def test_edits_are_listed_in_a_few_lines_with_the_command_that_takes_them(folder
     lab.lab(["--edits"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(
-        "1 cells differ; to bring it back into notebooks/: ./run_all.sh lab --take 10_train"
+        "1 cells differ; to bring them back into notebooks/: ./run_all.sh lab --take 10_train"
     )
     assert lines[1] == "  cell 2 (changed)" and "    +mine = 1" in lines and len(lines) == 11
     edit(original, 4)
     lab.lab(["--edits"])
-    assert "changed, too, in 1 cells" in capsys.readouterr().out
+    assert "changed in 1 cells, too" in capsys.readouterr().out
 
 
 def test_edits_are_taken_into_the_original_without_outputs(folder):

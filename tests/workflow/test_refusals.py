@@ -241,11 +241,11 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
     assert not capsys.readouterr().err
     checks.check_machine(grid.open_study("smoke", big | {"machine.device": "auto"}))
     (warning,) = capsys.readouterr().err.splitlines()
-    assert (
-        "no GPU that PyTorch can use" in warning and "--estimate" in warning and "days" in warning
-    )
-    monkeypatch.setattr(limits, "measure_memory", lambda: 2**29)
-    with pytest.raises(ValueError, match=r"at a time need .* MB, this place has 512 MB.*limit$"):
+    assert "PyTorch finds no GPU" in warning and "--estimate" in warning and "days" in warning
+    monkeypatch.setattr(limits, "memory", lambda: 2**29)
+    with pytest.raises(
+        ValueError, match=r"at a time need .* MB of memory, there are 512 MB.*limit$"
+    ):
         checks.check_machine(grid.open_study("smoke", MICRO))
 
 

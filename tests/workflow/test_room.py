@@ -129,11 +129,13 @@ def test_every_profile_has_a_forecast(profile, output):
 
 
 def test_finished_runs_lose_checkpoints_and_all_else_stays(copied, output, asked, monkeypatch):
-    unfinished, other = copied / PROGRESSIVE, copied / "what_if/half" / FIXED
+    unfinished, other = copied / PROGRESSIVE, copied / "what_if/half" / PROGRESSIVE
     for folder in (unfinished, other):
         folder.mkdir(parents=True)
         shutil.copyfile(copied / FIXED / "checkpoint.pt", folder / "checkpoint.pt")
+    tried = shutil.copytree(copied / FIXED, copied / "what_if/half" / FIXED)
     gone = [abandoned(copied / place) for place in (FIXED, f"{FIXED}/evaluation", "clutter/data")]
+    gone.append(tried / "checkpoint.pt")
     gone += [abandoned(output / "reports/smoke/tables"), copied / "clutter/data/features_ab.npy"]
     gone += [copied / ".snakemake/cache/a b\nc", copied / FIXED / "checkpoint.pt"]
     gone[-2].parent.mkdir(parents=True)
