@@ -1,4 +1,4 @@
-"""The command line of a study. `--help` works before anything is installed."""
+"""Parse the command line of a study. `--help` works before anything is installed."""
 
 import argparse
 import os
@@ -15,12 +15,12 @@ PATHS += ("initial_weights", "machine.masks")
 OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
-  run_all.sh clean PROFILE [--yes]     what of it nothing needs any more, with sizes; remove it
+  run_all.sh clean PROFILE [--yes]     list files that nothing needs any more; remove them
   run_all.sh lab [jupyter options]     JupyterLab on copies of the notebooks, in lab/
   run_all.sh lab --edits | --take NAME what differs in the copies; bring NAME back to notebooks/
   run_all.sh inpaint PHOTO ...         fill holes in your own photos: inpaint --help
-  run_all.sh export PROFILE DATASET DIR  write test images and holes as PNG, to be filled elsewhere
-  run_all.sh score DIR --name NAME     measure outputs that were made elsewhere
+  run_all.sh export PROFILE DATASET DIR  write test images and holes as PNG, for other methods
+  run_all.sh score DIR --name NAME     measure outputs of other methods
   run_all.sh publish PROFILE NAME      add finished runs to reports/published/NAME
   run_all.sh verify NAME               rebuild a published study's tables from its files
   run_all.sh test [pytest arguments]   run all tests
@@ -35,7 +35,7 @@ def parse_arguments(argv):
     parser = make_parser(
         "run_all.sh",
         "Prepare data, train, measure, draw and write reports/PROFILE/index.html.\n"
-        "What is done and still valid is not done again.",
+        "Finished steps that are still valid are not repeated.",
         OTHERS,
     )
     add = parser.add_argument
@@ -48,12 +48,12 @@ def parse_arguments(argv):
     add("--skip-published", action="store_true", help="leave out runs of reports/published")
     add("--force-new", action="store_true", help="delete and retrain runs of other settings")
     add("--estimate", action="store_true", help="time some steps here and print hours")
-    add("--dry-run", action="store_true", help="list what would be done")
+    add("--dry-run", action="store_true", help="print how many steps would run")
     return parser.parse_args(argv)
 
 
 def make_parser(prog, description, epilog=None, profile="tiny"):
-    """Return a parser of which study is meant; PROFILE is required if `profile` is None."""
+    """Return a parser of the options that name a study; PROFILE is required without `profile`."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, formatter_class=raw, description=description, epilog=epilog)
     names = sorted({p.stem for p in (ROOT / "config").glob("*.yaml")} - {"base", "hypotheses"})

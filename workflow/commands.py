@@ -46,7 +46,7 @@ def show(argv):
 
 
 def status(argv):
-    study, _ = parse_study(argv, "status: say how far every run of a study is.")
+    study, _ = parse_study(argv, "status: print how far every run of a study is.")
     found = [(run.name, *read_state(run)) for run in study.runs()]
     counts = Counter(state for _, state, _ in found)
     states = ("finished", "running", "interrupted", "diverged", "missing")
@@ -55,7 +55,7 @@ def status(argv):
     width = max(len(name) for name, _, _ in found)
     say(*(f"{name:{width}}  {state:11}  {details}".rstrip() for name, state, details in found))
     if others := study.ended_elsewhere():
-        say(f"{len(others)} more runs that have ended lie here: give the options of their training")
+        say(f"{len(others)} more finished runs have other options: give those to list them")
 
 
 def read_state(run):
@@ -76,7 +76,7 @@ def read_state(run):
 
 
 def _is_locked(folder):
-    """Return whether a process holds the folder's lock, without creating a file."""
+    """Return whether a process holds the folder's lock; create no file."""
     try:
         with open(folder / ".lock", "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -86,7 +86,7 @@ def _is_locked(folder):
 
 
 def _describe_progress(run):
-    """Return stage, step, age of the last checkpoint and the time left at this run's own speed."""
+    """Return stage, step, age of the last checkpoint and the time left at this run's speed."""
     from inpaint_lib.study import grid
     from inpaint_lib.training import artifacts
 
@@ -113,8 +113,8 @@ def clean(argv):
     from . import room
 
     yes = {"action": "store_true", "help": "remove what is listed"}
-    about = """clean: list what of a study nothing needs any more, and remove it with --yes:
-    checkpoints of finished runs, caches, what is left of interrupted writes"""
+    about = """clean: list files of a study that nothing needs any more, and remove them with --yes:
+    checkpoints of finished runs, caches, leftovers of interrupted writes"""
     study, args = parse_study(argv, about, yes=yes)
     if not study.folder.is_dir():
         if reason := files.find_obstacle(study.folder / "study.json"):
@@ -138,13 +138,13 @@ def clean(argv):
 
 @contextlib.contextmanager
 def lock_study(study):
-    """Hold a study's lock. Raises ValueError where another command works on it."""
+    """Hold a study's lock. Raises ValueError if another command holds it."""
     from inpaint_lib.study import files
 
     with files.lock(study.folder, ".study.lock", wait=False) as alone:
         if not alone:
             what = f"another run_all.sh works on profile {study.profile}"
-            raise ValueError(f"{what}; wait for it or stop it")
+            raise ValueError(f"{what}: wait for it or stop it")
         yield
 
 
@@ -169,7 +169,7 @@ def publish(argv):
 
 
 def _rewrite(argv):
-    """Rewrite what follows from a published study's saved values -> lines to print."""
+    """Rewrite files that follow from a published study's saved values; return lines to print."""
     from inpaint_lib.results import ledger, networks, published, report
     from inpaint_lib.study import files
 
@@ -199,7 +199,7 @@ def verify(argv):
     name = parser.parse_args(argv).name
     if wrong := published.verify(name):
         say(*wrong)
-        return fail(1, f"{name}: {len(wrong)} files are not what the saved values say")
+        return fail(1, f"{name}: {len(wrong)} files do not follow from the saved values")
     say(f"{name}: tables, verdicts and README.md follow from the saved values")
 
 
@@ -207,7 +207,7 @@ def verify(argv):
 
 
 def report(argv):
-    """Write the report of the study that a study.json describes, as the Snakefile's last step."""
+    """Write the report of a study.json's study: the Snakefile's last step."""
     from inpaint_lib.study import files, grid
 
     _build_report(grid.open_study(**files.read_json(argv[0])["parameters"]["grid"]))

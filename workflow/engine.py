@@ -1,4 +1,4 @@
-"""Snakemake, also where rights and times of files cannot be set: it needs neither."""
+"""Run Snakemake, also where permissions and times of files cannot be set: it needs neither."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from snakemake.cli import main
 
 
 def tolerate(call):
-    """Return a call that does nothing where the system refuses it."""
+    """Return a function that makes the call and ignores a refusal of the system."""
 
     def tried(*arguments, **options):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The study as the Snakefile needs it: plain values, and what makes a step stale."""
+"""Describe a study to the Snakefile: plain values, among them all that makes a step stale."""
 
 import json
 import os
@@ -23,22 +23,22 @@ def hash_code(notebook):
             raise ValueError
         return files.hash_text(json.dumps(["".join(cell["source"]) for cell in cells]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        what = f"{name} is missing or no notebook with a cell tagged 'parameters'"
-        raise ValueError(f"{what}; git checkout -- {name} restores it") from None
+        what = f"{name} is missing or has no cell tagged 'parameters'"
+        raise ValueError(f"{what}: git checkout -- {name} restores it") from None
 
 
 def _last_change():
-    """Return when the library was last changed: tables, figures and report follow it."""
+    """Return when the library was last changed, in ns: tables, figures and report depend on it."""
     paths = [p for p in (ROOT / "inpaint_lib").rglob("*.*") if p.suffix != ".pyc"]
     return max(path.stat().st_mtime_ns for path in [*paths, ROOT / "config" / "hypotheses.yaml"])
 
 
 def describe(study, overrides, slots, cluster):
-    """Return everything the Snakefile needs to know; slots: names of GPUs to lease."""
+    """Return the values of study.json, the Snakefile's configuration; slots: GPUs to lease."""
     settings = config.to_dict(study.config)
     science = {name: settings[name] for name in SECTIONS}
-    if study.config.initial_weights:  # without it, steps are what they were before there was any
-        science["initial_weights"] = weights.hash_weights(study.config.initial_weights)
+    if study.config.initial_weights:  # a new key of `science` would make old steps stale
+        science["initial_weights"] = weights.digest(study.config.initial_weights)
     packed = [settings["data"], settings["curriculum"]["mask_widths"]]
     if own := own_masks.fingerprint(study.config):
         packed += [own, settings["machine"]["turn_masks"]]

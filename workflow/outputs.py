@@ -26,7 +26,7 @@ def score(argv):
     from inpaint_lib.evaluation import external
     from inpaint_lib.study import grid
 
-    what = "Measure images that anybody filled (see export), and add them to tables and report."
+    what = "Measure images that another method filled (see export); add them to tables and report."
     parser = Parser(prog="run_all.sh score", description=what)
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="of the outputs; manifest.json in it or in the one around")

@@ -39,7 +39,7 @@ def test_a_wrong_request_gets_one_line_and_leaves_no_trace(
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("cuda:1", "Slurm assigns the GPU; set machine.device=cuda"),
+        ("cuda:1", "Slurm assigns the GPU: set machine.device=cuda"),
         ("cpu", "squeue: cannot contact"),
     ],
 )

@@ -247,7 +247,7 @@ def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
     (tmp_path / "a:b").mkdir()
     shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
     found = run("smoke", root=tmp_path / "a:b")
-    assert is_refusal(*found) and "has a colon, which separates paths; move" in found[2]
+    assert is_refusal(*found) and "has a colon, which separates paths: move" in found[2]
 
 
 def python_of(folder, name, version):
@@ -278,8 +278,8 @@ def clone(folder):
         ({"python3": 12, "python3.11": 11}, "", "made with 3.11"),
         ({"python3.13": 13, "python3.12": 12, "python3.11": 11}, "", "made with 3.13"),
         ({"python3": 12, "python3.11": 11}, "python3", "made with 3.12"),
-        ({"python3": 15}, "", "Python 3.11, 3.12 or 3.13 with venv is needed"),
-        ({"python3": 15, "python3.13": 13}, "python3", "INPAINT_PYTHON=python3: is not Python"),
+        ({"python3": 15}, "", "no Python 3.11, 3.12 or 3.13 with venv was found"),
+        ({"python3": 15, "python3.13": 13}, "python3", "INPAINT_PYTHON=python3 is not Python"),
     ],
 )
 def test_a_python_that_is_supported_installs_and_others_are_refused(tmp_path, there, named, words):
@@ -334,7 +334,7 @@ def test_a_current_folder_that_was_deleted_is_reported(tmp_path):
     )
     said = [line for line in done.stderr.splitlines() if not line.startswith("shell-init")]
     assert done.returncode == 2 and not done.stdout
-    assert said == ["run_all.sh: the current folder was deleted; cd to another one"]
+    assert said == ["run_all.sh: the current folder was deleted: cd to another one"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["show", "smoke"]], ids=["help", "show"])
