@@ -158,13 +158,13 @@ def _follow(child, dry_run):
     Failures of notebooks are printed, an error of Snakemake itself in one line, and of a dry run
     how many steps would run.
     """
-    failed, steps, kept = False, [], []
+    failed, steps, kept = False, {}, []
     for line in child.stdout or child.stderr or ():
         if line.startswith("  FAILED"):
             failed = True
             print(line, end="", file=sys.stderr, flush=True)
         elif step := re.fullmatch(r"(prepare|train|tables|figures|report) +(\d+)\s*", line):
-            steps.append(f"{step[2]} {step[1]}")
+            steps[step[1]] = f"{step[2]} {step[1]}"  # listed twice
         elif line.strip():
             kept.append(line.strip())
     code = child.wait()
@@ -173,7 +173,7 @@ def _follow(child, dry_run):
         said = f"Snakemake: {' '.join(kept[errors[0] if errors else -8 :])}"
         fail(code, textwrap.shorten(said, 600, placeholder=" ..."))
     elif dry_run and not code:
-        say(f"dry run: {', '.join(steps) or 'nothing to do'}")
+        say(f"dry run: {', '.join(steps.values()) or 'nothing to do'}")
     return code
 
 

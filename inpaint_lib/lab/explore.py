@@ -1,4 +1,4 @@
-"""Draw what notebook 40 shows where nobody moves the explorer: fills, and D's scores of them."""
+"""Draw the still figures of notebook 40: fills, and D's scores of them."""
 
 import os
 
@@ -12,9 +12,8 @@ UNSEEN = bool(os.environ.get("INPAINT_UNSEEN"))  # whether a headless run execut
 
 
 def draw_fills(state, names, stage, width, image):
-    """Return (a figure of a test image as some runs of one architecture fill it, hole L1 of each).
-
-    Stage 0 is before training.
+    """Draw a test image as some runs of one architecture fill it, at the end of a stage (0: before
+    training). Returns (figure, a frame of each run's hole L1).
     """
     runs = [answers.find_run(state, name) for name in names]
     found = answers.fill(state, [], names, stage, width, image)["runs"]
@@ -26,7 +25,7 @@ def draw_fills(state, names, stage, width, image):
 
 
 def draw_scores(state, name, stage, width, image):
-    """Draw the scores of a run's D, patch by patch; above the boundary (white) D says "real".
+    """Draw the scores of a run's D, patch by patch: white is the boundary, above it D says "real".
 
     Returns (figure, a frame of mean scores).
     """

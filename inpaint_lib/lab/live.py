@@ -1,4 +1,4 @@
-"""Show a training while it runs, draw what it sees, and a slider that redraws.
+"""Show a training while it runs, its health, and the images and holes that it sees.
 
 Displays are updated in place. None is an Output widget: its messages to the kernel can stall a
 headless execution.
@@ -35,16 +35,12 @@ def _encode(fig, dpi="figure"):
     return buffer.getvalue()
 
 
-def _make_slider(name, value, low, high):
-    """Return a slider over integers."""
-    return ipywidgets.IntSlider(value, low, high, description=name, continuous_update=False)
-
-
 def show_slider(draw, value, low, high, description):
     """Return a widget that redraws `draw(value) -> figure`."""
     width = round(72 * draw(value).get_figwidth())  # as large as a figure of the notebook
     image = ipywidgets.Image(value=_encode(draw(value), SHARP), format="png", width=width)
-    control = _make_slider(description, value, low, high)
+    options = {"description": description, "continuous_update": False}
+    control = ipywidgets.IntSlider(value, low, high, **options)
     control.observe(
         lambda move: setattr(image, "value", _encode(draw(move["new"]), SHARP)), "value"
     )
@@ -57,19 +53,19 @@ all cells. To change its weights or rates, use the cell under What if?"""
 
 @contextlib.contextmanager
 def shorten_errors(*kinds):
-    """Let a notebook show errors of these kinds as one sentence, without a traceback."""
+    """Make a notebook show errors of these kinds as one sentence, without a traceback."""
     try:
         yield
     except kinds as error:
-        sentence = str(error) or "stopped; run the cell again to go on from the last checkpoint"
+        sentence = str(error) or "stopped: run the cell again to continue from the last checkpoint"
         error._render_traceback_ = lambda: [sentence]  # what IPython asks for
         raise
 
 
 def train(run, after_stage=None, another=ANOTHER):
-    """Train a run, watched, and return what loop.fit returns.
+    """Train a run, show it meanwhile, and return what loop.fit returns.
 
-    Of a run that was trained before, show the picture and print how to train another.
+    A run that was trained before is shown again, with a line that says how to train another.
     """
     live, before = Live(), identity.result(run)
     with shorten_errors(KeyboardInterrupt, provenance.SettingsChanged):
@@ -84,8 +80,9 @@ def train(run, after_stage=None, another=ANOTHER):
 class Live:
     """Show a training while it runs: `loop.fit(run, watch=Live())`.
 
-    Progress moves every second. The picture and the health below it take a twentieth of the time.
-    If $INPAINT_UNSEEN is set, there is a picture alone, from the second minute on and at the end.
+    Progress moves every second. Drawing the picture and the health below it takes at most a
+    twentieth of the time. With $INPAINT_UNSEEN only the picture is shown, from the second minute on
+    and at the end.
     """
 
     encoding = "utf-8"  # of `write`, for tqdm
@@ -137,9 +134,9 @@ class Live:
 
 
 def check_health(run, history=None):
-    """Return health.of_run of what lies in a run's folder, finished or not.
+    """Return what results/health.py finds in a run's folder, finished or not: a DataFrame.
 
-    history: its log points so far, if they do not lie there yet.
+    history: the log points so far, of a run that has not written its history.csv.
     """
     if history is None:
         history = pd.read_csv(run.folder / "history.csv")
@@ -152,7 +149,7 @@ def check_health(run, history=None):
 
 
 def _read_errors(run):
-    """Return {"errors", "beside"} of health.of_run, as far as a run is evaluated."""
+    """Return the arguments {"errors", "beside"} of the health rules, None where not evaluated."""
     values = evaluate.read_values(run)
     own = (values.mask_family == run.model.mask_family) & (values.region == "hole")
     before = values[own & (values.metric == "l1") & (values.stage < run.n_stages)]
@@ -173,7 +170,7 @@ def _read_errors(run):
 
 
 def render_health(found):
-    """Return the health of one run as a little HTML: what is wrong, the evidence, what to try."""
+    """Return the health of one run as HTML: what is wrong, the evidence, what to try."""
     level, _ = health.headline(found)
     items = [
         f"<li><b>{row.title}</b> ({row.level}, stage {row.stages}). {escape(row.sentence)} "
@@ -188,7 +185,7 @@ def render_health(found):
 
 
 def draw_training(run, state, title):
-    """Return a figure of a training: losses, and test images as its G fills them now."""
+    """Draw a training: its losses, and test images as its G fills them now."""
     history = pd.DataFrame(state.history)
     shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
     look = {"color": plots.style(run.setup)["color"]}
@@ -218,7 +215,7 @@ def draw_training(run, state, title):
 
 
 def draw_families(images, width):
-    """Draw the mask families at one nominal width, painted on images."""
+    """Draw the mask families at one nominal width, painted on images (N,H,W,3) uint8."""
     size = images.shape[1]
     frozen = {
         name: masks.draw_test_masks(name, len(images), width, size, seed=0)

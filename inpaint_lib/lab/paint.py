@@ -1,8 +1,7 @@
-"""Answer the explorer's painter: fill a painted hole, read an own image, write both as Python.
+"""Answer the explorer's painter: fill a painted hole, read a user's image, write both as Python.
 
-PAINT {kind: function(state, buffers, **params)} is part of answers.ANSWERS. A hole comes as bits,
-row by row, 1 = hole, most significant bit first; an own image as (size, size, 3) uint8. Raises
-ValueError with the line to show.
+PAINT has the form of answers.ANSWERS. A hole comes as bits, row by row, 1 = hole, most significant
+bit first; a user's image as (size, size, 3) uint8. Raises ValueError with the line to show.
 """
 
 import base64
@@ -16,17 +15,17 @@ from ..data import images
 from ..study import config, grid, provenance
 from . import answers
 
-LARGEST = 64 * 2**20  # bytes of an own file
+LARGEST = 64 * 2**20  # bytes of a user's file
 
 
 def paint(state, buffers, dataset, runs, image, stage, width=None):
     """Fill a painted hole with some runs, as they were at the end of a stage (0: before training).
 
-    buffers: the hole, then an own image if it is not test image number `image`. Batch norm has the
-    statistics of holes of a width: `width` if the study has it, or the nearest by the hole's area.
-    Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why it is not
-    all), "width" (None without batch norm), "runs": [answers.fill_hole, or None for a run that is
-    published without its network; empty without a hole]}.
+    buffers: the hole, then a user's image unless test image number `image` is painted. Batch norm
+    has the statistics of holes of a width: `width` if the study has it, or the nearest by area.
+    Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why some px
+    are not filled), "width" (None without batch norm), "runs": [answers.fill_hole, or None for a
+    run that is published without its network; empty without a hole]}.
     """
     size, widths = state.about["size"], state.about["widths"]
     if len(buffers) > 1:
@@ -53,7 +52,7 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
 
 
 def _with_networks(state, names):
-    """Return {name: run} of those with networks. Raises ValueError if none of them has any."""
+    """Return {name: run} of the runs with networks. Raises ValueError if none has any."""
     found = {name: state.runs[name] for name in names if state.runs.get(name)}
     return found or {name: answers.find_run(state, name) for name in names}
 
@@ -64,8 +63,8 @@ def _hole(buffers, size):
 
 
 def confine(hole, architectures):
-    """Return (the part of a hole that all these can fill, why the rest is left out or "")."""
-    if not any(map(models.is_central, architectures)):
+    """Return (the part of a hole that all architectures can fill, why the rest is not or "")."""
+    if not any(map(models.central, architectures)):
         return hole, ""
     quarter = hole.shape[0] // 4
     inside = np.pad(hole[quarter:-quarter, quarter:-quarter], quarter)
@@ -92,17 +91,17 @@ def preset(state, _, family, width, draw):
 
 
 def own_image(state, buffers, name, size, offset):
-    """Take the part of a file of `size` bytes that begins at `offset`: {"received"} bytes.
+    """Take one part of a file of `size` bytes, from `offset` on, and return {"received": bytes}.
 
-    Parts come in order, each small enough for the limits of websockets. The last one is answered
-    with {"image"} too, cut and resized as in data preparation.
+    Parts come in order, each small enough for the limits of websockets. The answer to the last one
+    has {"image"}, too, cut and resized as in data preparation.
     """
     if size > LARGEST:
         most = f"at most {LARGEST >> 20} MB are read: save it smaller"
         raise ValueError(f"{name} has {size / 2**20:.0f} MB; {most}")
     state.upload = getattr(state, "upload", bytearray()) if offset else bytearray()
     if offset != len(state.upload):
-        raise ValueError(f"{name}: the upload was interrupted; choose the file again")
+        raise ValueError(f"{name}: the upload was interrupted: choose the file again")
     state.upload += buffers[0]
     if len(state.upload) < size:
         return {"received": len(state.upload)}
@@ -146,12 +145,12 @@ print(hole_l1)
 
 
 def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
-    """Return {"code"}: Python that makes the fills of `paint`. `own`: the name of an own image."""
+    """Return {"code"}: Python that makes the fills of `paint`; own: the name of a user's image."""
     size, widths = state.about["size"], state.about["widths"]
     chosen = [*_with_networks(state, runs).values()]
     hole, _ = confine(_hole(buffers, size), [run.architecture for run in chosen])
     if not hole.any() or not chosen:
-        raise ValueError("There is nothing to copy: choose runs and paint a hole first.")
+        raise ValueError("Nothing to copy: choose runs and paint a hole first.")
     if not state.about["live"]:
         raise ValueError(
             "Fills by published networks cannot be written as Python: train the profile."

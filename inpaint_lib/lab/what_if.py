@@ -1,7 +1,7 @@
-"""Train a run under a name of its own with changed settings, to see what they do.
+"""Train a run again with changed settings, under a name of its own.
 
-It lies in runs/<profile>/what_if/<name>/ and uses the study's data. No table, status or publication
-knows of it; the explorer shows it beside the study's runs.
+It lies in runs/<profile>/what_if/<name>/ and uses the study's data. It appears in the explorer,
+beside the study's runs, and in no table, status or publication.
 """
 
 import re
@@ -26,8 +26,8 @@ ANOTHER = "To train another, give it another name."
 
 
 def train(run, name, changes):
-    """Train `run` under a name with changed settings, watched, measure it and print what became of
-    it. Without changes, print how to name some. Raises config.ConfigError, SettingsChanged.
+    """Train `run` under a name with changed settings, show it meanwhile, evaluate it and print its
+    health. Without changes, print how to name some. Raises config.ConfigError, SettingsChanged.
     """
     if not changes:
         print(USAGE)
@@ -60,20 +60,20 @@ def make_run(study, name, dataset, architecture, setup, seed, changes):
     config = configuration.change(study.config, full, where)
     for key in full:
         if key.split(".")[0] not in MAY_CHANGE or key == "curriculum.mask_widths":
-            why = "cannot change here, where the study's own data are used; write a profile for it"
+            why = "cannot change in a what-if run, which uses the study's data: write a profile"
             raise configuration.ConfigError(f"{where}: {key}: {why}")
     return grid.Run(replace(study, config=config, what_if=name), dataset, architecture, setup, seed)
 
 
 def describe_changes(run):
-    """Return what a what-if run changes, in words."""
+    """Return the setup and the changes of a what-if run, in words."""
     changes = files.read_json(run.study.folder / "what_if" / run.study.what_if / CHANGES)
     listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
     return f"{run.setup} with {listed}"
 
 
 def list_runs(study):
-    """Return (the finished what-if runs of a study, {name of another: why it cannot be shown})."""
+    """Return (the finished what-if runs of a study, {name of another: why it is not shown})."""
     found, lacks, device = [], {}, devices.choose_device(study.config.machine.device)
     for folder in sorted((study.folder / "what_if").glob("*/*/*/*/seed*")):
         _, name, dataset, architecture, setup, seed = parts = folder.relative_to(study.folder).parts

@@ -112,6 +112,12 @@ tyni -> no profile 'tyni': choose one of
 smoke --only tables -> unrecognized arguments: --only tables
 smoke --set grid.seeds=[] -> grid.seeds:
 """
+CLEAN = """
+-> the following arguments are required: PROFILE; see
+tyni -> no profile 'tyni': choose one of
+smoke tiny -> unrecognized arguments: tiny
+smoke --yes=3 -> argument --yes: ignored explicit argument '3'
+"""
 PUBLISH = """
 smoke -> the following arguments are required: NAME
 tyni mine -> no profile 'tyni'
@@ -170,6 +176,7 @@ COMMANDS = {
     "": STUDY,
     "show": SHOW,
     "status": SHOW,
+    "clean": CLEAN,
     "publish": PUBLISH,
     "verify": VERIFY,
     "inpaint": INPAINT,

@@ -218,28 +218,6 @@ def test_without_runs_nothing_is_made(output, asked):
     assert code == 0 and "no run in" in out and not list(output.iterdir())
 
 
-WRONG = {
-    "no such profile": (["nowhere"], "no profile 'nowhere'"),
-    "no profile": ([], "PROFILE"),
-    "a file that is no profile": (["README.md"], "no profile"),
-    "two profiles": (["smoke", "tiny"], "tiny"),
-    "a value": (["smoke", "--yes=3"], "yes"),
-    "an unknown option": (["smoke", "--force"], "--force"),
-    "an unknown setup": (["smoke", "--setups", "nothing"], "nothing"),
-    "no number": (["smoke", "--seeds", "one"], "seeds"),
-    "an unknown key": (["smoke", "--set", "nothing=1"], "nothing"),
-    "a folder": (["/tmp"], "no profile"),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_argument_is_one_line(copied, asked, kind):
-    arguments, word = WRONG[kind]
-    before = below(copied)
-    found = asked("clean", *arguments, "--yes", settings=[])
-    assert is_refusal(*found) and word in found[2] and below(copied) == before, found
-
-
 @pytest.mark.parametrize("name", ["runs", "runs/smoke"])
 @pytest.mark.parametrize("kind", ["file", "broken link"])
 def test_what_lies_where_a_folder_belongs_is_named_and_stays(output, asked, name, kind):

@@ -253,7 +253,7 @@ def test_a_broken_notebook_is_named_with_the_fix(sources, how):
 def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, here):
     code, out, err = here(tmp_path, "smoke", "--dry-run", *SETTINGS)
     assert code == 0 and not err
-    assert out.splitlines()[1:] == ["dry run: 1 figures, 1 prepare, 1 report, 1 tables, 2 train"]
+    assert out.splitlines()[1:] == ["dry run: 1 prepare, 2 train, 1 tables, 1 figures, 1 report"]
     assert not list(tmp_path.rglob("*.npy")) and not (tmp_path / "reports").exists()
 
 
