@@ -432,7 +432,7 @@ def test_an_image_can_be_dropped(painter, tmp_path):
 
 def test_the_picture_that_is_saved_has_input_fills_and_truth(painter, tmp_path):
     painter.press("save picture")
-    assert "There is nothing to save" in painter.words()
+    assert "Nothing to save" in painter.words()
     painter.press("place")
     with painter.page.expect_download() as download:
         painter.press("save picture")
