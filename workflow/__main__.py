@@ -52,7 +52,7 @@ def study(argv):
     from . import checks, estimate, gpus, graph, room, slurm
 
     study = checks.open_requested(args, overrides)
-    starts = weights.check(study.config)
+    starts = weights.check_initial(study.config)
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:
@@ -212,7 +212,7 @@ def notebook(name, executed, artefact, *parameters):
             paths = [
                 kernels.escape_braces(path) for path in (NOTEBOOKS / f"{name}.ipynb", temporary)
             ]
-            with files.writing(executed):
+            with files.explain_errors(executed):
                 papermill.execute_notebook(*paths, given, cwd=str(NOTEBOOKS), **options)
         except papermill.PapermillExecutionError as error:
             kind, why = error.ename, error.evalue

@@ -44,7 +44,7 @@ def check_study(study, args):
 
     Returns {folder: why} of runs that --force-new deletes.
     """
-    if reason := next(filter(None, map(files.obstacle, _list_places(study))), None):
+    if reason := next(filter(None, map(files.find_obstacle, _list_places(study))), None):
         raise ValueError(reason)
     if not args.dry_run:
         check_inputs(study.config, args.download)
@@ -69,8 +69,8 @@ def check_machine(study, jobs=None):
     device = devices.choose_device(config.machine.device)
     precision = step.Options(step.choose_precision(config.training.precision, device)).describe()
     kind, jobs = precision["precision"], min(jobs or config.machine.jobs, runs)
-    if limits.memory() < jobs * A_RUN:
-        has, needed = limits.memory() / 2**20, jobs * A_RUN / 2**20
+    if limits.measure_memory() < jobs * A_RUN:
+        has, needed = limits.measure_memory() / 2**20, jobs * A_RUN / 2**20
         what = f"{jobs} runs at a time need {needed:.0f} MB of memory, there are {has:.0f} MB"
         raise ValueError(f"{what}: {'--jobs 1, or ' if jobs > 1 else ''}raise the limit")
     pixels = runs * config.curriculum.total_images * config.data.image_size**2
@@ -79,7 +79,7 @@ def check_machine(study, jobs=None):
         what = f"PyTorch finds no GPU, and on {cores} CPU cores profile {study.profile} takes"
         how = "--estimate measures it; --set machine.device=cpu silences this"
         print(f"warning: {what} {days:,.0f} days or more: {how}", file=sys.stderr, flush=True)
-    return f"; {devices.device_name(device)}, {kind}, {cores} cores"
+    return f"; {devices.get_device_name(device)}, {kind}, {cores} cores"
 
 
 def _list_places(study):

@@ -46,7 +46,7 @@ def lease(names):
     slots = [f"{name.replace('/', '_')}.{names[:k].count(name)}" for k, name in enumerate(names)]
     while True:
         for name, slot in zip(names, slots, strict=True):
-            with files.locked(make_lock_folder(), f"{slot}.lock", wait=False) as held:
+            with files.lock(make_lock_folder(), f"{slot}.lock", wait=False) as held:
                 if held:
                     yield name
                     return

@@ -38,7 +38,7 @@ def describe(study, overrides, slots, cluster):
     settings = config.to_dict(study.config)
     science = {name: settings[name] for name in SECTIONS}
     if study.config.initial_weights:  # a new key of `science` would make old steps stale
-        science["initial_weights"] = weights.digest(study.config.initial_weights)
+        science["initial_weights"] = weights.hash_weights(study.config.initial_weights)
     packed = [settings["data"], settings["curriculum"]["mask_widths"]]
     if own := own_masks.fingerprint(study.config):
         packed += [own, settings["machine"]["turn_masks"]]

@@ -13,7 +13,7 @@ from pathlib import Path
 from inpaint_lib.data import near, packs, sources
 from inpaint_lib.photos import image_file
 from inpaint_lib.results import advice, frames
-from inpaint_lib.study.command import printable, say
+from inpaint_lib.study.command import make_printable, say
 
 from .arguments import ROOT
 

@@ -34,7 +34,7 @@ def _queue():
 
 def name_jobs(study):
     """Return the prefix of the names of this study's jobs."""
-    return f"inpaint-{files.text_sha256(str(study.folder))[:12]}"
+    return f"inpaint-{files.hash_text(str(study.folder))[:12]}"
 
 
 def cancel_jobs(study):

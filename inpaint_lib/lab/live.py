@@ -67,7 +67,7 @@ def train(run, after_stage=None, another=ANOTHER):
 
     A run that was trained before is shown again, with a line that says how to train another.
     """
-    live, before = Live(), identity.result(run)
+    live, before = Live(), identity.read_result(run)
     with shorten_errors(KeyboardInterrupt, provenance.SettingsChanged):
         result = loop.fit(run, live, after_stage)
     if result["outcome"] == "finished" and not live.unseen:

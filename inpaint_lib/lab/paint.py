@@ -36,7 +36,9 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen.values()])
     filling = chosen if hole.any() else {}
     width = width if width in widths else nearest_width(widths, hole)
-    normed = any(metrics.batch_norms(state.networks(run, stage)[0]) for run in filling.values())
+    normed = any(
+        metrics.find_batch_norms(state.networks(run, stage)[0]) for run in filling.values()
+    )
     answered = {
         name: answers.fill_hole(state, run, stage, width, truth, hole)
         for name, run in filling.items()
@@ -64,7 +66,7 @@ def _hole(buffers, size):
 
 def confine(hole, architectures):
     """Return (the part of a hole that all architectures can fill, why the rest is not or "")."""
-    if not any(map(models.central, architectures)):
+    if not any(map(models.is_central, architectures)):
         return hole, ""
     quarter = hole.shape[0] // 4
     inside = np.pad(hole[quarter:-quarter, quarter:-quarter], quarter)

@@ -55,7 +55,7 @@ def load_study(name="", overrides=None):
             continue
         if found.runs:
             return found
-    what = f"no finished run in {grid.output_root() / 'runs'} and no published study"
+    what = f"no finished run in {grid.get_output_root() / 'runs'} and no published study"
     raise FileNotFoundError(f"{what}: to train a small one: ./run_all.sh smoke")
 
 
@@ -88,7 +88,7 @@ class Trained:
         for run, label in zip(others, labels, strict=True):
             entries.append((run.name, run.dataset, run.architecture, label, run.seed))
         datasets = {name: self._describe(name) for name in dict.fromkeys(e[1] for e in entries)}
-        more = {"points": sorted(recording.points(study.config)), "live": True}
+        more = {"points": sorted(recording.choose_points(study.config)), "live": True}
         more |= {"opened": study.profile, "studies": list_studies()}
         lacks |= lacking
         told = study.profile, self.config, entries, lacks, datasets
@@ -124,7 +124,7 @@ class Trained:
 
     def _describe(self, dataset):
         pack = self.pack(dataset)
-        chosen = recording.recorded(self.study.config, len(pack.test))
+        chosen = recording.choose_images(self.study.config, len(pack.test))
         return {"images": len(pack.test), "recorded": [int(k) for k in chosen]}
 
     def pack(self, dataset):
@@ -164,7 +164,7 @@ class Trained:
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
         run, widths = self.runs[name], self.about["widths"]
-        if not all(evaluate.evaluated(run, stage) for stage in run.evaluated_stages):
+        if not all(evaluate.is_evaluated(run, stage) for stage in run.evaluated_stages):
             how = f"./run_all.sh {self.study.profile} evaluates it"
             raise ValueError(f"{name} is not evaluated: {how}")
         values = evaluate.read_values(run)

@@ -142,7 +142,7 @@ def reopen_study(profile):
     """Open a study of $INPAINT_OUTPUT with the settings that ./run_all.sh last ran it with; without
     a study.json, as the profile has them. Raises config.ConfigError.
     """
-    last = read_json(output_root() / "runs" / Path(str(profile)).stem / "study.json") or {}
+    last = read_json(get_output_root() / "runs" / Path(str(profile)).stem / "study.json") or {}
     given = last.get("parameters", {}).get("grid", {"profile": profile})
     return open_study(**given)
 
