@@ -233,7 +233,7 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(limits, "cores", lambda: 3)
+    monkeypatch.setattr(limits, "count_cores", lambda: 3)
     assert checks.check_machine(grid.open_study("smoke", ONE)) == "; cpu, float32, 3 cores"
     assert not capsys.readouterr().err
     big = {"data.image_size": 64, "curriculum.total_images": 24 * 10**7}
@@ -242,7 +242,7 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
     checks.check_machine(grid.open_study("smoke", big | {"machine.device": "auto"}))
     (warning,) = capsys.readouterr().err.splitlines()
     assert "PyTorch finds no GPU" in warning and "--estimate" in warning and "days" in warning
-    monkeypatch.setattr(limits, "memory", lambda: 2**29)
+    monkeypatch.setattr(limits, "measure_memory", lambda: 2**29)
     with pytest.raises(
         ValueError, match=r"at a time need .* MB of memory, there are 512 MB.*limit$"
     ):
