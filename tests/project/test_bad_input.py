@@ -6,7 +6,6 @@ line: arguments -> words.
 
 import os
 import shlex
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -22,7 +21,7 @@ from inpaint_lib import models
 from inpaint_lib.photos import inpaint
 from tests.conftest import smooth
 from tests.photos.test_inpaint import saved_weights, spread
-from tests.workflow.commands import ROOT, is_refusal, run
+from tests.workflow.commands import ROOT, call, is_refusal, run
 from workflow import __main__ as command
 
 LONG = "x" * 5000
@@ -308,12 +307,7 @@ def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path):
     before = snapshot(tmp_path)
     paths = [tmp_path / "executed.ipynb", tmp_path / "artefact.json"]
     arguments = ["notebook", "00_data_prep", *paths, '{"profile": "tyni"}']
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "workflow", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "INPAINT_OUTPUT": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "no profile 'tyni': choose one of" in done.stderr and snapshot(tmp_path) == before
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "INPAINT_OUTPUT": str(tmp_path)}
+    code, _, err = call(sys.executable, "-P", "-m", "workflow", *arguments, env=environment)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "no profile 'tyni': choose one of" in err and snapshot(tmp_path) == before

@@ -39,6 +39,18 @@ def run(*arguments, **options):
     return process.returncode, out, err
 
 
+def call(*words, **options):
+    """Run a program and return (exit code, stdout, stderr)."""
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+def write_script(path, text):
+    """Write a program of the shell."""
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
 def tables(output, profile="smoke"):
     """Return {name: bytes} of a study's tables."""
     return {p.name: p.read_bytes() for p in (output / "reports" / profile / "tables").iterdir()}

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +13,7 @@ from inpaint_lib.results import advice
 from inpaint_lib.training import loop
 from tests.conftest import smooth
 from tests.results import synthetic
-from tests.workflow.commands import SETTINGS, current
+from tests.workflow.commands import SETTINGS, call, current
 from workflow import __main__ as command
 from workflow import own
 
@@ -60,15 +59,8 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
     assert "1 of 8 test images nearly equal a training image" in out
     assert "test/copy.jpg and train/it's 3.png" in out
     [line] = [line.strip() for line in out.splitlines() if " inpaint " in line]
-    done = subprocess.run(
-        ["bash", "-c", line],
-        env=current(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, err = call("bash", "-c", line, env=current(), cwd=tmp_path)
+    assert code == 0, err
     assert Image.open(tmp_path / "filled.png").size == (120, 90)
 
 

@@ -21,7 +21,15 @@ from inpaint_lib.study import files, grid, limits, processes
 from inpaint_lib.training import identity, loop
 from tests.conftest import MICRO, smooth
 from tests.workflow import refusing
-from tests.workflow.commands import ROOT, SETTINGS, current, is_refusal, start
+from tests.workflow.commands import (
+    ROOT,
+    SETTINGS,
+    call,
+    current,
+    is_refusal,
+    start,
+    write_script,
+)
 from workflow import __main__ as command
 from workflow import checks, kernels
 
@@ -196,23 +204,20 @@ def test_a_limit_that_is_too_low_is_named_before_anything_is_started(
     tmp_path, limit, words, arguments
 ):
     line = f"ulimit {limit} && exec bash {ROOT}/run_all.sh {' '.join(arguments)}"
-    done = subprocess.run(
-        ["bash", "-c", line], env=current(), capture_output=True, text=True, check=False
-    )
-    assert is_refusal(done.returncode, done.stdout, done.stderr) and words in done.stderr
+    found = call("bash", "-c", line, env=current())
+    assert is_refusal(*found) and words in found[2]
 
 
 def test_the_soft_limit_of_open_files_is_raised_and_never_lowered(tmp_path):
-    (tmp_path / "python").write_text('#!/bin/sh\ncase "$*" in *find_spec*) ;; *) ulimit -n ;; esac')
-    (tmp_path / "python").chmod(0o755)
+    write_script(tmp_path / "python", 'case "$*" in *find_spec*) ;; *) ulimit -n ;; esac')
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard < 2000:
         pytest.skip("the hard limit is too low here")
     for soft, expected in ((64, 1024), (1500, 1500)):
         line = f"ulimit -Sn {soft} && exec bash {ROOT}/run_all.sh smoke"
         environment = current() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
-        assert done.stdout.strip() == str(expected), done.stderr
+        _, out, err = call("bash", "-c", line, env=environment)
+        assert out.strip() == str(expected), err
 
 
 def test_cores_and_memory_are_those_of_the_control_group(tmp_path, monkeypatch):
