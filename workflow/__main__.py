@@ -17,11 +17,11 @@ from pathlib import Path
 
 from inpaint_lib.study.command import exit_with, fail, say
 
-from . import commands, outputs
 from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
+COMMANDS = "show status clean publish verify report export score lab".split()
 # errors of a kernel that one line explains, by name: importing their modules takes seconds
 USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
 INCOMPLETE = "some steps failed; finished work is kept, the same command continues from here"
@@ -33,9 +33,12 @@ def main(argv):
     try:
         if name == "notebook":
             return notebook(*argv[1:])
-        if command := (commands.COMMANDS | outputs.COMMANDS).get(name):
-            return command(argv[1:]) or 0
-        return study(argv) or 0
+        if name not in COMMANDS:
+            return study(argv) or 0
+        from . import commands, lab, outputs  # the library: seconds that --help saves
+
+        functions = commands.COMMANDS | outputs.COMMANDS | {"lab": lab.lab}
+        return functions[name](argv[1:]) or 0
     except (ValueError, OSError) as error:
         return fail(2, error, "  FAILED" if name in ("notebook", "report") else "run_all.sh")
 
@@ -49,7 +52,7 @@ def study(argv):
     overrides, begun = read_overrides(args), time.monotonic()
     from inpaint_lib.training import artifacts, weights  # the library: seconds that --help saves
 
-    from . import checks, estimate, gpus, graph, room, slurm
+    from . import checks, commands, estimate, gpus, graph, room, slurm
 
     study = checks.open_requested(args, overrides)
     starts = weights.check_initial(study.config)

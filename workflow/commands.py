@@ -1,4 +1,4 @@
-"""The commands of ./run_all.sh: show, status, clean, publish, verify and lab (lab.py).
+"""The commands of ./run_all.sh: show, status, clean, publish and verify.
 
 Each raises ValueError or OSError for what it refuses.
 """
@@ -10,17 +10,20 @@ import time
 from collections import Counter
 from datetime import timedelta
 
-from inpaint_lib.study.command import Parser, fail, say
+import yaml
 
-from . import lab
+from inpaint_lib.results import collect, frames, ledger, networks, published, report, tables
+from inpaint_lib.study import config, files, grid
+from inpaint_lib.study.command import Parser, fail, say
+from inpaint_lib.training import artifacts
+
+from . import kernels, room
 from .arguments import make_parser, read_overrides
 
 
 def parse_study(argv, about, *named, **options):
     """Return (study, parsed arguments) of a command about one study; options: {name: keyword
     arguments of add_argument}."""
-    from inpaint_lib.study import grid
-
     parser = make_parser(f"run_all.sh {about.split(':')[0]}", about, profile=None)
     for name in named:
         parser.add_argument(name, metavar=name.upper())
@@ -31,10 +34,6 @@ def parse_study(argv, about, *named, **options):
 
 
 def show(argv):
-    import yaml
-
-    from inpaint_lib.study import config
-
     study, _ = parse_study(
         argv, "show: print a profile's configuration with all it extends, as YAML."
     )
@@ -60,8 +59,6 @@ def status(argv):
 
 def read_state(run):
     """Return (state, details) of a run."""
-    from inpaint_lib.study import files, grid
-
     made = files.read_json(run.folder / "run.json") or {"settings": {}}
     given = made["settings"].get("initial_weights")
     start = f"from given weights {given[:12]}" if given else ""
@@ -87,9 +84,6 @@ def _is_locked(folder):
 
 def _describe_progress(run):
     """Return stage, step, age of the last checkpoint and the time left at this run's speed."""
-    from inpaint_lib.study import grid
-    from inpaint_lib.training import artifacts
-
     for path in (run.folder / name for name in grid.CHECKPOINTS):
         checkpoint = artifacts.load_checkpoint(path) if path.is_file() else None
         if not checkpoint:  # damaged
@@ -108,10 +102,6 @@ def _describe_progress(run):
 
 
 def clean(argv):
-    from inpaint_lib.study import files
-
-    from . import room
-
     yes = {"action": "store_true", "help": "remove what is listed"}
     about = """clean: list files of a study that nothing needs any more, and remove them with --yes:
     checkpoints of finished runs, caches, leftovers of interrupted writes"""
@@ -139,8 +129,6 @@ def clean(argv):
 @contextlib.contextmanager
 def lock_study(study):
     """Hold a study's lock. Raises ValueError if another command holds it."""
-    from inpaint_lib.study import files
-
     with files.lock(study.folder, ".study.lock", wait=False) as alone:
         if not alone:
             what = f"another run_all.sh works on profile {study.profile}"
@@ -152,8 +140,6 @@ def lock_study(study):
 
 
 def publish(argv):
-    from inpaint_lib.results import collect, networks, published
-
     if argv[:1] in (["--rebuild"], ["--pages"], ["--docs"]):
         return say(*_rewrite(argv))
     about = """publish: add finished runs to reports/published/NAME. Of a published study
@@ -170,9 +156,6 @@ def publish(argv):
 
 def _rewrite(argv):
     """Rewrite files that follow from a published study's saved values; return lines to print."""
-    from inpaint_lib.results import ledger, networks, published, report
-    from inpaint_lib.study import files
-
     parser = Parser(prog="run_all.sh publish")
     parser.add_argument("--rebuild", metavar="NAME", help="tables, figures and README.md of it")
     parser.add_argument("--pages", metavar="NAME", help="its HTML report, from the saved values")
@@ -191,8 +174,6 @@ def _rewrite(argv):
 
 
 def verify(argv):
-    from inpaint_lib.results import published
-
     what = "Rebuild a published study's tables, verdicts and README.md, and compare."
     parser = Parser(prog="run_all.sh verify", description=what)
     parser.add_argument("name", metavar="NAME", help="of the study, or its folder (with a /)")
@@ -206,17 +187,13 @@ def verify(argv):
 # --- the report
 
 
-def report(argv):
+def write_report(argv):
     """Write the report of a study.json's study: the Snakefile's last step."""
-    from inpaint_lib.study import files, grid
-
     _build_report(grid.open_study(**files.read_json(argv[0])["parameters"]["grid"]))
 
 
 def rebuild(study, what):
     """Rebuild the tables, or tables and report, from the finished runs."""
-    from inpaint_lib.results import collect, frames, tables
-
     results = collect.collect(study)
     frames.save(results, study.report / "results")
     tables.write(results, study.report / "tables")
@@ -226,10 +203,6 @@ def rebuild(study, what):
 
 def _build_report(study):
     """Write the report of saved results, with a page for every executed notebook."""
-    from inpaint_lib.results import frames, report
-
-    from . import kernels
-
     kernels.extend_jupyter_path()
     results = frames.load(study.report / "results")
     paths = {run.name: run.folder / "recording.npz" for run in study.runs()}
@@ -259,5 +232,5 @@ def _list_notebooks(study):
     return [page for page in pages if page[1].is_file()]
 
 
-COMMANDS = {f.__name__: f for f in (show, status, clean, publish, verify, report)}
-COMMANDS["lab"] = lab.lab
+COMMANDS = {f.__name__: f for f in (show, status, clean, publish, verify)}
+COMMANDS["report"] = write_report

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from inpaint_lib.study import files
 from inpaint_lib.study.command import Parser, say
 
 from .arguments import ROOT
@@ -68,8 +69,6 @@ def copy_notebooks(folder):
     """Copy the notebooks that `folder` lacks and renew copies without edits. Of copies with edits
     whose original has changed return the names; their first cell says so from now on.
     """
-    from inpaint_lib.study import files
-
     kept = []
     for name in _list_names():
         copy = _read_copy(folder, name)
@@ -111,8 +110,6 @@ def take_edits(folder, name):
 
     Raises ValueError where there is nothing to take or the original has changed since.
     """
-    from inpaint_lib.study import files
-
     if name not in _list_names():
         raise ValueError(f"--take {name}: no such notebook; there are: {', '.join(_list_names())}")
     copy = _read_copy(folder, name)
@@ -140,8 +137,6 @@ def _list_names():
 
 def _read(path):
     """Return a notebook as a dict, or None where there is none that can be read."""
-    from inpaint_lib.study import files
-
     found = files.read_json(path)
     return found if isinstance(found, dict) and isinstance(found.get("cells"), list) else None
 

@@ -3,6 +3,9 @@
 Both raise ValueError or OSError for what they refuse.
 """
 
+from inpaint_lib.data import packs
+from inpaint_lib.evaluation import external
+from inpaint_lib.study import grid
 from inpaint_lib.study.command import Parser, say
 
 from .arguments import read_overrides
@@ -10,9 +13,6 @@ from .commands import lock_study, parse_study, read_state, rebuild
 
 
 def export(argv):
-    from inpaint_lib.evaluation import external
-    from inpaint_lib.study import grid
-
     about = """export: write a data set's frozen test images, masks and inputs as PNG into FOLDER;
     manifest.json there says how to name filled images for ./run_all.sh score."""
     study, args = parse_study(argv, about, "dataset", "folder")
@@ -23,9 +23,6 @@ def export(argv):
 
 
 def score(argv):
-    from inpaint_lib.evaluation import external
-    from inpaint_lib.study import grid
-
     what = "Measure images that another method filled (see export); add them to tables and report."
     parser = Parser(prog="run_all.sh score", description=what)
     add = parser.add_argument
@@ -52,8 +49,6 @@ def score(argv):
 
 def _prepare_pack(study, dataset):
     """Return the Pack of a study's data set, made if needed. Raises ValueError."""
-    from inpaint_lib.data import packs
-
     if dataset not in study.config.grid.datasets:
         has = ", ".join(study.config.grid.datasets)
         raise ValueError(f"profile {study.profile} has no data set {dataset}; it has {has}")

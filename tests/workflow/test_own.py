@@ -15,7 +15,7 @@ from tests.conftest import smooth
 from tests.results import synthetic
 from tests.workflow.commands import SETTINGS, call, current
 from workflow import __main__ as command
-from workflow import own
+from workflow import commands, own
 
 SETTINGS = [text for text in SETTINGS if "grid.datasets" not in text]
 
@@ -66,7 +66,7 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
 
 def test_photos_that_have_gone_leave_the_advice_and_rows_by_their_numbers(photos, micro):
     study = study_of(micro, photos, **{"grid.setups": ["fixed"]})
-    command.commands.rebuild(study, "tables")
+    commands.rebuild(study, "tables")
     shutil.rmtree(photos)
     lines = own.conclude(study)
     assert "No other setup was trained." in lines[1]
