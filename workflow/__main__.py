@@ -190,7 +190,7 @@ def notebook(name, executed, artefact, *parameters):
     never ran as completed. A failed execution is kept as <executed>.failed.ipynb, unless
     settings or data are wrong: then no file changes. Raises ValueError with what went wrong.
     """
-    # jsonschema would compile a grammar of URIs, over a second that no notebook needs
+    # or jsonschema compiles a grammar of URIs: over a second that no notebook needs
     sys.modules["rfc3987_syntax"] = None
     import papermill
 
@@ -229,9 +229,9 @@ def notebook(name, executed, artefact, *parameters):
             os.replace(temporary, executed)
             failed.unlink(missing_ok=True)
             outcome = f"diverged: {why}" if why else f"{time.monotonic() - begun:.0f} s"
-            say(f"  done    {label}  {outcome}")  # that a run diverged is an outcome
+            say(f"  done    {label}  {outcome}")  # diverging is an outcome, not a failure
             return 0
-        if kind not in USER_ERRORS and files.read_json(temporary):  # on a full disk it may be torn
+        if kind not in USER_ERRORS and files.read_json(temporary):  # None if a full disk cut it off
             os.replace(temporary, failed)
         temporary.unlink(missing_ok=True)
     died = f"the notebook ended without writing {artefact.name}: its kernel died"

@@ -80,7 +80,7 @@ def read_overrides(args):
     given, overrides = vars(args), {}
     if args.data is not None:
         if args.datasets or args.data_root:
-            raise ValueError("--data DIR: names the images; leave out --datasets and --data-root")
+            raise ValueError("--data DIR names the images: leave out --datasets and --data-root")
         given = given | {"datasets": "folder", "data_root": args.data}
     lists = [f"grid.{name}=[{given[name]}]" for name in LISTS if given[name] is not None]
     for item in [*args.settings, *lists]:
@@ -90,7 +90,7 @@ def read_overrides(args):
         try:
             overrides[key] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            what = f"--set {item}: {value!r} is no YAML value; put it in quotes"
+            what = f"--set {item}: {value!r} is no YAML value: put it in quotes"
             raise ValueError(what) from None
     for name, key in OPTIONS.items():
         if given.get(name) is not None:

@@ -51,7 +51,7 @@ def _prepare_pack(study, dataset):
     """Return the Pack of a study's data set, made if needed. Raises ValueError."""
     if dataset not in study.config.grid.datasets:
         has = ", ".join(study.config.grid.datasets)
-        raise ValueError(f"profile {study.profile} has no data set {dataset}; it has {has}")
+        raise ValueError(f"profile {study.profile} has no data set {dataset}: choose one of {has}")
     return packs.prepare(study, dataset)
 
 
