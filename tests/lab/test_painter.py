@@ -7,7 +7,6 @@ import base64
 import json
 import re
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +19,7 @@ from inpaint_lib.training import loop
 from tests.conftest import MICRO, smooth
 from tests.lab import test_browser
 from tests.lab.test_browser import CHROMIUM, FLAGS, PATIENCE
+from tests.workflow.commands import write_notebook
 
 pytestmark = test_browser.pytestmark
 folder, address = test_browser.folder, test_browser.address  # a JupyterLab's
@@ -479,9 +479,7 @@ def test_in_jupyterlab_20_mb_are_uploaded_and_keys_stay_in_the_painter(
 ):
     cell = "from inpaint_lib.lab import state, widget\n"
     cell += f"widget.Explorer(state.load_study('smoke', {MICRO!r}))"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
-    nbformat.write(notebook, folder / "notebooks/paint_here.ipynb")
+    write_notebook(folder / "notebooks/paint_here.ipynb", cell)
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(PATIENCE)
     page.goto(address.format("paint_here"))

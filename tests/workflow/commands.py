@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+
 from tests.conftest import MICRO, repository
 
 ROOT = Path(repository())
@@ -49,6 +51,13 @@ def write_script(path, text):
     """Write a program of the shell."""
     path.write_text(f"#!/bin/bash\n{text}\n")
     path.chmod(0o755)
+
+
+def write_notebook(path, *cells):
+    """Write a notebook with code cells."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
 def tables(output, profile="smoke"):

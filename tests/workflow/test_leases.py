@@ -6,11 +6,11 @@ import subprocess
 import sys
 from itertools import accumulate
 
-import nbformat
 import pytest
 import torch
 
 from tests.conftest import repository
+from tests.workflow.commands import write_notebook
 from workflow import __main__ as command
 from workflow import gpus
 
@@ -105,9 +105,7 @@ def test_the_kernel_sees_the_leased_gpu_alone(hold, tmp_path, monkeypatch):
     monkeypatch.setenv("INPAINT_GPUS", "4,GPU-a")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     look = "import os, pathlib\npathlib.Path('seen').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(look)], metadata=kernel)
-    nbformat.write(book, tmp_path / "look.ipynb")
+    write_notebook(tmp_path / "look.ipynb", look)
     assert hold("4").stdout.readline().startswith("4 ")
     paths = (tmp_path / "executed.ipynb", tmp_path / "seen")
     assert command.notebook("look", *paths) == 0 and paths[1].read_text() == "GPU-a"

@@ -17,7 +17,15 @@ from inpaint_lib.training import loop
 from tests.conftest import MICRO
 from tests.data.test_sources import celeba_tree, folder_tree
 from tests.workflow import refusing
-from tests.workflow.commands import ROOT, SETTINGS, is_refusal, run, start, tables
+from tests.workflow.commands import (
+    ROOT,
+    SETTINGS,
+    is_refusal,
+    run,
+    start,
+    tables,
+    write_notebook,
+)
 from tests.workflow.test_surroundings import hostile
 from workflow import __main__ as command
 from workflow import checks, estimate, graph, room
@@ -447,11 +455,10 @@ def test_a_dead_kernel_an_error_and_a_missing_artefact_are_failures(
     """papermill calls the cells after a kernel's death completed; the missing artefact tells."""
     monkeypatch.setattr(command, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
-    cells = [nbformat.v4.new_code_cell(f"import os\n{cause}")]
+    cells = [f"import os\n{cause}"]
     if cause != "pass":
-        cells.append(nbformat.v4.new_code_cell("open('artefact', 'w').write('done')"))
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "dies.ipynb")
+        cells.append("open('artefact', 'w').write('done')")
+    write_notebook(tmp_path / "dies.ipynb", *cells)
     (tmp_path / "artefact").write_text("of an earlier run")
     paths = tmp_path / "executed.ipynb", tmp_path / "artefact"
     assert command.main(["notebook", "dies", *map(str, paths)]) == 2
