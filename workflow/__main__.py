@@ -1,7 +1,7 @@
 """./run_all.sh PROFILE, from the command line to the execution of each notebook.
 
-`study` checks data, settings, device and disk, describes the study in study.json and starts
-Snakemake on the Snakefile. Its jobs call `notebook`, which executes one notebook. The other
+`run_study` checks data, settings, device and disk, describes the study in study.json and starts
+Snakemake on the Snakefile. Its jobs call `execute_notebook` for one notebook each. The other
 commands of run_all.sh are in commands.py and outputs.py.
 """
 
@@ -32,9 +32,9 @@ def main(argv):
     name = argv[0] if argv else ""
     try:
         if name == "notebook":
-            return notebook(*argv[1:])
+            return execute_notebook(*argv[1:])
         if name not in COMMANDS:
-            return study(argv) or 0
+            return run_study(argv) or 0
         from . import commands, lab, outputs  # the library: seconds that --help saves
 
         functions = commands.COMMANDS | outputs.COMMANDS | {"lab": lab.lab}
@@ -46,7 +46,7 @@ def main(argv):
 # --- the study
 
 
-def study(argv):
+def run_study(argv):
     """Make what is missing or stale of a study, and return the exit code."""
     args = parse_arguments(argv)
     overrides, begun = read_overrides(args), time.monotonic()
@@ -59,7 +59,7 @@ def study(argv):
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:
-        commands.rebuild(study, args.only)
+        commands.rebuild_report(study, args.only)
         return _print_result(study, begun)
     changed = checks.check_study(study, args)
     where = "" if args.cluster else checks.check_machine(study, args.jobs)
@@ -81,7 +81,7 @@ def study(argv):
         first = f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}"
         say(first, *filter(None, [starts]))
         pause_together()
-        code = snakemake(study, args, described, args.jobs if args.cluster else jobs)
+        code = run_snakemake(study, args, described, args.jobs if args.cluster else jobs)
         if code == 130 or (code == 0 and args.dry_run):
             return code
         return fail(1, INCOMPLETE) if code else _print_result(study, begun)
@@ -97,7 +97,7 @@ def _print_result(study, begun):
     say("", *table.splitlines(), *own.conclude(study), "", took, page)
 
 
-def snakemake(study, args, described, jobs):
+def run_snakemake(study, args, described, jobs):
     """Run Snakemake in runs/<profile> and return its exit code, 130 if it was interrupted."""
     from inpaint_lib.study import files, grid
 
@@ -183,7 +183,7 @@ def _follow(child, dry_run):
 # --- one notebook of it
 
 
-def notebook(name, executed, artefact, *parameters):
+def execute_notebook(name, executed, artefact, *parameters):
     """Execute a notebook into a file, with parameters in JSON objects; return 0.
 
     It has succeeded if its last cell wrote `artefact`: papermill marks the cells that a dead kernel

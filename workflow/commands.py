@@ -192,7 +192,7 @@ def write_report(argv):
     _build_report(grid.open_study(**files.read_json(argv[0])["parameters"]["grid"]))
 
 
-def rebuild(study, what):
+def rebuild_report(study, what):
     """Rebuild the tables, or tables and report, from the finished runs."""
     results = collect.collect(study)
     frames.save(results, study.report / "results")

@@ -9,7 +9,7 @@ from inpaint_lib.study import grid
 from inpaint_lib.study.command import Parser, say
 
 from .arguments import read_overrides
-from .commands import lock_study, parse_study, read_state, rebuild
+from .commands import lock_study, parse_study, read_state, rebuild_report
 
 
 def export(argv):
@@ -43,7 +43,7 @@ def score(argv):
     if not all(read_state(run)[0] in ("finished", "diverged") for run in study.runs()):
         return say(f"tables and report follow with the runs: ./run_all.sh {study.profile}")
     with lock_study(study):
-        rebuild(study, "report")
+        rebuild_report(study, "report")
     say(f"{study.report / 'index.html'} and the tables have a row of {args.name}")
 
 

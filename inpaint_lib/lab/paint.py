@@ -35,7 +35,7 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     chosen = _with_networks(state, runs)
     hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen.values()])
     filling = chosen if hole.any() else {}
-    width = width if width in widths else nearest_width(widths, hole)
+    width = width if width in widths else choose_width(widths, hole)
     normed = any(
         metrics.find_batch_norms(state.networks(run, stage)[0]) for run in filling.values()
     )
@@ -75,7 +75,7 @@ def confine(hole, architectures):
     return inside, reason if left else ""
 
 
-def nearest_width(widths, hole):
+def choose_width(widths, hole):
     """Return the width whose square is nearest to the area of a hole."""
     return min(widths, key=lambda width: abs(width**2 - int(hole.sum())))
 
@@ -167,7 +167,7 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
         size=size,
         runs="\n".join(f"    {_as_code(study, run)}," for run in chosen),
         stage=stage,
-        width=width if width in widths else nearest_width(widths, hole),
+        width=width if width in widths else choose_width(widths, hole),
     )
     return {"code": text}
 

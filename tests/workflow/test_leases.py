@@ -108,7 +108,7 @@ def test_the_kernel_sees_the_leased_gpu_alone(hold, tmp_path, monkeypatch):
     write_notebook(tmp_path / "look.ipynb", look)
     assert hold("4").stdout.readline().startswith("4 ")
     paths = (tmp_path / "executed.ipynb", tmp_path / "seen")
-    assert command.notebook("look", *paths) == 0 and paths[1].read_text() == "GPU-a"
+    assert command.execute_notebook("look", *paths) == 0 and paths[1].read_text() == "GPU-a"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_as_many_runs_at_a_time_as_gpus_can_take(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     asked = []
-    monkeypatch.setattr(command, "snakemake", lambda *given: asked.append(given) or 130)
+    monkeypatch.setattr(command, "run_snakemake", lambda *given: asked.append(given) or 130)
     assert command.main(["smoke", "--datasets", "faces", *arguments]) == 130
     (_, _, described, jobs), *_ = asked
     assert (jobs, described["gpus"], described["threads"]) == (at_a_time, slots, 1)

@@ -66,7 +66,7 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
 
 def test_photos_that_have_gone_leave_the_advice_and_rows_by_their_numbers(photos, micro):
     study = study_of(micro, photos, **{"grid.setups": ["fixed"]})
-    commands.rebuild(study, "tables")
+    commands.rebuild_report(study, "tables")
     shutil.rmtree(photos)
     lines = own.conclude(study)
     assert "No other setup was trained." in lines[1]

@@ -195,7 +195,7 @@ def test_force_new_deletes_what_was_made_with_other_settings(tmp_path, monkeypat
     micro = grid.open_study("smoke", MICRO)
     for training in micro.runs():
         loop.fit(training, lambda *_: None)
-    monkeypatch.setattr(command, "snakemake", lambda *_: 1)
+    monkeypatch.setattr(command, "run_snakemake", lambda *_: 1)
     assert command.main(["smoke", *SETTINGS, "--set=models.custom.lr_g=1e-3", "--force-new"]) == 1
     assert capsys.readouterr().out.count(f"deleting {DATA}/custom/") == 2
     left = [p for run in micro.runs() for p in run.folder.rglob("*") if p.is_file()]
@@ -474,7 +474,9 @@ def test_a_study_whose_runs_are_all_published_trains_only_without_skip_published
 ):
     """A profile that is named runs, whatever is published; --skip-published leaves that out."""
     asked = []
-    monkeypatch.setattr(command, "snakemake", lambda study, *_: asked.append(study.runs()) or 130)
+    monkeypatch.setattr(
+        command, "run_snakemake", lambda study, *_: asked.append(study.runs()) or 130
+    )
     monkeypatch.setattr(checks.published, "names", lambda config, protocol: {FIXED})
     assert here(tmp_path, "smoke", *SETTINGS)[0] == 130
     code, out, _ = here(tmp_path, "smoke", *SETTINGS, "--skip-published")
