@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from datetime import timedelta
+from inspect import getdoc
 
 import yaml
 
@@ -21,10 +22,13 @@ from . import kernels, room
 from .arguments import make_parser, read_overrides
 
 
-def parse_study(argv, about, *named, **options):
-    """Return (study, parsed arguments) of a command about one study; options: {name: keyword
-    arguments of add_argument}."""
-    parser = make_parser(f"run_all.sh {about.split(':')[0]}", about, profile=None)
+def parse_study(command, argv, *named, **options):
+    """Return (study, parsed arguments) of a command about one study. Raises ValueError.
+
+    command: the function, whose docstring --help prints; named: its arguments beside PROFILE;
+    options: {name: keyword arguments of add_argument}.
+    """
+    parser = make_parser(f"run_all.sh {command.__name__}", getdoc(command), profile=None)
     for name in named:
         parser.add_argument(name, metavar=name.upper())
     for name, how in options.items():
@@ -34,18 +38,18 @@ def parse_study(argv, about, *named, **options):
 
 
 def show(argv):
-    study, _ = parse_study(
-        argv, "show: print a profile's configuration with all it extends, as YAML."
-    )
+    """Print a profile's configuration with all it extends, as YAML."""
+    study, _ = parse_study(show, argv)
     found = config.to_dict(study.config)
     say(*yaml.safe_dump(found, sort_keys=False, default_flow_style=None).splitlines())
 
 
-# --- status: it only reads
+# --- status
 
 
 def status(argv):
-    study, _ = parse_study(argv, "status: print how far every run of a study is.")
+    """Print how far every run of a study is; change nothing."""
+    study, _ = parse_study(status, argv)
     found = [(run.name, *read_state(run)) for run in study.runs()]
     counts = Counter(state for _, state, _ in found)
     states = ("finished", "running", "interrupted", "diverged", "missing")
@@ -102,10 +106,11 @@ def _describe_progress(run):
 
 
 def clean(argv):
-    yes = {"action": "store_true", "help": "remove what is listed"}
-    about = """clean: list files of a study that nothing needs any more, and remove them with --yes:
-    checkpoints of finished runs, caches, leftovers of interrupted writes"""
-    study, args = parse_study(argv, about, yes=yes)
+    """List files of a study that nothing needs any more; remove them with --yes.
+
+    They are checkpoints of finished runs, caches and leftovers of interrupted writes.
+    """
+    study, args = parse_study(clean, argv, yes={"action": "store_true", "help": "remove them"})
     if not study.folder.is_dir():
         if reason := files.find_obstacle(study.folder / "study.json"):
             raise ValueError(reason)
@@ -140,14 +145,16 @@ def lock_study(study):
 
 
 def publish(argv):
+    """Add finished runs to reports/published/NAME. Other forms of the command:
+
+    publish --rebuild NAME   rebuild tables, figures and README.md from the saved values
+    publish --pages NAME     write the HTML report, index.html, from the saved values
+    publish --docs           write what README.md and docs/ say of published studies
+    """
     if argv[:1] in (["--rebuild"], ["--pages"], ["--docs"]):
         return say(*_rewrite(argv))
-    about = """publish: add finished runs to reports/published/NAME. Of a published study
-    publish --rebuild NAME   rebuilds tables, figures and README.md from its saved values
-    publish --pages NAME     writes its HTML report, index.html
-    publish --docs           writes what README.md and docs/ say of published studies"""
     who = {"metavar": "NAME", "default": "", "help": "whose runs they are, for docs/results.md"}
-    study, args = parse_study(argv, about, "name", who=who)
+    study, args = parse_study(publish, argv, "name", who=who)
     say(*published.publish(collect.collect(study, partial=True), args.name, args.who))
     say(*(f"networks of {name}" for name in networks.save(study, published.place(args.name))))
     if published.place(args.name).parent == published.FOLDER:
@@ -157,9 +164,9 @@ def publish(argv):
 def _rewrite(argv):
     """Rewrite files that follow from a published study's saved values; return lines to print."""
     parser = Parser(prog="run_all.sh publish")
-    parser.add_argument("--rebuild", metavar="NAME", help="tables, figures and README.md of it")
-    parser.add_argument("--pages", metavar="NAME", help="its HTML report, from the saved values")
-    parser.add_argument("--docs", action="store_true", help="README.md and docs/ of all of them")
+    parser.add_argument("--rebuild", metavar="NAME")
+    parser.add_argument("--pages", metavar="NAME")
+    parser.add_argument("--docs", action="store_true")
     args = parser.parse_args(argv)
     if args.docs:
         for path, text in ledger.pages().items():
@@ -174,8 +181,8 @@ def _rewrite(argv):
 
 
 def verify(argv):
-    what = "Rebuild a published study's tables, verdicts and README.md, and compare."
-    parser = Parser(prog="run_all.sh verify", description=what)
+    """Rebuild a published study's tables, verdicts and README.md, and compare them."""
+    parser = Parser(prog="run_all.sh verify", description=verify.__doc__)
     parser.add_argument("name", metavar="NAME", help="of the study, or its folder (with a /)")
     name = parser.parse_args(argv).name
     if wrong := published.verify(name):

@@ -13,9 +13,11 @@ from .commands import lock_study, parse_study, read_state, rebuild_report
 
 
 def export(argv):
-    about = """export: write a data set's frozen test images, masks and inputs as PNG into FOLDER;
-    manifest.json there says how to name filled images for ./run_all.sh score."""
-    study, args = parse_study(argv, about, "dataset", "folder")
+    """Write a data set's frozen test images, masks and inputs as PNG into FOLDER.
+
+    manifest.json there says how to name filled images for ./run_all.sh score.
+    """
+    study, args = parse_study(export, argv, "dataset", "folder")
     study = study if read_overrides(args) else grid.reopen_study(args.profile)
     pack = _prepare_pack(study, args.dataset)
     external.export(pack, study.profile, args.dataset, args.folder)
@@ -23,8 +25,8 @@ def export(argv):
 
 
 def score(argv):
-    what = "Measure images that another method filled (see export); add them to tables and report."
-    parser = Parser(prog="run_all.sh score", description=what)
+    """Measure images that another method filled (see export); add them to tables and report."""
+    parser = Parser(prog="run_all.sh score", description=score.__doc__)
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="of the outputs; manifest.json in it or in the one around")
     add("--name", required=True, help="of their row in tables")
