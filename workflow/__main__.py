@@ -21,7 +21,7 @@ from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
-COMMANDS = "show status clean publish verify report export score lab".split()
+COMMANDS = "show status clean publish verify report export score".split()
 # errors of a kernel that one line explains, by name: importing their modules takes seconds
 USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
 INCOMPLETE = "some steps failed; finished work is kept, the same command continues from here"
@@ -33,12 +33,15 @@ def main(argv):
     try:
         if name == "notebook":
             return execute_notebook(*argv[1:])
+        if name == "lab":
+            from . import lab
+
+            return lab.lab(argv[1:])
         if name not in COMMANDS:
             return run_study(argv) or 0
-        from . import commands, lab, outputs  # the library: seconds that --help saves
+        from . import commands, outputs  # the library: seconds that --help and lab save
 
-        functions = commands.COMMANDS | outputs.COMMANDS | {"lab": lab.lab}
-        return functions[name](argv[1:]) or 0
+        return (commands.COMMANDS | outputs.COMMANDS)[name](argv[1:]) or 0
     except (ValueError, OSError) as error:
         return fail(2, error, "  FAILED" if name in ("notebook", "report") else "run_all.sh")
 
