@@ -36,7 +36,7 @@ def main(argv):
         if name == "lab":
             from . import lab
 
-            return lab.lab(argv[1:])
+            return lab.lab(argv[1:]) or 0
         if name not in COMMANDS:
             return run_study(argv) or 0
         from . import commands, outputs  # the library: seconds that --help and lab save
