@@ -236,7 +236,7 @@ function trace(context, xs, ys) {
   context.stroke();
 }
 
-// the ways from steps and values to pixels and back, for what is in the range of steps
+// functions from steps and values to pixels and back, scaled to the chosen range of steps
 function scaleOf(lines, view, canvas) {
   const [first, last] = view.range, inside = [];
   for (const { each, all, middle, half, steps } of lines) {
