@@ -41,17 +41,17 @@ def conclude(study):
     if advice.OWN not in study.config.grid.datasets:
         return []
     found = advice.advise(frames.load(study.report / "results"), advice.OWN)
-    lines = ["", *(one["text"] for one in found)]
+    lines, plan = ["", *(one["text"] for one in found)], _find_plan(study)
     if found:
         weights = os.path.relpath(study.folder / found[0]["run"])
-        if weights.startswith(".."):  # an absolute path is clearer
+        if weights.startswith(".."):  # then an absolute path is clearer
             weights = str(study.folder / found[0]["run"])
         lines += [f"Weights: {weights}/model/model.safetensors. To fill a photo with them:"]
-        lines += ["", f"    {_command(study, weights)}"]
-    return lines + _duplicates(study)
+        lines += ["", f"    {_write_command(weights, plan)}"]
+    return lines + _list_duplicates(study, plan)
 
 
-def _plan(study):
+def _find_plan(study):
     """Return the data set's plan, or None if its images are missing or have changed since."""
     try:
         return packs.current(study, advice.OWN) and sources.find(advice.OWN).plan(study.config)
@@ -59,9 +59,9 @@ def _plan(study):
         return None
 
 
-def _command(study, weights):
+def _write_command(weights, plan):
     """Return the command that fills a hole in the middle of a test image with some weights."""
-    photo, box, plan = "PHOTO", "X,Y,WIDTH,HEIGHT", _plan(study)
+    photo, box = "PHOTO", "X,Y,WIDTH,HEIGHT"
     for container, name in islice(plan.test, 50) if plan else ():
         path = str(Path(container, name))
         try:
@@ -78,9 +78,9 @@ def _command(study, weights):
     return f"{script} inpaint {photo} --box {box} --weights {weights} -o filled.png"
 
 
-def _duplicates(study):
+def _list_duplicates(study, plan):
     """Return lines that name test images which nearly equal a training image."""
-    pack, plan = packs.existing(study, advice.OWN), _plan(study)
+    pack = packs.existing(study, advice.OWN)
     if not (found := near.pairs(pack)):
         return []
     named = near.names(pack, plan) if plan else None
