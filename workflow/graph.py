@@ -23,7 +23,7 @@ def hash_code(notebook):
             raise ValueError
         return files.hash_text(json.dumps(["".join(cell["source"]) for cell in cells]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        what = f"{name} is missing or has no cell tagged 'parameters'"
+        what = f"{name} is missing, damaged or without a cell tagged 'parameters'"
         raise ValueError(f"{what}: git checkout -- {name} restores it") from None
 
 

@@ -253,7 +253,7 @@ def test_a_broken_notebook_is_named_with_the_fix(sources, how):
     graph.hash_code("30_figures")
     BROKEN[how](sources / "notebooks/30_figures.ipynb")
     with pytest.raises(
-        ValueError, match=r"^notebooks/30_figures.ipynb is missing or .*: git checkout"
+        ValueError, match=r"^notebooks/30_figures.ipynb is missing, .*: git checkout"
     ):
         graph.hash_code("30_figures")
 
