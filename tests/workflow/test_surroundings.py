@@ -276,12 +276,6 @@ def test_an_environment_is_of_its_lock_and_its_python(tmp_path):
     assert begun(**named)
 
 
-def test_files_of_tests_run_side_by_side(tmp_path):
-    out = with_fake(tmp_path, 'echo "$@"', "test", "-x")
-    options = "-n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder -x"
-    assert out == f"-m pytest {options}\n" and "OMP_NUM_THREADS" in os.environ
-
-
 def test_a_current_folder_that_was_deleted_is_reported(tmp_path):
     (tmp_path / "gone").mkdir()
     line = f"cd {tmp_path}/gone && rmdir ../gone && exec bash {ROOT}/run_all.sh smoke --dry-run"
