@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Set up everything and run the study: ./run_all.sh [PROFILE] [options] | test | lab | bench | show | status | publish ... See --help.
+# Install the environment and run a study or another command: ./run_all.sh --help lists them.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh run_all.sh
 line_end='
 '; [ ${#line_end} = 1 ] || { echo "run_all.sh: its lines end as on Windows (CRLF): clone it with git, which keeps line ends" >&2; exit 2; } #
 set -euo pipefail
 for function in $(compgen -A function); do unset -f "$function" || true; done # a user's own cd, python, env
 unset CDPATH
-builtin pwd -P >/dev/null 2>&1 || { echo "run_all.sh: the current folder was deleted; cd to another one" >&2; exit 2; }
+builtin pwd -P >/dev/null 2>&1 || { echo "run_all.sh: the current folder was deleted: cd to another one" >&2; exit 2; }
 root=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")") # it may be called by a link
 
 die() { echo "run_all.sh: $*" >&2; exit 2; }
 
-case $root in *:*) die "$root: its name has a colon, which separates paths; move the repository elsewhere" ;; esac
+case $root in *:*) die "$root: its name has a colon, which separates paths: move the repository elsewhere" ;; esac
 
-# The one place where the environment of every process is made. Kept are: who and where the user is, the network, GPUs, the
-# cluster's job, caches, and where packages come from. Anything else could change what is computed or shown.
+# The environment of every process is made here alone. These variables are kept: the user, the terminal, the network, GPUs,
+# the cluster's job, caches and package sources. Any other could change what is computed or shown.
 for name in $(compgen -e); do
     case $name in
         HOME | PATH | USER | LOGNAME | SHELL | TERM | LANG | LC_* | LOCPATH | TZ | TMPDIR | PWD | OLDPWD | SHLVL | _ | CI) ;;
@@ -31,54 +31,54 @@ done 2>/dev/null
 others_path=${PYTHONPATH:-}
 : "${USER:=$(id -un 2>/dev/null || true)}" "${USER:=$(id -u)}" # in containers a user may have no name and no home
 export USER LOGNAME=${LOGNAME:-$USER} HOME=${HOME:-~} PATH
-export PYTHONPATH=$root PYTHONUTF8=1     # our modules; files and terminal in UTF-8 whatever the locale
-export PYDEVD_DISABLE_FILE_VALIDATION=1  # or every kernel prints a debugger's warning
-export MATPLOTLIBRC=/dev/null            # nobody's style
+export PYTHONPATH=$root PYTHONUTF8=1     # our modules; UTF-8 in files and terminal whatever the locale
+export PYDEVD_DISABLE_FILE_VALIDATION=1  # without it every kernel prints a debugger's warning
+export MATPLOTLIBRC=/dev/null            # figures do not depend on a user's style
 export JUPYTER_PREFER_ENV_PATH=1         # kernels and templates of this environment before the user's
 
 supported="Python 3.11, 3.12 or 3.13"
 
-version() { # of a Python that can make the environment, as 3.11; nothing, if it cannot
+print_version() { # of a Python that can make the environment, as 3.11; nothing if it cannot
     "$1" -P -c 'import sys, ensurepip; assert (3, 11) <= sys.version_info < (3, 14); print("%d.%d" % sys.version_info[:2])' \
         2>/dev/null
 }
 
-find_python() { # the one that is asked for, or the first that will do
+find_python() { # INPAINT_PYTHON, or the first that is supported
     local candidate
     for candidate in ${INPAINT_PYTHON:+"$INPAINT_PYTHON"} python3.13 python3.12 python3.11 python3 python; do
-        if version "$candidate" >/dev/null; then command -v "$candidate"; return; fi
-        [ -z "${INPAINT_PYTHON:-}" ] || die "INPAINT_PYTHON=$INPAINT_PYTHON: is not $supported with venv and pip"
+        if print_version "$candidate" >/dev/null; then command -v "$candidate"; return; fi
+        [ -z "${INPAINT_PYTHON:-}" ] || die "INPAINT_PYTHON=$INPAINT_PYTHON is not $supported with venv and pip: name another one"
     done
-    die "$supported with venv is needed; install it, or name one: INPAINT_PYTHON=/path/to/python ./run_all.sh"
+    die "no $supported with venv was found: install one, or name it: INPAINT_PYTHON=/path/to/python ./run_all.sh"
 }
 
-installed() { # whether the environment is complete, of this lock and of the Python that is asked for
+is_installed() { # whether the environment is complete, of this lock and of the Python that INPAINT_PYTHON names
     local has
-    has=$(version "$venv/bin/python") && [ "$(cat "$venv/.installed" 2>/dev/null)" = "$lock $has" ] &&
-        { [ -z "${INPAINT_PYTHON:-}" ] || [ "$(version "$INPAINT_PYTHON")" = "$has" ]; }
+    has=$(print_version "$venv/bin/python") && [ "$(cat "$venv/.installed" 2>/dev/null)" = "$lock $has" ] &&
+        { [ -z "${INPAINT_PYTHON:-}" ] || [ "$(print_version "$INPAINT_PYTHON")" = "$has" ]; }
 }
 
-install() {  # make the environment from requirements.lock; the stamp is written last, so a broken installation is done again
+install() { # make the environment from requirements.lock; the stamp comes last, so a broken installation is repeated
     local lock python
     lock=$(cksum <"$root/requirements.lock")
-    if installed; then return; fi
+    if is_installed; then return; fi
     python=$(find_python)
     command -v flock >/dev/null && { exec 9>"$venv.lock"; flock 9 || true; }  # two first runs at once: one installs
-    if ! installed; then
+    if ! is_installed; then
         echo "installing the environment into $(basename -- "$venv") (about 6 GB; a few minutes, once)"
-        "$python" -P -m venv --clear "$venv" # from scratch: what a killed installation left may look complete
+        "$python" -P -m venv --clear "$venv" # from scratch: a killed installation may look complete
         # uv itself comes from the lock, with its hashes
         awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$root/requirements.lock" >"$venv/uv.txt"
         "$venv/bin/python" -P -m pip install -q --no-user --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
         "$venv/bin/uv" pip install -q --python "$venv/bin/python" --compile-bytecode --require-hashes \
-            -r "$root/requirements.lock" || die "the installation failed; with a network, the same command goes on from here"
+            -r "$root/requirements.lock" || die "the installation failed: with a network, the same command continues from here"
         for place in "$venv"/lib/python3*/site-packages; do echo "$root" >"$place/inpaint.pth"; done # for other tools' kernels
-        echo "$lock $(version "$venv/bin/python")" >"$venv/.installed"
+        echo "$lock $(print_version "$venv/bin/python")" >"$venv/.installed"
     fi
     { exec 9>&-; } 2>/dev/null || true
 }
 
-lacks() { # what a Python lacks of what a study needs
+list_missing() { # the packages that a study needs and a Python does not have
     "$1" -P -c 'import sys; from importlib.util import find_spec
 names = """anywidget filelock gdown ipykernel ipywidgets jinja2 jupyterlab matplotlib nbconvert nbformat numpy cv2
     pandas papermill PIL psutil pydantic pytorch_fid pytorch_msssim yaml safetensors skimage scipy snakemake
@@ -87,7 +87,7 @@ print(*(name for name in names.split() if not find_spec(name)),
     *["Python-3.11-to-3.13"] * (not (3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null || echo "everything"
 }
 
-enough() { # raise or refuse limits that would end a study halfway
+check_limits() { # raise or refuse limits that would end a study halfway
     local space files
     space=$(ulimit -v) # KiB
     [ "$space" = unlimited ] || [ "$space" -ge 6000000 ] ||
@@ -98,18 +98,18 @@ enough() { # raise or refuse limits that would end a study halfway
     [ "$files" = unlimited ] || [ "$files" -ge 256 ] || die "ulimit -n allows $files open files, a study needs 256: ulimit -n 1024"
 }
 
-[ "${1:-}" = -h ] || [ "${1:-}" = --help ] || enough
+[ "${1:-}" = -h ] || [ "${1:-}" = --help ] || check_limits
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then # before anything is installed
     python=$(find_python)
-elif [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$(lacks "$CONDA_PREFIX/bin/python")" ]; }; then
+elif [ "${INPAINT_ENV:-}" = current ] || { [ -n "${CONDA_PREFIX:-}" ] && [ -z "$(list_missing "$CONDA_PREFIX/bin/python")" ]; }; then
     export PYTHONPATH=$root${others_path:+:$others_path} # the active environment as it is
     for own in 1 ""; do # packages of the user's own folder only where the environment is not complete without them
         export PYTHONNOUSERSITE=$own
         for name in python python3; do # python may lack the packages that python3 has
-            python=$(command -v "$name") && missing=$(lacks "$python") && [ -z "$missing" ] && break 2
+            python=$(command -v "$name") && missing=$(list_missing "$python") && [ -z "$missing" ] && break 2
         done
     done
-    [ -n "${missing+known}" ] || die "INPAINT_ENV=current: there is no python on the PATH"
+    [ -n "${missing+known}" ] || die "INPAINT_ENV=current: no python is on the PATH: activate an environment, or unset INPAINT_ENV"
     [ -z "$missing" ] ||
         die "the active environment lacks ${missing// /, }: pip install -r requirements.lock, or unset INPAINT_ENV"
 else

@@ -1,8 +1,8 @@
-"""./run_all.sh PROFILE, and how a training gets from there to its notebook.
+"""./run_all.sh PROFILE, from the command line to the execution of each notebook.
 
-`study` checks what must hold, describes the study in study.json and starts Snakemake on the
-Snakefile. Its jobs come back to `notebook`, which executes one notebook. Everything else that
-run_all.sh can do is in commands.py and outputs.py.
+`run_study` checks data, settings, device and disk, describes the study in study.json and starts
+Snakemake on the Snakefile. Its jobs call `execute_notebook` for one notebook each. The other
+commands of run_all.sh are in commands.py and outputs.py.
 """
 
 import json
@@ -17,25 +17,31 @@ from pathlib import Path
 
 from inpaint_lib.study.command import exit_with, fail, say
 
-from . import commands, outputs
-from .arguments import ROOT, arguments, overrides_of
+from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
-# of a kernel, by name: importing their modules takes seconds
+COMMANDS = "show status clean publish verify report export score".split()
+# errors of a kernel that one line explains, by name: importing their modules takes seconds
 USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
-INCOMPLETE = "not all was done; what is finished is kept, the same command goes on from here"
+INCOMPLETE = "some steps failed; finished work is kept, the same command continues from here"
 
 
 def main(argv):
-    """Do what the command line asks and return the exit code."""
+    """Run a command and return the exit code."""
     name = argv[0] if argv else ""
     try:
         if name == "notebook":
-            return notebook(*argv[1:])
-        if command := (commands.COMMANDS | outputs.COMMANDS).get(name):
-            return command(argv[1:]) or 0
-        return study(argv) or 0
+            return execute_notebook(*argv[1:])
+        if name == "lab":
+            from . import lab
+
+            return lab.lab(argv[1:]) or 0
+        if name not in COMMANDS:
+            return run_study(argv) or 0
+        from . import commands, outputs  # the library: seconds that --help and lab save
+
+        return (commands.COMMANDS | outputs.COMMANDS)[name](argv[1:]) or 0
     except (ValueError, OSError) as error:
         return fail(2, error, "  FAILED" if name in ("notebook", "report") else "run_all.sh")
 
@@ -43,29 +49,29 @@ def main(argv):
 # --- the study
 
 
-def study(argv):
+def run_study(argv):
     """Make what is missing or stale of a study, and return the exit code."""
-    args = arguments(argv)
-    overrides, begun = overrides_of(args), time.monotonic()
+    args = parse_arguments(argv)
+    overrides, begun = read_overrides(args), time.monotonic()
     from inpaint_lib.training import artifacts, weights  # the library: seconds that --help saves
 
-    from . import checks, estimate, gpus, graph, room, slurm
+    from . import checks, commands, estimate, gpus, graph, room, slurm
 
-    study = checks.open_study(args, overrides)
+    study = checks.open_requested(args, overrides)
     starts = weights.check_initial(study.config)
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:
-        commands.rebuild(study, args.only)
-        return show(study, begun)
-    changed = checks.ready(study, args)
-    where = "" if args.cluster else checks.computed_here(study, args.jobs)
-    slots = [] if args.cluster else gpus.found(study.config.machine.device)
+        commands.rebuild_report(study, args.only)
+        return _print_result(study, begun)
+    changed = checks.check_study(study, args)
+    where = "" if args.cluster else checks.check_machine(study, args.jobs)
+    slots = [] if args.cluster else gpus.list_gpus(study.config.machine.device)
     slots *= args.runs_per_gpu
     jobs = args.jobs or len(slots) or study.config.machine.jobs
-    where += room.check(study, changed, jobs)
+    where += room.check_space(study, changed, jobs)
     described = graph.describe(study, overrides, slots, bool(args.cluster))
-    with commands.working_alone(study):
+    with commands.lock_study(study):
         for folder in {} if args.dry_run else changed:
             say(f"deleting {folder.relative_to(study.folder)}: made with other settings")
             artifacts.discard(folder)
@@ -73,52 +79,51 @@ def study(argv):
         if not args.cluster:
             how = f"{min(jobs, len(slots) or jobs)} at a time"
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
-        elif not args.dry_run and (left := slurm.cancel(study)):
+        elif not args.dry_run and (left := slurm.cancel_jobs(study)):
             how += f"; {left} jobs that an earlier command left are cancelled"
-        say(
-            f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}",
-            *filter(None, [starts]),
-        )
+        first = f"profile {study.profile}: {len(study.runs())} training runs, {how}{where}"
+        say(first, *filter(None, [starts]))
         pause_together()
-        code = snakemake(study, args, described, args.jobs if args.cluster else jobs)
+        code = run_snakemake(study, args, described, args.jobs if args.cluster else jobs)
         if code == 130 or (code == 0 and args.dry_run):
             return code
-        return fail(1, INCOMPLETE) if code else show(study, begun)
+        return fail(1, INCOMPLETE) if code else _print_result(study, begun)
 
 
-def show(study, begun):
-    """Print the table, what follows for images of one's own, and where the report is."""
+def _print_result(study, begun):
+    """Print the table, advice on images of one's own, and where the report is."""
     from . import own
 
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")
     page = os.path.relpath(study.report / "index.html")
     took = f"{time.monotonic() - begun:.0f} s"
-    say("", *table.splitlines(), *own.conclusion(study), "", took, page)
+    say("", *table.splitlines(), *own.conclude(study), "", took, page)
 
 
-def snakemake(study, args, described, jobs):
+def run_snakemake(study, args, described, jobs):
     """Run Snakemake in runs/<profile> and return its exit code, 130 if it was interrupted."""
     from inpaint_lib.study import files, grid
 
     from . import slurm
 
     files.write_json(study.folder / "study.json", described)
+    quiet = ["host", "reason", "rules"]
+    if args.cluster:
+        options = ["--profile", str(slurm.PROFILE)]
+        options += ["--slurm-jobname-prefix", slurm.name_jobs(study)]
+        options += ["--jobs", str(jobs)] if jobs else []
+    else:
+        options = ["--profile", "none", "--cores", str(jobs), "--latency-wait", "5"]
+        quiet += [] if args.dry_run else ["progress"]
     command = [sys.executable, "-P", "-m", "workflow.engine", "--workflow-profile", "none"]
     command += ["--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command += ["--directory", str(study.folder)]
     command += ["--configfile", str(study.folder / "study.json")]
     command += ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete"]
-    command += ["--keep-going", "--nolock", *(["--dry-run"] if args.dry_run else [])]
-    quiet = not (args.cluster or args.dry_run)
-    if args.cluster:
-        command += ["--profile", str(slurm.PROFILE), "--slurm-jobname-prefix", slurm.name(study)]
-        command += ["--quiet", "host", "reason", "rules", *(["--jobs", str(jobs)] if jobs else [])]
-    else:
-        command += ["--profile", "none", "--cores", str(jobs), "--latency-wait", "5"]
-        command += ["--quiet", "rules", *(["host", "progress", "reason"] if quiet else [])]
+    command += ["--keep-going", "--nolock", *options, "--quiet", *quiet]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     environment = {
-        # another node's processes are none of ours: there jobs are known by their name
+        # on a cluster no process id: a job may run on another node
         "INPAINT_STUDY_PID": "" if args.cluster else str(os.getpid()),
         # absolute: every process has a working directory of its own
         "INPAINT_OUTPUT": str(grid.get_output_root()),
@@ -126,42 +131,46 @@ def snakemake(study, args, described, jobs):
         "XDG_CACHE_HOME": str(study.folder / ".snakemake" / "cache"),
         "TORCH_HOME": os.environ.get("TORCH_HOME") or f"{cache}/torch",
     }
-    # alone it would wait for its jobs to end, and on a cluster submit anew what is cancelled
+    pipes = {} if args.cluster else {"stderr": subprocess.PIPE}
+    if args.dry_run:
+        command.append("--dry-run")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # with SIGTERM it would wait for its jobs, and on a cluster submit again what is cancelled
     end = signal.SIGKILL if args.cluster else signal.SIGTERM
     child = subprocess.Popen(
         command,
         preexec_fn=lambda: die_with_parent(end),
         start_new_session=True,
         env=os.environ | environment,
-        stdout=subprocess.PIPE if args.dry_run else None,
-        stderr=subprocess.PIPE if quiet else None,
         encoding="utf-8",
         errors="backslashreplace",
+        **pipes,
     )
     try:
-        return follow(child)
+        return _follow(child, args.dry_run)
     except KeyboardInterrupt:
-        say("stopping; finished work is kept, the same command goes on from here")
+        say("stopping; finished work is kept, the same command continues from here")
         os.killpg(child.pid, end)
         child.communicate()
         if args.cluster:
             time.sleep(1)  # what was being submitted is in the queue by now
-            slurm.cancel(study)
+            slurm.cancel_jobs(study)
         return 130
 
 
-def follow(child):
+def _follow(child, dry_run):
     """Wait for Snakemake and return its exit code.
 
-    What a dry run lists and how notebooks fail is passed on; an error of its own is one line.
+    Failures of notebooks are printed, an error of Snakemake itself in one line, and of a dry run
+    how many steps would run.
     """
-    failed, kept = False, []
-    for line in child.stdout or ():
-        say(line.rstrip())  # what nobody reads must not break the child
-    for line in child.stderr or ():
+    failed, steps, kept = False, {}, []
+    for line in child.stdout or child.stderr or ():
         if line.startswith("  FAILED"):
             failed = True
             print(line, end="", file=sys.stderr, flush=True)
+        elif step := re.fullmatch(r"(prepare|train|tables|figures|report) +(\d+)\s*", line):
+            steps[step[1]] = f"{step[2]} {step[1]}"  # listed twice
         elif line.strip():
             kept.append(line.strip())
     code = child.wait()
@@ -169,20 +178,22 @@ def follow(child):
         errors = [k for k, line in enumerate(kept) if re.search(r"Error|Exception", line)]
         said = f"Snakemake: {' '.join(kept[errors[0] if errors else -8 :])}"
         fail(code, textwrap.shorten(said, 600, placeholder=" ..."))
+    elif dry_run and not code:
+        say(f"dry run: {', '.join(steps.values()) or 'nothing to do'}")
     return code
 
 
 # --- one notebook of it
 
 
-def notebook(name, executed, artefact, *parameters):
+def execute_notebook(name, executed, artefact, *parameters):
     """Execute a notebook into a file, with parameters in JSON objects; return 0.
 
-    It is done if its last cell wrote `artefact`: after a dead kernel papermill marks the cells that
-    never ran as completed. Of a failed execution <executed>.failed.ipynb is kept. Raises ValueError
-    with what went wrong; where it is the settings, everything is as before.
+    It has succeeded if its last cell wrote `artefact`: papermill marks the cells that a dead kernel
+    never ran as completed. A failed execution is kept as <executed>.failed.ipynb, unless
+    settings or data are wrong: then no file changes. Raises ValueError with what went wrong.
     """
-    # jsonschema would compile a grammar of URIs, over a second that no notebook needs
+    # or jsonschema compiles a grammar of URIs: over a second that no notebook needs
     sys.modules["rfc3987_syntax"] = None
     import papermill
 
@@ -198,13 +209,15 @@ def notebook(name, executed, artefact, *parameters):
     failed, temporary = executed.with_suffix(".failed.ipynb"), files.name_temporary(executed)
     lock = files.lock(executed.parent, f".{executed.stem}.lock")
     say(f"  start   {label}")
-    with lock, gpus.leased(os.environ.get("INPAINT_GPUS")) as gpu, kernels.private() as options:
+    with lock, gpus.lease(os.environ.get("INPAINT_GPUS")) as gpu, kernels.isolate() as options:
         if gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         begun = time.monotonic()
         kind = why = ""  # of an error
         try:
-            paths = [kernels.literal(path) for path in (NOTEBOOKS / f"{name}.ipynb", temporary)]
+            paths = [
+                kernels.escape_braces(path) for path in (NOTEBOOKS / f"{name}.ipynb", temporary)
+            ]
             with files.explain_errors(executed):
                 papermill.execute_notebook(*paths, given, cwd=str(NOTEBOOKS), **options)
         except papermill.PapermillExecutionError as error:
@@ -219,9 +232,9 @@ def notebook(name, executed, artefact, *parameters):
             os.replace(temporary, executed)
             failed.unlink(missing_ok=True)
             outcome = f"diverged: {why}" if why else f"{time.monotonic() - begun:.0f} s"
-            say(f"  done    {label}  {outcome}")  # that a run diverged is an outcome
+            say(f"  done    {label}  {outcome}")  # diverging is an outcome, not a failure
             return 0
-        if kind not in USER_ERRORS and files.read_json(temporary):  # on a full disk it may be torn
+        if kind not in USER_ERRORS and files.read_json(temporary):  # None if a full disk cut it off
             os.replace(temporary, failed)
         temporary.unlink(missing_ok=True)
     died = f"the notebook ended without writing {artefact.name}: its kernel died"

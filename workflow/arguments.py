@@ -1,4 +1,4 @@
-"""The command line of a study. `--help` works before anything is installed."""
+"""Parse the command line of a study. `--help` works before anything is installed."""
 
 import argparse
 import os
@@ -8,17 +8,19 @@ from inpaint_lib.study.command import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ("datasets", "architectures", "setups", "seeds")
+OPTIONS = {"jobs": "machine.jobs", "data_root": "machine.data_root", "masks": "machine.masks"}
+OPTIONS |= {"initial_weights": "initial_weights"}
 PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
 PATHS += ("initial_weights", "machine.masks")
 OTHERS = """other commands:
   run_all.sh show PROFILE              print its configuration, complete
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
-  run_all.sh clean PROFILE [--yes]     what of it nothing needs any more, with sizes; remove it
+  run_all.sh clean PROFILE [--yes]     list files that nothing needs any more; remove them
   run_all.sh lab [jupyter options]     JupyterLab on copies of the notebooks, in lab/
   run_all.sh lab --edits | --take NAME what differs in the copies; bring NAME back to notebooks/
   run_all.sh inpaint PHOTO ...         fill holes in your own photos: inpaint --help
-  run_all.sh export PROFILE DATASET DIR  write test images and holes as PNG, to be filled elsewhere
-  run_all.sh score DIR --name NAME     measure outputs that were made elsewhere
+  run_all.sh export PROFILE DATASET DIR  write test images and holes as PNG, for other methods
+  run_all.sh score DIR --name NAME     measure outputs of other methods
   run_all.sh publish PROFILE NAME      add finished runs to reports/published/NAME
   run_all.sh verify NAME               rebuild a published study's tables from its files
   run_all.sh test [pytest arguments]   run all tests
@@ -28,12 +30,12 @@ environment: INPAINT_ENV=current uses the active Python as it is; INPAINT_PYTHON
 install with, INPAINT_VENV the environment's folder; INPAINT_OUTPUT=DIR writes results there."""
 
 
-def arguments(argv):
+def parse_arguments(argv):
     """Return the parsed command line. Raises ValueError."""
-    parser = study_parser(
+    parser = make_parser(
         "run_all.sh",
         "Prepare data, train, measure, draw and write reports/PROFILE/index.html.\n"
-        "What is done and still valid is not done again.",
+        "Finished steps that are still valid are not repeated.",
         OTHERS,
     )
     add = parser.add_argument
@@ -46,12 +48,12 @@ def arguments(argv):
     add("--skip-published", action="store_true", help="leave out runs of reports/published")
     add("--force-new", action="store_true", help="delete and retrain runs of other settings")
     add("--estimate", action="store_true", help="time some steps here and print hours")
-    add("--dry-run", action="store_true", help="list what would be done")
+    add("--dry-run", action="store_true", help="print how many steps would run")
     return parser.parse_args(argv)
 
 
-def study_parser(prog, description, epilog=None, profile="tiny"):
-    """Return a parser of which study is meant; PROFILE is required if `profile` is None."""
+def make_parser(prog, description, epilog=None, profile="tiny"):
+    """Return a parser of the options that name a study; PROFILE is required without `profile`."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, formatter_class=raw, description=description, epilog=epilog)
     names = sorted({p.stem for p in (ROOT / "config").glob("*.yaml")} - {"base", "hypotheses"})
@@ -71,14 +73,14 @@ def study_parser(prog, description, epilog=None, profile="tiny"):
     return parser
 
 
-def overrides_of(args):
+def read_overrides(args):
     """Return the configuration keys that the command line sets. Raises ValueError."""
     import yaml
 
     given, overrides = vars(args), {}
     if args.data is not None:
         if args.datasets or args.data_root:
-            raise ValueError("--data DIR: names the images; leave out --datasets and --data-root")
+            raise ValueError("--data DIR names the images: leave out --datasets and --data-root")
         given = given | {"datasets": "folder", "data_root": args.data}
     lists = [f"grid.{name}=[{given[name]}]" for name in LISTS if given[name] is not None]
     for item in [*args.settings, *lists]:
@@ -88,16 +90,11 @@ def overrides_of(args):
         try:
             overrides[key] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            what = f"--set {item}: {value!r} is no YAML value; put it in quotes"
+            what = f"--set {item}: {value!r} is no YAML value: put it in quotes"
             raise ValueError(what) from None
-    if given.get("jobs") is not None:
-        overrides["machine.jobs"] = args.jobs
-    if given["data_root"] is not None:
-        overrides["machine.data_root"] = given["data_root"]
-    if args.masks is not None:
-        overrides["machine.masks"] = args.masks
-    if args.initial_weights is not None:
-        overrides["initial_weights"] = args.initial_weights
+    for name, key in OPTIONS.items():
+        if given.get(name) is not None:
+            overrides[key] = given[name]
     for key, value in overrides.items():  # every process has a working directory of its own
         path, folder = os.path.expanduser(str(value)), key.endswith(("root", "masks"))
         if key.endswith(PATHS) and value and (folder or os.path.exists(path)):

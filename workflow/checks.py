@@ -1,4 +1,4 @@
-"""What must hold before anything is made; otherwise one line says why, and nothing has changed."""
+"""Check a study before it starts: a refusal is one line, and no file has changed."""
 
 import os
 import sys
@@ -21,8 +21,11 @@ A_RUN = 3 * 2**28  # bytes of memory that the smallest run takes
 PIXELS_PER_CORE = 26_000  # a second, of the narrow networks: `small` takes a day or two on two
 
 
-def open_study(args, overrides):
-    """Return the study that is asked for; `overrides` gets what is left out. Raises ValueError."""
+def open_requested(args, overrides):
+    """Return the study of a command line. Raises ValueError.
+
+    With --skip-published, published runs are left out and added to `overrides`.
+    """
     study = grid.open_study(args.profile, overrides)
     if args.skip_published:
         done = published.names(configuration.to_dict(study.config), PROTOCOL)
@@ -32,19 +35,22 @@ def open_study(args, overrides):
         study = grid.open_study(args.profile, overrides)
     stats.registered()
     if args.cluster:
-        slurm.check(study.config)
+        slurm.check_slurm(study.config)
     return study
 
 
-def ready(study, args):
-    """Check places, data, weights; return {folder: why} of runs to replace. Raises ValueError."""
-    if reason := next(filter(None, map(files.find_obstacle, places(study))), None):
+def check_study(study, args):
+    """Check folders, data and weights. Raises ValueError.
+
+    Returns {folder: why} of runs that --force-new deletes.
+    """
+    if reason := next(filter(None, map(files.find_obstacle, _list_places(study))), None):
         raise ValueError(reason)
     if not args.dry_run:
         check_inputs(study.config, args.download)
     changed = identity.find_changed(study)
     if changed and not args.force_new:
-        more = f"; {len(changed)} runs are concerned" if len(changed) > 1 else ""
+        more = f" ({len(changed)} runs have other settings)" if len(changed) > 1 else ""
         raise ValueError(f"{next(iter(changed.values()))}{more}")
     if not args.dry_run:
         own = own_masks.prepare(study)
@@ -54,30 +60,30 @@ def ready(study, args):
     return changed
 
 
-def computed_here(study, jobs=None):
-    """Return a line's part: on what a study is computed. Raises ValueError for too little memory.
+def check_machine(study, jobs=None):
+    """Return part of a line: device, precision, cores. Raises ValueError for too little memory.
 
-    Prints a warning where a CPU, which nobody has asked for, will take days.
+    Prints a warning if a study will take days on a CPU that the user did not choose.
     """
     config, runs, cores = study.config, len(study.runs()), limits.count_cores()
     device = devices.choose_device(config.machine.device)
     precision = step.Options(step.choose_precision(config.training.precision, device)).describe()
     kind, jobs = precision["precision"], min(jobs or config.machine.jobs, runs)
     if limits.measure_memory() < jobs * A_RUN:
-        has = f"{limits.measure_memory() / 2**20:.0f} MB of memory"
-        what = f"{jobs} at a time need {jobs * A_RUN / 2**20:.0f} MB, this place has {has}"
+        has, needed = limits.measure_memory() / 2**20, jobs * A_RUN / 2**20
+        what = f"{jobs} runs at a time need {needed:.0f} MB of memory, there are {has:.0f} MB"
         raise ValueError(f"{what}: {'--jobs 1, or ' if jobs > 1 else ''}raise the limit")
     pixels = runs * config.curriculum.total_images * config.data.image_size**2
     days = pixels / (PIXELS_PER_CORE * cores) / 86400
     if device.type == "cpu" and config.machine.device == "auto" and days > 3:
-        what = f"there is no GPU that PyTorch can use, and on {cores} CPU cores {study.profile}"
-        how = "--estimate measures it; --set machine.device=cpu if that is meant"
-        print(f"warning: {what} takes {days:,.0f} days or more: {how}", file=sys.stderr, flush=True)
+        what = f"PyTorch finds no GPU, and on {cores} CPU cores profile {study.profile} takes"
+        how = "--estimate measures it; --set machine.device=cpu silences this"
+        print(f"warning: {what} {days:,.0f} days or more: {how}", file=sys.stderr, flush=True)
     return f"; {devices.get_device_name(device)}, {kind}, {cores} cores"
 
 
-def places(study):
-    """Return files that will be written, at least one of every folder."""
+def _list_places(study):
+    """Return files that will be written: at least one in every folder."""
     trained = "run.json checkpoint.pt result.json done.json notebook.ipynb history.csv"
     trained += " stages/1.safetensors model/model.safetensors evaluation/stage1.json"
     packed = "manifest.json train.npy test.npy summary.json notebook.ipynb"
@@ -94,10 +100,10 @@ def places(study):
 
 
 def check_inputs(config, download):
-    """Check that data and weights are there, or fetch them. Raises ValueError."""
+    """Check that data and weights exist, or download them. Raises ValueError."""
     root = config.machine.data_root
     if download and not root:
-        raise ValueError("--download: say where to with --data-root DIR")
+        raise ValueError("--download: name the folder with --data-root DIR")
     for name in config.grid.datasets:
         try:
             sources.find(name).fingerprint(config)
@@ -107,11 +113,11 @@ def check_inputs(config, download):
             sources.download(name, root)
         plan = sources.find(name).plan(config)
         if name == advice.OWN:
-            own.warn(plan)
+            own.report_images(plan)
         if left := plan.passed_over:
             counts = Counter(reason for _, reason, _ in left).items()
             why = ", ".join(f"{n:,} {reason}" for reason, n in counts)
-            say(f"{name}: left out are {why}: {name}/data/skipped.csv will list them")
+            say(f"{name}: left out: {why}; {name}/data/skipped.csv will list them")
     used = [models.ARCHITECTURES[name].objective.terms for name in config.grid.architectures]
     if any("perceptual" in terms for terms in used):
         losses.Perceptual(config.training.perceptual_weights, config.training.perceptual_width)

@@ -1,4 +1,4 @@
-"""Snakemake, also where rights and times of files cannot be set: it needs neither."""
+"""Run Snakemake, also where permissions and times of files cannot be set: it needs neither."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ import sys
 from snakemake.cli import main
 
 
-def tolerant(call):
-    """Return a call that does nothing where the system refuses it."""
+def tolerate(call):
+    """Return a function that makes the call and ignores a refusal of the system."""
 
     def tried(*arguments, **options):
         with contextlib.suppress(OSError):
@@ -18,5 +18,5 @@ def tolerant(call):
 
 
 if __name__ == "__main__":
-    os.chmod, os.utime = tolerant(os.chmod), tolerant(os.utime)
+    os.chmod, os.utime = tolerate(os.chmod), tolerate(os.utime)
     main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""./run_all.sh PROFILE --estimate: about how many hours a study takes on this device."""
+"""./run_all.sh PROFILE --estimate: time a few steps here, print how many hours a study takes."""
 
 import tempfile
 import time
@@ -19,7 +19,7 @@ def estimate(study):
     lines, total = [], 0.0
     for architecture in study.config.grid.architectures:
         if runs := [run for run in study.runs() if run.architecture == architecture]:
-            training, evaluation = timed(runs[0])
+            training, evaluation = _time_run(runs[0])
             total += len(runs) * (training + evaluation)
             parts = f"{training:.3g} hours of training, {evaluation:.3g} of evaluation"
             lines.append(f"{architecture}: {len(runs)} runs of {parts}")
@@ -29,8 +29,8 @@ def estimate(study):
     return [first, *lines, last]
 
 
-def timed(run):
-    """Return the hours of a run's training and of its evaluations; nothing is kept."""
+def _time_run(run):
+    """Return the hours of a run's training and of its evaluations; no file stays."""
     config, n, seconds = run.config, run.n_stages, {}
     batch, images = config.curriculum.batch_size, min(IMAGES, config.data.test_images)
     data = {"train_images": max(batch, images), "test_images": images}
@@ -45,7 +45,7 @@ def timed(run):
         seconds[stage] = time.perf_counter() - begun
 
     with tempfile.TemporaryDirectory(prefix="estimate-") as folder:
-        # an absolute path as the profile's name is where its runs lie
+        # runs lie in the folder that the profile's name is, as it is absolute
         study = replace(run.study, profile=folder, config=config.model_copy(update=few))
         run = replace(run, study=study, setup="fixed")
         loop.fit(run, watch=lambda *_: None, after_stage=measure)

@@ -1,4 +1,4 @@
-"""Which GPUs this machine's runs share, and the lease of one of them by one process."""
+"""List the GPUs that runs share on this machine, and lease one of them to a process."""
 
 import contextlib
 import os
@@ -9,35 +9,35 @@ from pathlib import Path
 from inpaint_lib.study import files
 
 
-def found(device):
-    """Return the GPUs that runs share, named as CUDA names them; none if one is chosen."""
+def list_gpus(device):
+    """Return the GPUs that runs share, by their CUDA names; [] if the user chose one."""
     if device not in ("auto", "cuda"):
         return []
-    import torch  # here: what only starts notebooks does without
+    import torch  # seconds, which a process that only executes a notebook saves
 
     n, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if n:
-        folder()  # refused now, not in every job
+        make_lock_folder()  # refused now, not in every job
     if visible is None:
         return [str(k) for k in range(n)]
     return [name.strip() for name in visible.split(",")][:n]
 
 
-def folder():
-    """Return where this user's locks lie. Raises PermissionError if it is another user's folder."""
+def make_lock_folder():
+    """Return this user's folder of locks. Raises PermissionError if it is another user's."""
     path = Path(tempfile.gettempdir()) / f"inpaint-gpus-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     if path.is_symlink() or path.stat().st_uid != os.getuid():
-        raise PermissionError(f"{path} belongs to another user: remove it, or set TMPDIR")
+        raise PermissionError(f"{path} belongs to another user: set TMPDIR to a folder of your own")
     return path
 
 
 @contextlib.contextmanager
-def leased(names):
-    """Wait for one of the GPUs of `names` ("0,1"), hold it and yield its name; without names, None.
+def lease(names):
+    """Wait for one of the GPUs in `names` ("0,1"), hold it and yield its name; without names, None.
 
-    A name that stands there N times is leased to N processes at a time. What is held is the lock of
-    a file: all studies of a user on this machine see it, and it is free when its holder dies.
+    A name that is listed N times is leased to N processes at a time. The lease is a file's lock:
+    all studies of a user on this machine see it, and it ends when its holder dies.
     """
     if not names:
         yield None
@@ -46,7 +46,7 @@ def leased(names):
     slots = [f"{name.replace('/', '_')}.{names[:k].count(name)}" for k, name in enumerate(names)]
     while True:
         for name, slot in zip(names, slots, strict=True):
-            with files.lock(folder(), f"{slot}.lock", wait=False) as held:
+            with files.lock(make_lock_folder(), f"{slot}.lock", wait=False) as held:
                 if held:
                     yield name
                     return

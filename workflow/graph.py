@@ -1,4 +1,4 @@
-"""The study as the Snakefile needs it: plain values, and what makes a step stale."""
+"""Describe a study to the Snakefile: plain values, among them all that makes a step stale."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from .arguments import ROOT
 SECTIONS = ("data", "curriculum", "training", "evaluation")  # of what decides a run's numbers
 
 
-def code_of(notebook):
+def hash_code(notebook):
     """Return the SHA-256 of a notebook's code cells; prose and outputs don't count."""
     name = f"notebooks/{notebook}.ipynb"
     try:
@@ -23,21 +23,21 @@ def code_of(notebook):
             raise ValueError
         return files.hash_text(json.dumps(["".join(cell["source"]) for cell in cells]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        what = f"{name} is missing or no notebook with a cell tagged 'parameters'"
-        raise ValueError(f"{what}; git checkout -- {name} restores it") from None
+        what = f"{name} is missing, damaged or without a cell tagged 'parameters'"
+        raise ValueError(f"{what}: git checkout -- {name} restores it") from None
 
 
-def library_changed():
-    """Return when the library was last changed: tables, figures and report follow it."""
+def _last_change():
+    """Return when the library was last changed, in ns: tables, figures and report depend on it."""
     paths = [p for p in (ROOT / "inpaint_lib").rglob("*.*") if p.suffix != ".pyc"]
     return max(path.stat().st_mtime_ns for path in [*paths, ROOT / "config" / "hypotheses.yaml"])
 
 
 def describe(study, overrides, slots, cluster):
-    """Return everything the Snakefile needs to know; slots: names of GPUs to lease."""
+    """Return the values of study.json, the Snakefile's configuration; slots: GPUs to lease."""
     settings = config.to_dict(study.config)
     science = {name: settings[name] for name in SECTIONS}
-    if study.config.initial_weights:  # without it, steps are what they were before there was any
+    if study.config.initial_weights:  # a new key of `science` would make old steps stale
         science["initial_weights"] = weights.hash_weights(study.config.initial_weights)
     packed = [settings["data"], settings["curriculum"]["mask_widths"]]
     if own := own_masks.fingerprint(study.config):
@@ -60,8 +60,8 @@ def describe(study, overrides, slots, cluster):
             "run": {"profile": study.source, "overrides": of_a_run},
             "grid": {"profile": study.source, "overrides": overrides},
         },
-        "code": {name: code_of(name) for name in notebooks},
-        "library": library_changed(),
+        "code": {name: hash_code(name) for name in notebooks},
+        "library": _last_change(),
         "data": {d: [sources.find(d).fingerprint(study.config), *packed] for d in datasets},
         "train": {a: science | {"model": settings["models"][a]} for a in settings["models"]},
         "study": science | {"models": settings["models"]},

@@ -1,4 +1,4 @@
-"""How papermill starts the kernel of one notebook: on its own, whatever the user has installed."""
+"""Start the kernel of one notebook apart from the user's own kernels, profiles and settings."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from inpaint_lib.study import files
 
 
 @contextlib.contextmanager
-def private():
-    """Yield papermill's options for a kernel with a folder of its own, in which its sockets lie.
+def isolate():
+    """Yield papermill's options for a kernel with a folder of its own, which holds its sockets.
 
-    Where none can lie, nor in /tmp, they are local ports.
+    Where neither TMPDIR nor /tmp can hold sockets, local ports are used.
     """
     with contextlib.ExitStack() as stack:
         for place in (tempfile.gettempdir(), "/tmp"):
@@ -36,21 +36,23 @@ def private():
         yield {
             "kernel_name": "python3",
             "progress_bar": False,
-            "extra_arguments": ["--log-level=50"],  # its shutdown by interrupt is no error
+            "extra_arguments": [
+                "--log-level=50"
+            ],  # or its shutdown by interrupt is logged as an error
             "config": Config({"KernelManager": manager}),
         }
 
 
 def write_kernel(folder):
-    """Make the kernel python3 this very Python, unwatched, where `folder` is $JUPYTER_PATH."""
+    """Define kernel python3 in `folder`, a $JUPYTER_PATH: this very Python, unwatched."""
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     path = Path(folder, "kernels", "python3", "kernel.json")
     files.write_json(path, spec | {"env": {"INPAINT_UNSEEN": "1"}})
 
 
-def share():
-    """Let Jupyter find the files of packages whose environment is on PYTHONPATH alone."""
+def extend_jupyter_path():
+    """Add the files of packages that only PYTHONPATH names to $JUPYTER_PATH."""
     import nbconvert
 
     above = Path(nbconvert.__file__).parents
@@ -59,6 +61,6 @@ def share():
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [*given, *found]))
 
 
-def literal(path):
-    """Return a path as papermill takes it: it fills in braces."""
+def escape_braces(path):
+    """Return a path for papermill, which formats braces in paths."""
     return str(path).replace("{", "{{").replace("}", "}}")

@@ -1,8 +1,8 @@
 """./run_all.sh lab: JupyterLab on copies of the notebooks, in a folder that git ignores.
 
-Beside each copy lies the original that it was made from, in .originals/: so edits of the copy and
-changes of the original are told apart. A copy without edits follows its original; one with edits is
-never overwritten.
+Beside each copy lies the original that it was made from, in .originals/, to tell edits of the copy
+from changes of the original. A copy without edits follows its original; one with edits is never
+overwritten.
 """
 
 import difflib
@@ -10,7 +10,9 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
+from inpaint_lib.study import files
 from inpaint_lib.study.command import Parser, say
 
 from .arguments import ROOT
@@ -19,11 +21,11 @@ NOTEBOOKS = ROOT / "notebooks"
 NOTE = "original-has-changed"  # id of the cell that says so in a copy
 LINES = 8  # of a changed cell, at most
 UPDATES = "jupyterlab.handlers.announcements.NeverCheckForUpdate"
-SILENT = ("--LabApp.news_url=None", f"--LabApp.check_for_updates_class={UPDATES}")  # it asks nobody
+OFFLINE = ("--LabApp.news_url=None", f"--LabApp.check_for_updates_class={UPDATES}")
 
 
 def lab(argv):
-    """Start JupyterLab, or list edits (--edits), or take them over (--take NAME).
+    """Start JupyterLab, list edits (--edits) or take them over (--take NAME).
 
     The user's own settings of JupyterLab stay, but kernels start without an IPython profile.
     """
@@ -33,14 +35,14 @@ def lab(argv):
     parser.add_argument("--take", metavar="NAME")
     args, options = parser.parse_known_args(argv)
     if args.edits:
-        return say(*edits(folder))
+        return say(*list_edits(folder))
     if args.take:
-        return say(take(folder, args.take.removesuffix(".ipynb")))
+        return say(take_edits(folder, args.take.removesuffix(".ipynb")))
     if os.getuid() == 0 and "--allow-root" not in argv:
         raise ValueError("JupyterLab does not run as root: be another user, or add --allow-root")
     if kept := copy_notebooks(folder):
         named = ", ".join(kept)
-        say(f"{folder}: your edits are kept, the originals have changed: {named}; lab --edits")
+        say(f"{folder}: your edits are kept, but the originals of {named} changed: lab --edits")
     with tempfile.TemporaryDirectory(prefix="lab-") as own:
         os.environ |= {"IPYTHONDIR": f"{own}/ipython", "JUPYTER_RUNTIME_DIR": f"{own}/runtime"}
         if not os.access(os.path.expanduser("~"), os.W_OK):
@@ -48,71 +50,117 @@ def lab(argv):
         from jupyterlab.labapp import main  # Jupyter reads the environment at its import
 
         address = [] if any("ip=" in a for a in options) else ["--ip=127.0.0.1"]
-        return main([*address, *SILENT, *options, str(folder)])
+        return main([*address, *OFFLINE, *options, str(folder)])
 
 
-def names():
-    """Return the names of the repository's notebooks."""
+class Copy(NamedTuple):
+    """A notebook, its copy, and the original as it was copied. Cells: {id: (kind, source)}."""
+
+    original: Path
+    path: Path
+    base: Path
+    notebook: dict | None  # the copy; None if there is none that can be read
+    mine: dict | None  # cells of the copy
+    was: dict | None  # cells of the original as it was copied
+    new: dict  # cells of the original now
+
+
+def copy_notebooks(folder):
+    """Copy the notebooks that `folder` lacks and renew copies without edits. Of copies with edits
+    whose original has changed return the names; their first cell says so from now on.
+    """
+    kept = []
+    for name in _list_names():
+        copy = _read_copy(folder, name)
+        if copy.path.exists() and copy.mine != copy.new and copy.mine != (copy.was or copy.new):
+            if copy.was != copy.new:
+                kept.append(name)
+                cells = copy.notebook["cells"] if copy.notebook else []
+                if cells and cells[0].get("id") != NOTE:
+                    cells.insert(0, _make_note(name))
+                    files.write_json(copy.path, copy.notebook)
+            continue
+        text = copy.original.read_text(encoding="utf-8")
+        if copy.mine != copy.new:
+            files.write_text(copy.path, text)
+        if copy.was != copy.new:
+            files.write_text(copy.base, text)
+    return kept
+
+
+def list_edits(folder):
+    """Return lines that say what differs in the copies, and how to bring it back."""
+    lines = []
+    for name in _list_names():
+        copy = _read_copy(folder, name)
+        if copy.path.exists() and copy.mine is None:
+            lines.append(f"{copy.path}: cannot be read as a notebook: rename it to get a new copy")
+        elif copy.mine and (changed := _compare(copy.was or copy.new, copy.mine)):
+            how = f"to bring them back into notebooks/: ./run_all.sh lab --take {name}"
+            if copy.was and copy.was != copy.new:
+                theirs = len(_compare(copy.was, copy.new))
+                how = f"the original has changed in {theirs} cells, too: --take would undo that"
+            lines.append(f"{copy.path}: {len(changed)} cells differ; {how}")
+            lines += [line for lines_of_cell in changed for line in lines_of_cell]
+    return lines or [f"{folder}: no copy has edits"]
+
+
+def take_edits(folder, name):
+    """Write the copy's cells to the repository's notebook, without outputs; return what was done.
+
+    Raises ValueError where there is nothing to take or the original has changed since.
+    """
+    if name not in _list_names():
+        raise ValueError(f"--take {name}: no such notebook; there are: {', '.join(_list_names())}")
+    copy = _read_copy(folder, name)
+    if copy.mine in (None, copy.was, copy.new):
+        raise ValueError(f"--take {name}: {copy.path} has no edits")
+    if copy.was != copy.new:
+        what = f"{copy.original} has changed since the copy was made"
+        how = "rename the copy and repeat your edits in a new one"
+        raise ValueError(f"--take {name}: {what}: {how}")
+    cells = [cell for cell in copy.notebook["cells"] if cell.get("id") != NOTE]
+    for cell in cells:
+        cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags"}
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    taken = copy.notebook | {"cells": cells, "metadata": _read(copy.original)["metadata"]}
+    text = json.dumps(taken, indent=1, ensure_ascii=False) + "\n"
+    for place in (copy.original, copy.base):
+        files.write_text(place, text)
+    return f"{copy.original}: {len(_compare(copy.was, copy.mine))} cells taken, outputs removed"
+
+
+def _list_names():
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def read(path):
+def _read(path):
     """Return a notebook as a dict, or None where there is none that can be read."""
-    from inpaint_lib.study import files
-
     found = files.read_json(path)
     return found if isinstance(found, dict) and isinstance(found.get("cells"), list) else None
 
 
-def sources(notebook):
+def _read_copy(folder, name):
+    file = f"{name}.ipynb"
+    paths = NOTEBOOKS / file, folder / file, folder / ".originals" / file
+    original, notebook, base = map(_read, paths)
+    if not original:
+        what = f"{paths[0]} cannot be read as a notebook"
+        raise ValueError(f"{what}: git checkout -- notebooks/{file} restores it")
+    return Copy(*paths, notebook, *map(_list_cells, (notebook, base, original)))
+
+
+def _list_cells(notebook):
     """Return {cell's id: (kind, source)}: what makes a copy edited; outputs do not."""
-    cells = [cell for cell in notebook["cells"] if cell.get("id") != NOTE]
+    cells = [cell for cell in notebook["cells"] if cell.get("id") != NOTE] if notebook else []
     return {
         cell.get("id", k): (cell.get("cell_type"), "".join(cell.get("source", "")))
         for k, cell in enumerate(cells)
-    }
+    } or None
 
 
-def copy_notebooks(folder):
-    """Copy the notebooks that `folder` lacks, renew copies without edits; return the names of those
-    with edits whose original has changed since, and say so in their first cell.
-    """
-    from inpaint_lib.study import files
-
-    kept = []
-    for name in names():
-        original, copy, base = _three(folder, name)
-        new, now, was = sources(_original(original)), read(copy), read(base)
-        mine, text = now and sources(now), original.read_text(encoding="utf-8")
-        if copy.exists() and mine != new and not (was and mine == sources(was)):  # with edits
-            if not was or sources(was) != new:
-                kept.append(name)
-                if now and now["cells"] and now["cells"][0].get("id") != NOTE:
-                    now["cells"].insert(0, _note(name))
-                    files.write_json(copy, now)
-            continue
-        if mine != new:
-            files.write_text(copy, text)
-        if not was or sources(was) != new:
-            files.write_text(base, text)
-    return kept
-
-
-def _three(folder, name):
-    """Return the paths of a notebook, of its copy, and of the original that was copied."""
-    file = f"{name}.ipynb"
-    return NOTEBOOKS / file, folder / file, folder / ".originals" / file
-
-
-def _original(path):
-    found = read(path)
-    if not found:
-        what = f"{path} is no notebook"
-        raise ValueError(f"{what}; git checkout -- notebooks/{path.name} restores it")
-    return found
-
-
-def _note(name):
+def _make_note(name):
     text = (
         f"**The original of this notebook has changed** since this copy was made. Your edits are "
         f"kept: `./run_all.sh lab --edits` lists them. To get the new one, rename this copy "
@@ -121,72 +169,16 @@ def _note(name):
     return {"cell_type": "markdown", "id": NOTE, "metadata": {}, "source": text}
 
 
-def edits(folder):
-    """Return lines that say what differs in the copies, and how to bring it back."""
-    found = []
-    for name in names():
-        original, copy, base = _three(folder, name)
-        now = read(copy)
-        if not now:
-            found += [f"{copy}: is no notebook that can be read"] if copy.exists() else []
-            continue
-        of_original = _original(original)
-        was, mine, new = read(base) or of_original, sources(now), sources(of_original)
-        changed = _differences(sources(was), mine)
-        if changed:
-            if sources(was) != new:
-                theirs = len(_differences(sources(was), new))
-                how = f"its original has changed, too, in {theirs} cells: --take would undo that"
-            else:
-                how = f"to bring it back into notebooks/: ./run_all.sh lab --take {name}"
-            found += [f"{copy}: {len(changed)} cells differ; {how}"]
-            found += [line for lines in changed for line in lines]
-    return found or [f"{folder}: no copy has edits"]
-
-
-def _differences(before, after):
+def _compare(before, after):
     """Return, per cell that differs, a few lines."""
     found = []
-    for key in [*before, *(key for key in after if key not in before)]:
+    for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key), after.get(key)
         if old != new:
             texts = [text[1].splitlines() if text else [] for text in (old, new)]
             lines = list(difflib.unified_diff(*texts, n=0, lineterm=""))[2:]
-            lines = [line for line in lines if not line.startswith("@@")]
-            more = [f"... {len(lines) - LINES} lines more"] if len(lines) > LINES else []
+            lines = [f"    {line}" for line in lines if not line.startswith("@@")]
+            more = [f"    ... {len(lines) - LINES} lines more"] if len(lines) > LINES else []
             what = "changed" if old and new else "new" if new else "deleted"
-            shown = [f"    {line}" for line in [*lines[:LINES], *more]]
-            found.append([f"  cell {key} ({what})", *shown])
+            found.append([f"  cell {key} ({what})", *lines[:LINES], *more])
     return found
-
-
-def take(folder, name):
-    """Write the copy's cells to the repository's notebook, without outputs; return what was done.
-
-    Raises ValueError where there is nothing to take or the original has changed since.
-    """
-    from inpaint_lib.study import files
-
-    if name not in names():
-        raise ValueError(f"--take {name}: no such notebook; there are: {', '.join(names())}")
-    original, copy, base = _three(folder, name)
-    now, was, of_original = read(copy), read(base), _original(original)
-    if not now or sources(now) in (was and sources(was), sources(of_original)):
-        raise ValueError(f"--take {name}: {copy} has no edits")
-    if not was or sources(was) != sources(of_original):
-        what = f"{original} has changed since the copy was made"
-        raise ValueError(
-            f"--take {name}: {what}; rename the copy and repeat your edits in a new one"
-        )
-    now["cells"] = [cell for cell in now["cells"] if cell.get("id") != NOTE]
-    for cell in now["cells"]:
-        cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags"}
-        if cell["cell_type"] == "code":
-            cell |= {"outputs": [], "execution_count": None}
-    now["metadata"] = of_original["metadata"]
-    text = json.dumps(now, indent=1, ensure_ascii=False) + "\n"
-    for place in (original, base):
-        files.write_text(place, text)
-    return (
-        f"{original}: {len(_differences(sources(was), sources(now)))} cells taken, outputs removed"
-    )

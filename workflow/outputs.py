@@ -1,31 +1,32 @@
-"""./run_all.sh export and score: holes to be filled elsewhere, and what was made of them.
+"""./run_all.sh export and score: measure fills that other methods made.
 
-Both raise ValueError or OSError for what they refuse. --help does without the library.
+Both raise ValueError or OSError for what they refuse.
 """
 
+from inpaint_lib.data import packs
+from inpaint_lib.evaluation import external
+from inpaint_lib.study import grid
 from inpaint_lib.study.command import Parser, say
 
-from .arguments import overrides_of
-from .commands import opened, rebuild, state_of, working_alone
+from .arguments import read_overrides
+from .commands import lock_study, parse_study, read_state, rebuild_report
 
 
 def export(argv):
-    from inpaint_lib.evaluation import external
+    """Write a data set's frozen test images, masks and inputs as PNG into FOLDER.
 
-    about = """export: write a data set's frozen test images, masks and inputs as PNG into FOLDER;
-    manifest.json there says how to name filled images for ./run_all.sh score."""
-    study, args = opened(argv, about, "dataset", "folder")
-    study, pack = with_pack(study if overrides_of(args) else as_run(study), args.dataset)
+    manifest.json there says how to name filled images for ./run_all.sh score.
+    """
+    study, args = parse_study(export, argv, "dataset", "folder")
+    study = study if read_overrides(args) else grid.reopen_study(args.profile)
+    pack = _prepare_pack(study, args.dataset)
     external.export(pack, study.profile, args.dataset, args.folder)
     say(f"{args.folder}: {len(pack.test)} test images of {args.dataset}; see manifest.json there")
 
 
 def score(argv):
-    from inpaint_lib.evaluation import external
-    from inpaint_lib.study import grid
-
-    what = "Measure images that anybody filled (see export), and add them to tables and report."
-    parser = Parser(prog="run_all.sh score", description=what)
+    """Measure images that another method filled (see export); add them to tables and report."""
+    parser = Parser(prog="run_all.sh score", description=score.__doc__)
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="of the outputs; manifest.json in it or in the one around")
     add("--name", required=True, help="of their row in tables")
@@ -33,36 +34,27 @@ def score(argv):
     add("--dataset", help="which of them (default: the manifest's)")
     add("--overwrite", action="store_true", help="replace other outputs of this name")
     args = parser.parse_args(argv)
-    path, told = external.find_manifest(args.folder)
+    path, manifest = external.find_manifest(args.folder)
     if not (path or (args.profile and args.dataset)):
-        what = f"there is no {external.MANIFEST} in it or around it"
-        raise ValueError(f"{args.folder}: {what}; copy it there, or give --profile and --dataset")
-    dataset = args.dataset or told["dataset"]
-    study, pack = with_pack(as_run(grid.open_study(args.profile or told["profile"])), dataset)
+        what = f"no {external.MANIFEST} in it or around it"
+        raise ValueError(f"{args.folder}: {what}: copy it there, or give --profile and --dataset")
+    dataset = args.dataset or manifest["dataset"]
+    study = grid.reopen_study(args.profile or manifest["profile"])
+    pack = _prepare_pack(study, dataset)
     say(*external.score(study, dataset, pack, args.folder, args.name, args.overwrite)[1])
-    if not all(state_of(run)[0] in ("finished", "diverged") for run in study.runs()):
+    if not all(read_state(run)[0] in ("finished", "diverged") for run in study.runs()):
         return say(f"tables and report follow with the runs: ./run_all.sh {study.profile}")
-    with working_alone(study):
-        rebuild(study, "report")
+    with lock_study(study):
+        rebuild_report(study, "report")
     say(f"{study.report / 'index.html'} and the tables have a row of {args.name}")
 
 
-def as_run(study):
-    """Return a study with the settings that it was last run with."""
-    from inpaint_lib.study import files, grid
-
-    told = files.read_json(study.folder / "study.json")
-    return grid.open_study(**told["parameters"]["grid"]) if told else study
-
-
-def with_pack(study, dataset):
-    """Return a study and the Pack of one of its data sets, made if needed. Raises ValueError."""
-    from inpaint_lib.data import packs
-
+def _prepare_pack(study, dataset):
+    """Return the Pack of a study's data set, made if needed. Raises ValueError."""
     if dataset not in study.config.grid.datasets:
         has = ", ".join(study.config.grid.datasets)
-        raise ValueError(f"profile {study.profile} has no data set {dataset}; it has {has}")
-    return study, packs.prepare(study, dataset)
+        raise ValueError(f"profile {study.profile} has no data set {dataset}: choose one of {has}")
+    return packs.prepare(study, dataset)
 
 
 COMMANDS = {"export": export, "score": score}

@@ -1,5 +1,7 @@
-"""What somebody with images of his own wants to know: whether they are enough, before a study of
-the data set `folder`; and at its end which networks to use, how, and what to distrust.
+"""Advise a user with images of their own, the data set `folder`.
+
+Before a study: whether the images are enough. At its end: which networks to use, how, and which
+test images are near-duplicates of training images.
 """
 
 import os
@@ -11,7 +13,7 @@ from pathlib import Path
 from inpaint_lib.data import near, packs, sources
 from inpaint_lib.photos import image_file
 from inpaint_lib.results import advice, frames
-from inpaint_lib.study.command import make_printable
+from inpaint_lib.study.command import make_printable, say
 
 from .arguments import ROOT
 
@@ -19,45 +21,47 @@ FEW = 200  # images
 NAMED = 10  # pairs of near-duplicates, at most
 
 
-def warn(plan):
-    """Print a warning where a plan has few images."""
+def report_images(plan):
+    """Print how many images a plan has, and a warning if they are few."""
     train, test = len(plan.train), len(plan.test)
-    if train + test < FEW:
-        what = f"{advice.OWN} has {train + test} images, {train} to train on and {test} to test"
+    what = f"{advice.OWN} has {train + test:,} images, {train:,} to train on and {test:,} to test"
+    if train + test >= FEW:
+        say(what)
+    else:
         expect = "networks may learn so few by heart (then training - test is far below 0 in the "
         expect += f"table), and {test} test images tell only large differences between setups"
         how = "add images, or start from a trained network with --from"
         print(f"warning: {what}: {expect}; {how}", file=sys.stderr, flush=True)
 
 
-def conclusion(study):
-    """Return lines: which setup to use, how sure, its weights, how to fill a photo with them, and
-    near-duplicates; none for other data sets.
+def conclude(study):
+    """Return lines: the best setup, how sure that is, its weights, a command to fill a photo, and
+    near-duplicates. Other data sets than `folder` get no line.
     """
     if advice.OWN not in study.config.grid.datasets:
         return []
     found = advice.advise(frames.load(study.report / "results"), advice.OWN)
-    lines = ["", *(one["text"] for one in found)]
+    lines, plan = ["", *(one["text"] for one in found)], _find_plan(study)
     if found:
         weights = os.path.relpath(study.folder / found[0]["run"])
-        if weights.startswith(".."):  # the command is to work from anywhere
+        if weights.startswith(".."):  # then an absolute path is clearer
             weights = str(study.folder / found[0]["run"])
         lines += [f"Weights: {weights}/model/model.safetensors. To fill a photo with them:"]
-        lines += ["", f"    {_command(study, weights)}"]
-    return lines + _duplicates(study)
+        lines += ["", f"    {_write_command(weights, plan)}"]
+    return lines + _list_duplicates(study, plan)
 
 
-def _plan(study):
-    """Return the data set's plan, or None where its images have gone or changed since."""
+def _find_plan(study):
+    """Return the data set's plan, or None if its images are missing or have changed since."""
     try:
         return packs.current(study, advice.OWN) and sources.find(advice.OWN).plan(study.config)
     except (sources.SourceError, OSError):
         return None
 
 
-def _command(study, weights):
+def _write_command(weights, plan):
     """Return the command that fills a hole in the middle of a test image with some weights."""
-    photo, box, plan = "PHOTO", "X,Y,WIDTH,HEIGHT", _plan(study)
+    photo, box = "PHOTO", "X,Y,WIDTH,HEIGHT"
     for container, name in islice(plan.test, 50) if plan else ():
         path = str(Path(container, name))
         try:
@@ -74,9 +78,9 @@ def _command(study, weights):
     return f"{script} inpaint {photo} --box {box} --weights {weights} -o filled.png"
 
 
-def _duplicates(study):
-    """Return which test images nearly equal a training image."""
-    pack, plan = packs.existing(study, advice.OWN), _plan(study)
+def _list_duplicates(study, plan):
+    """Return lines that name test images which nearly equal a training image."""
+    pack = packs.existing(study, advice.OWN)
     if not (found := near.pairs(pack)):
         return []
     named = near.names(pack, plan) if plan else None
@@ -87,4 +91,4 @@ def _duplicates(study):
     ]
     listed = "; ".join(pairs) + f"; {more} more" * (more > 0)
     what = f"{len(found)} of {len(pack.test)} test images nearly equal a training image, so that"
-    return ["", f"{what} errors are too low; separate them in train/ and test/: {listed}"]
+    return ["", f"{what} errors are too low: separate them in train/ and test/: {listed}"]

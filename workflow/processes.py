@@ -1,4 +1,4 @@
-"""What processes share: nothing outlives run_all.sh, and a request to stop is passed on."""
+"""Let no process outlive run_all.sh, and pass requests to stop or pause on to all of them."""
 
 import contextlib
 import ctypes
@@ -26,7 +26,7 @@ def interrupt_on_terminate():
 
 
 def pause_together():
-    """Make Ctrl-Z stop, and fg and bg continue, all that this process has started, too.
+    """Make Ctrl-Z pause, and fg and bg continue, all processes that this one has started.
 
     They have sessions of their own, which the terminal does not reach.
     """

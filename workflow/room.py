@@ -1,4 +1,4 @@
-"""How much room a study takes on disk, known before it starts, and what of it nothing needs."""
+"""Estimate how much disk a study takes, and find files that nothing needs any more."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def forecast(study, changed, jobs):
     time.
     """
     config, parts, missing, writing = study.config, Counter(), 0, []
-    sizes = {name: of_run(config, name) for name in config.grid.architectures}
+    sizes = {name: estimate_run(config, name) for name in config.grid.architectures}
     for run in study.runs():
         parts.update(of := sizes[run.architecture])
         if run.folder in changed or not identity.read_result(run):
@@ -36,13 +36,15 @@ def forecast(study, changed, jobs):
             writing.append(2 * of["checkpoints"])  # the one before the last, and the next one
     for name in config.grid.datasets:
         pack = packs.current(study, name)
-        parts["data"] += (size := of_data(config, name, pack))
+        parts["data"] += (size := _estimate_data(config, name, pack))
         missing += 0 if pack else size  # it is written beside an old one
-    parts["report"] = of_report(study)
+    masks = study.folder.glob("masks_*.npz") if config.machine.masks else ()
+    parts["data"] += sum(path.stat().st_size for path in masks)  # read before this forecast
+    parts["report"] = _estimate_report(study)
     return parts, missing and missing + parts["report"], sum(sorted(writing)[-jobs:])
 
 
-def of_run(config, architecture):
+def estimate_run(config, architecture):
     """Return {part: bytes} of a run, from the sizes of networks that take no memory."""
     size, stages, of = config.data.image_size, config.curriculum.n_stages, config.evaluation
     with torch.device("meta"):
@@ -59,14 +61,14 @@ def of_run(config, architecture):
     }
 
 
-def of_data(config, dataset, pack):
+def _estimate_data(config, dataset, pack):
     """Return the bytes of a pack, made or not, and of what is measured on it."""
     of = pack or sources.find(dataset).plan(config)
     features = A_FEATURE * len(of.test) * (config.evaluation.inception_weights != "none")
     return 3 * config.data.image_size**2 * (len(of.train) + len(of.test)) + features + 2 * A_RUN
 
 
-def of_report(study):
+def _estimate_report(study):
     """Return the bytes of the report and of the notebooks beside the runs."""
     runs, config = study.runs(), study.config
     shown = sum(run.seed == config.grid.seeds[0] for run in runs)  # in pictures
@@ -75,38 +77,41 @@ def of_report(study):
     return pictures + A_PAGE * len(runs) + 4 * A_RUN
 
 
-def check(study, changed, jobs):
-    """Return a line's part: how much room the study takes (arguments as of `forecast`). Raises
-    ValueError where what is missing does not fit.
+def check_space(study, changed, jobs):
+    """Return part of a line: the bytes that a study takes. Raises ValueError if they do not fit.
+
+    Arguments are those of `forecast`.
     """
     parts, missing, more = forecast(study, changed, jobs)
     place = next(path for path in (study.folder, *study.folder.parents) if path.is_dir())
     size = free = 0
-    with suppress(OSError):  # where it can't be asked
+    with suppress(OSError):  # some file systems do not tell
         size, _, free = shutil.disk_usage(place)
     if size and missing + more > free:
-        has = f"{place}: {in_words(free)} are free, profile {study.profile} needs "
-        has += f"{in_words(missing + more)} more"
-        of = ", ".join(f"{part} {in_words(n)}" for part, n in parts.items())
-        how = "free some, name another place (INPAINT_OUTPUT=DIR) or take fewer runs (--seeds)"
-        raise ValueError(f"{has} (complete: {of}): {how}")
-    return f"; {in_words(parts.total())} of disk, {in_words(missing)} of it still to come"
+        what = f"{place}: {format_bytes(free)} are free, profile {study.profile} needs "
+        what += f"{format_bytes(missing + more)} more"
+        of = ", ".join(f"{part} {format_bytes(n)}" for part, n in parts.items())
+        how = "free some, name another folder (INPAINT_OUTPUT=DIR) or take fewer runs (--seeds)"
+        raise ValueError(f"{what} (complete: {of}): {how}")
+    return f"; {format_bytes(parts.total())} of disk, {format_bytes(missing)} of it still to come"
 
 
-def in_words(size):
+def format_bytes(size):
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-# --- what nothing needs any more
+# --- files that nothing needs any more
 
 
-def removable(study):
+def find_removable(study):
     """Return ({kind: {file: bytes}} of what nothing needs, {kind: how many runs are left alone}).
 
     A finished run is read from other files than its checkpoint. Links are not followed.
     """
     kept, finished, found = Counter(), set(), {}
     known = published.names(configuration.to_dict(study.config), PROTOCOL)
+    for path in study.folder.glob("what_if/*/*/*/*/seed*/result.json"):
+        finished.add(path.parent.relative_to(study.folder))
     for run in study.runs():
         if run.name not in known and identity.read_result(run):
             finished.add(Path(run.name))

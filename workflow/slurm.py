@@ -1,4 +1,4 @@
-"""A study on a Slurm cluster: no job is left behind or submitted twice."""
+"""Check Slurm, name the jobs of a study and cancel them: none is left behind or submitted twice."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ from inpaint_lib.study import files
 PROFILE = Path(__file__).resolve().parent / "profiles" / "slurm"
 
 
-def check(config):
-    """Raise ValueError unless there is a Slurm that answers and that may choose the GPU."""
+def check_slurm(config):
+    """Check that Slurm answers and may choose the GPU. Raises ValueError."""
     if not shutil.which("sbatch"):
-        raise ValueError("--cluster slurm: no sbatch is on the PATH; run this on a login node")
+        raise ValueError("--cluster slurm: no sbatch is on the PATH: run this on a login node")
     if config.machine.device.startswith("cuda:"):
         what = f"--cluster slurm: machine.device={config.machine.device}: Slurm assigns the GPU"
-        raise ValueError(f"{what}; set machine.device=cuda")
+        raise ValueError(f"{what}: set machine.device=cuda")
     _queue()
 
 
@@ -32,17 +32,19 @@ def _queue():
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
 
 
-def name(study):
-    """Return what the names of all jobs of this study's folder begin with."""
+def name_jobs(study):
+    """Return the prefix of the names of this study's jobs."""
     return f"inpaint-{files.hash_text(str(study.folder))[:12]}"
 
 
-def cancel(study):
+def cancel_jobs(study):
     """Cancel this user's jobs of a study, wait for their end, and return how many there were."""
-    seen, patience = set(), time.monotonic() + 120  # a node that doesn't answer keeps its job
+    seen, patience = set(), time.monotonic() + 120  # a node that does not answer keeps its job
     while time.monotonic() < patience:
-        with contextlib.suppress(ValueError):  # a controller that is busy answers the next time
-            left = [job for job, title in _queue().items() if title.startswith(f"{name(study)}_")]
+        with contextlib.suppress(ValueError):  # a busy controller answers the next time
+            left = [
+                job for job, title in _queue().items() if title.startswith(f"{name_jobs(study)}_")
+            ]
             if not left:
                 break
             seen |= set(left)

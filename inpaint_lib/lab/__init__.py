@@ -1,1 +1,1 @@
-"""The live picture of a training, and the explorer of notebook 40."""
+"""Show a training live, train what-if runs, and answer the explorer of notebook 40."""

@@ -1,7 +1,7 @@
-"""What the explorer's page asks and how it is answered: ANSWERS {kind: function(state, buffers,
-**params)}.
+"""Answer the explorer's page: ANSWERS {kind of question: function(state, buffers, **params)}.
 
-Scores are as D gives them, images (H,W,3) uint8, holes (H,W) uint8, 1 = hole.
+Each returns what becomes JSON and arrays: scores float32 as D gives them, images (H,W,3) uint8,
+holes (H,W) uint8, 1 = hole. Raises ValueError with the line to show.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ HOLE = metrics.REGIONS.index("hole")
 
 
 def histories(state, _, runs):
-    """Return every logged column of some runs: {"runs": [{"columns", "values" (columns, rows)}]}"""
+    """Return the logged columns of some runs: {"runs": [{"columns", "values" (columns, rows)}]}."""
     found = []
     for name in runs:
         frame = state.history(name)
@@ -24,18 +24,18 @@ def histories(state, _, runs):
 
 
 def recorded(state, _, runs, image):
-    """Return the recordings of a test image: {"runs": [state.recorded]}"""
+    """Return what was recorded of a test image: {"runs": [state.recorded]}."""
     return {"runs": [state.recorded(name, image) for name in runs]}
 
 
 def image(state, _, dataset, image):
-    """Return a test image with its frozen holes: {"truth", "holes": {family_width: hole}}"""
+    """Return a test image with its frozen holes: {"truth", "holes": {family_width: hole}}."""
     truth, holes = state.image(dataset, image)
     return {"truth": truth, "holes": holes}
 
 
 def errors(state, _, runs):
-    """Return hole L1 of some runs: {"runs": [{"stages" (stages, widths), "images"}]}"""
+    """Return hole L1: {"runs": [{"stages" (stages, widths), "images" (widths, images)}]}."""
     found = [state.errors(name) for name in runs]
     return {"runs": [{"stages": stages, "images": images} for stages, images in found]}
 
@@ -43,7 +43,7 @@ def errors(state, _, runs):
 # --- with networks
 
 
-def run_of(state, name):
+def find_run(state, name):
     """Return a run with networks. Raises ValueError for one that is published without."""
     run = state.runs.get(name)
     if run is None:
@@ -58,13 +58,13 @@ def fill(state, _, runs, stage, width, image):
     """
     found = []
     for name in runs:
-        run = run_of(state, name)
-        found.append(filled(state, run, stage, width, *state.holed(run, width, image)))
+        run = find_run(state, name)
+        found.append(fill_hole(state, run, stage, width, *state.holed(run, width, image)))
     return {"runs": found}
 
 
-def filled(state, run, stage, width, truth, hole):
-    """Return what one run makes of a hole: {"fill", "l1", "scores", "real"}."""
+def fill_hole(state, run, stage, width, truth, hole):
+    """Fill a hole of an image with one run: {"fill", "l1", "scores", "real"}, as in `fill`."""
     G, D = state.generator(run, stage, width), state.networks(run, stage)[1]
     [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
     output, real, mask = batch
@@ -79,10 +79,12 @@ def filled(state, run, stage, width, truth, hole):
 
 
 def attention(state, _, run, stage, width, image):
-    """Return what free_form's attention copies into a test image's frozen hole: {"fill", "hole",
-    "valid" (side, side): what may be copied, "weights" (queries, keys)}; side: patches across.
+    """Return what free_form's attention copies into a test image's frozen hole.
+
+    {"fill", "hole", "valid" (side, side): the patches that may be copied, "weights" (queries,
+    keys)}; side: patches across. Raises ValueError for other architectures.
     """
-    run, seen = run_of(state, run), []
+    run, seen = find_run(state, run), []
     truth, hole = state.holed(run, width, image)
     G = state.generator(run, stage, width)
     layer = getattr(G, "attention", None)
@@ -101,9 +103,7 @@ def attention(state, _, run, stage, width, image):
 
 
 def health(state, _, runs):
-    """Return what the rules of results/health.py find: {"runs": [{"level", "headline",
-    "findings"}]}
-    """
+    """Return what results/health.py finds: {"runs": [{"level", "headline", "findings"}]}."""
     return {"runs": [rules.told(state.health(name)) for name in runs]}
 
 

@@ -1,4 +1,4 @@
-"""Draw what notebook 40 shows where nobody moves the explorer: fills, and D's scores of them."""
+"""Draw the still figures of notebook 40: fills, and D's scores of them."""
 
 import os
 
@@ -11,12 +11,11 @@ from . import answers
 UNSEEN = bool(os.environ.get("INPAINT_UNSEEN"))  # whether a headless run executes the notebook
 
 
-def fills(state, names, stage, width, image):
-    """Return (a figure of a test image as some runs of one architecture fill it, hole L1 of each).
-
-    Stage 0 is before training.
+def draw_fills(state, names, stage, width, image):
+    """Draw a test image as some runs of one architecture fill it, at the end of a stage (0: before
+    training). Returns (figure, a frame of each run's hole L1).
     """
-    runs = [answers.run_of(state, name) for name in names]
+    runs = [answers.find_run(state, name) for name in names]
     found = answers.fill(state, [], names, stage, width, image)["runs"]
     truth, hole = state.holed(runs[0], width, image)
     shown = {run.setup: one["fill"][None] for run, one in zip(runs, found, strict=True)}
@@ -25,12 +24,12 @@ def fills(state, names, stage, width, image):
     return pictures.grid(shown, f"stage {stage}", holes=hole[None]), table
 
 
-def scores(state, name, stage, width, image):
-    """Draw the scores of a run's D, patch by patch; above the boundary (white) D says "real".
+def draw_scores(state, name, stage, width, image):
+    """Draw the scores of a run's D, patch by patch: white is the boundary, above it D says "real".
 
     Returns (figure, a frame of mean scores).
     """
-    run = answers.run_of(state, name)
+    run = answers.find_run(state, name)
     [found] = answers.fill(state, [], [name], stage, width, image)["runs"]
     truth, _ = state.holed(run, width, image)
     rows = {"real": (truth, found["real"]), "filled": (found["fill"], found["scores"])}

@@ -1,4 +1,4 @@
-"""Show a training while it runs, draw what it sees, and a slider that redraws.
+"""Show a training while it runs, its health, and the images and holes that it sees.
 
 Displays are updated in place. None is an Output widget: its messages to the kernel can stall a
 headless execution.
@@ -28,24 +28,22 @@ SAMPLES = 10  # test images shown
 SHARP = 144  # dots per inch of a picture in a widget: two pixels for one, where screens have them
 
 
-def png(fig, dpi="figure"):
+def _encode(fig, dpi="figure"):
     """Return a figure as PNG bytes."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
-def slide(name, value, low, high):
-    """Return a slider over integers."""
-    return ipywidgets.IntSlider(value, low, high, description=name, continuous_update=False)
-
-
-def slider(draw, value, low, high, description):
+def show_slider(draw, value, low, high, description):
     """Return a widget that redraws `draw(value) -> figure`."""
     width = round(72 * draw(value).get_figwidth())  # as large as a figure of the notebook
-    image = ipywidgets.Image(value=png(draw(value), SHARP), format="png", width=width)
-    control = slide(description, value, low, high)
-    control.observe(lambda move: setattr(image, "value", png(draw(move["new"]), SHARP)), "value")
+    image = ipywidgets.Image(value=_encode(draw(value), SHARP), format="png", width=width)
+    options = {"description": description, "continuous_update": False}
+    control = ipywidgets.IntSlider(value, low, high, **options)
+    control.observe(
+        lambda move: setattr(image, "value", _encode(draw(move["new"]), SHARP)), "value"
+    )
     return ipywidgets.VBox([control, image])
 
 
@@ -54,23 +52,23 @@ all cells. To change its weights or rates, use the cell under What if?"""
 
 
 @contextlib.contextmanager
-def brief(*kinds):
-    """Let a notebook show errors of these kinds as one sentence, without a traceback."""
+def shorten_errors(*kinds):
+    """Make a notebook show errors of these kinds as one sentence, without a traceback."""
     try:
         yield
     except kinds as error:
-        sentence = str(error) or "stopped; run the cell again to go on from the last checkpoint"
+        sentence = str(error) or "stopped: run the cell again to continue from the last checkpoint"
         error._render_traceback_ = lambda: [sentence]  # what IPython asks for
         raise
 
 
 def train(run, after_stage=None, another=ANOTHER):
-    """Train a run, watched, and return what loop.fit returns.
+    """Train a run, show it meanwhile, and return what loop.fit returns.
 
-    Of a run that was trained before, show the picture and print how to train another.
+    A run that was trained before is shown again, with a line that says how to train another.
     """
     live, before = Live(), identity.read_result(run)
-    with brief(KeyboardInterrupt, provenance.SettingsChanged):
+    with shorten_errors(KeyboardInterrupt, provenance.SettingsChanged):
         result = loop.fit(run, live, after_stage)
     if result["outcome"] == "finished" and not live.unseen:
         live.finished(run)
@@ -82,8 +80,9 @@ def train(run, after_stage=None, another=ANOTHER):
 class Live:
     """Show a training while it runs: `loop.fit(run, watch=Live())`.
 
-    Progress moves every second. The picture and the health below it take a twentieth of the time.
-    If $INPAINT_UNSEEN is set, there is a picture alone, from the second minute on and at the end.
+    Progress moves every second. Drawing the picture and the health below it takes at most a
+    twentieth of the time. With $INPAINT_UNSEEN only the picture is shown, from the second minute on
+    and at the end.
     """
 
     encoding = "utf-8"  # of `write`, for tqdm
@@ -108,10 +107,10 @@ class Live:
             return
         stage = run.phase(state.step - 1).stage + 1
         title = "trained" if trained else f"stage {stage} of {run.n_stages}, step {state.step}"
-        self._show("picture", draw(run, state, f"{run.name}: {title}"))
+        self._show("picture", draw_training(run, state, f"{run.name}: {title}"))
         if not self.unseen:
-            found = findings(run, pd.DataFrame(state.history))
-            self._show("health", {"text/html": card(found)}, raw=True)
+            found = check_health(run, pd.DataFrame(state.history))
+            self._show("health", {"text/html": render_health(found)}, raw=True)
         now = time.monotonic()
         self.next_drawing = now + max(1.0, 20 * (now - begun))
 
@@ -121,8 +120,8 @@ class Live:
             history = pd.read_csv(run.folder / "history.csv")
             G = artifacts.load_generator(run, run.n_stages)
             state = SimpleNamespace(history=history, G=G)
-            self._show("picture", draw(run, state, f"{run.name}: trained"))
-        self._show("health", {"text/html": card(findings(run))}, raw=True)
+            self._show("picture", draw_training(run, state, f"{run.name}: trained"))
+        self._show("health", {"text/html": render_health(check_health(run))}, raw=True)
 
     def _show(self, name, what, **options):
         if handle := self.shown.get(name):  # there is none outside IPython
@@ -134,10 +133,10 @@ class Live:
 # --- health
 
 
-def findings(run, history=None):
-    """Return health.of_run of what lies in a run's folder, finished or not.
+def check_health(run, history=None):
+    """Return what results/health.py finds in a run's folder, finished or not: a DataFrame.
 
-    history: its log points so far, if they do not lie there yet.
+    history: the log points so far, of a run that has not written its history.csv.
     """
     if history is None:
         history = pd.read_csv(run.folder / "history.csv")
@@ -145,12 +144,12 @@ def findings(run, history=None):
     lost = (ended["step"], ended["why"]) if ended and ended["why"] else None
     found = {"errors": None, "beside": None}
     if any((run.folder / "evaluation").glob("stage*.csv")):
-        found = measured(run)
+        found = _read_errors(run)
     return health.of_run(history, run.setup, run.schedule, **found, lost=lost)
 
 
-def measured(run):
-    """Return {"errors", "beside"} of health.of_run, as far as a run is evaluated."""
+def _read_errors(run):
+    """Return the arguments {"errors", "beside"} of the health rules, None where not evaluated."""
     values = evaluate.read_values(run)
     own = (values.mask_family == run.model.mask_family) & (values.region == "hole")
     before = values[own & (values.metric == "l1") & (values.stage < run.n_stages)]
@@ -170,8 +169,8 @@ def measured(run):
     return {"errors": errors, "beside": standing.against(own, table).iloc[0].to_dict()}
 
 
-def card(found):
-    """Return the health of one run as a little HTML: what is wrong, the evidence, what to try."""
+def render_health(found):
+    """Return the health of one run as HTML: what is wrong, the evidence, what to try."""
     level, _ = health.headline(found)
     items = [
         f"<li><b>{row.title}</b> ({row.level}, stage {row.stages}). {escape(row.sentence)} "
@@ -185,8 +184,8 @@ def card(found):
 # --- pictures
 
 
-def draw(run, state, title):
-    """Return a figure of a training: losses, and test images as its G fills them now."""
+def draw_training(run, state, title):
+    """Draw a training: its losses, and test images as its G fills them now."""
     history = pd.DataFrame(state.history)
     shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
     look = {"color": plots.style(run.setup)["color"]}
@@ -215,8 +214,8 @@ def draw(run, state, title):
     return fig
 
 
-def families(images, width):
-    """Draw the mask families at one nominal width, painted on images."""
+def draw_families(images, width):
+    """Draw the mask families at one nominal width, painted on images (N,H,W,3) uint8."""
     size = images.shape[1]
     frozen = {
         name: masks.draw_test_masks(name, len(images), width, size, seed=0)
@@ -226,7 +225,7 @@ def families(images, width):
     return pictures.grid(shown, f"{width} px of {size}")
 
 
-def training_batch(run, pack, step):
+def read_batch(run, pack, step):
     """Return the images of one training step with their holes painted: (B,H,W,3) uint8."""
     config, cpu = run.config, torch.device("cpu")
     steps, size = range(step, step + 1), config.curriculum.batch_size

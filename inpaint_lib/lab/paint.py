@@ -1,8 +1,7 @@
-"""Answer the explorer's painter: fill a painted hole, read an own image, write both as Python.
+"""Answer the explorer's painter: fill a painted hole, read a user's image, write both as Python.
 
-PAINT {kind: function(state, buffers, **params)} is part of answers.ANSWERS. A hole comes as bits,
-row by row, 1 = hole, most significant bit first; an own image as (size, size, 3) uint8. Raises
-ValueError with the line to show.
+PAINT has the form of answers.ANSWERS. A hole comes as bits, row by row, 1 = hole, most significant
+bit first; a user's image as (size, size, 3) uint8. Raises ValueError with the line to show.
 """
 
 import base64
@@ -16,17 +15,17 @@ from ..data import images
 from ..study import config, grid, provenance
 from . import answers
 
-LARGEST = 64 * 2**20  # bytes of an own file
+LARGEST = 64 * 2**20  # bytes of a user's file
 
 
 def paint(state, buffers, dataset, runs, image, stage, width=None):
     """Fill a painted hole with some runs, as they were at the end of a stage (0: before training).
 
-    buffers: the hole, then an own image if it is not test image number `image`. Batch norm has the
-    statistics of holes of a width: `width` if the study has it, or the nearest by the hole's area.
-    Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why it is not
-    all), "width" (None without batch norm), "runs": [answers.filled, or None for a run that is
-    published without its network; empty without a hole]}.
+    buffers: the hole, then a user's image unless test image number `image` is painted. Batch norm
+    has the statistics of holes of a width: `width` if the study has it, or the nearest by area.
+    Returns {"truth", "filled" (the hole that is filled), "hole" (its px), "left_out" (why some px
+    are not filled), "width" (None without batch norm), "runs": [answers.fill_hole, or None for a
+    run that is published without its network; empty without a hole]}.
     """
     size, widths = state.about["size"], state.about["widths"]
     if len(buffers) > 1:
@@ -36,12 +35,13 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
     chosen = _with_networks(state, runs)
     hole, left_out = confine(_hole(buffers, size), [run.architecture for run in chosen.values()])
     filling = chosen if hole.any() else {}
-    width = width if width in widths else nearest(widths, hole)
+    width = width if width in widths else choose_width(widths, hole)
     normed = any(
         metrics.find_batch_norms(state.networks(run, stage)[0]) for run in filling.values()
     )
     answered = {
-        name: answers.filled(state, run, stage, width, truth, hole) for name, run in filling.items()
+        name: answers.fill_hole(state, run, stage, width, truth, hole)
+        for name, run in filling.items()
     }
     return {
         "truth": truth,
@@ -54,9 +54,9 @@ def paint(state, buffers, dataset, runs, image, stage, width=None):
 
 
 def _with_networks(state, names):
-    """Return {name: run} of those with networks. Raises ValueError if none of them has any."""
+    """Return {name: run} of the runs with networks. Raises ValueError if none has any."""
     found = {name: state.runs[name] for name in names if state.runs.get(name)}
-    return found or {name: answers.run_of(state, name) for name in names}
+    return found or {name: answers.find_run(state, name) for name in names}
 
 
 def _hole(buffers, size):
@@ -65,7 +65,7 @@ def _hole(buffers, size):
 
 
 def confine(hole, architectures):
-    """Return (the part of a hole that all these can fill, why the rest is left out or "")."""
+    """Return (the part of a hole that all architectures can fill, why the rest is not or "")."""
     if not any(map(models.is_central, architectures)):
         return hole, ""
     quarter = hole.shape[0] // 4
@@ -75,7 +75,7 @@ def confine(hole, architectures):
     return inside, reason if left else ""
 
 
-def nearest(widths, hole):
+def choose_width(widths, hole):
     """Return the width whose square is nearest to the area of a hole."""
     return min(widths, key=lambda width: abs(width**2 - int(hole.sum())))
 
@@ -93,17 +93,17 @@ def preset(state, _, family, width, draw):
 
 
 def own_image(state, buffers, name, size, offset):
-    """Take the part of a file of `size` bytes that begins at `offset`: {"received"} bytes.
+    """Take one part of a file of `size` bytes, from `offset` on, and return {"received": bytes}.
 
-    Parts come in order, each small enough for the limits of websockets. The last one is answered
-    with {"image"} too, cut and resized as in data preparation.
+    Parts come in order, each small enough for the limits of websockets. The answer to the last one
+    has {"image"}, too, cut and resized as in data preparation.
     """
     if size > LARGEST:
         most = f"at most {LARGEST >> 20} MB are read: save it smaller"
         raise ValueError(f"{name} has {size / 2**20:.0f} MB; {most}")
     state.upload = getattr(state, "upload", bytearray()) if offset else bytearray()
     if offset != len(state.upload):
-        raise ValueError(f"{name}: the upload was interrupted; choose the file again")
+        raise ValueError(f"{name}: the upload was interrupted: choose the file again")
     state.upload += buffers[0]
     if len(state.upload) < size:
         return {"received": len(state.upload)}
@@ -147,12 +147,12 @@ print(hole_l1)
 
 
 def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
-    """Return {"code"}: Python that makes the fills of `paint`. `own`: the name of an own image."""
+    """Return {"code"}: Python that makes the fills of `paint`; own: the name of a user's image."""
     size, widths = state.about["size"], state.about["widths"]
     chosen = [*_with_networks(state, runs).values()]
     hole, _ = confine(_hole(buffers, size), [run.architecture for run in chosen])
     if not hole.any() or not chosen:
-        raise ValueError("There is nothing to copy: choose runs and paint a hole first.")
+        raise ValueError("Nothing to copy: choose runs and paint a hole first.")
     if not state.about["live"]:
         raise ValueError(
             "Fills by published networks cannot be written as Python: train the profile."
@@ -161,18 +161,18 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
     study = state.study
     text = CODE.format(
         profile=study.source,
-        overrides=changed(grid.open_study(study.source), study),
+        overrides=_list_changes(grid.open_study(study.source), study),
         image=f"images.read({own!r}, {size})  # give the path of your file" if own else test,
         bits=base64.b64encode(zlib.compress(np.packbits(hole).tobytes(), 9)).decode(),
         size=size,
         runs="\n".join(f"    {_as_code(study, run)}," for run in chosen),
         stage=stage,
-        width=width if width in widths else nearest(widths, hole),
+        width=width if width in widths else choose_width(widths, hole),
     )
     return {"code": text}
 
 
-def changed(before, after):
+def _list_changes(before, after):
     """Return {"dotted.key": value} of what differs in the settings of the second of two studies."""
     differences = provenance.find_differences(*(config.to_dict(s.config) for s in (before, after)))
     return {key: value for key, _, value in differences}
@@ -181,7 +181,7 @@ def changed(before, after):
 def _as_code(study, run):
     parts = f"{run.dataset!r}, {run.architecture!r}, {run.setup!r}, {run.seed}"
     if name := run.study.what_if:
-        return f"what_if.of(study, {name!r}, {parts}, {changed(study, run.study)!r})"
+        return f"what_if.make_run(study, {name!r}, {parts}, {_list_changes(study, run.study)!r})"
     return f"grid.Run(study, {parts})"
 
 

@@ -1,4 +1,4 @@
-"""What the explorer knows of a published study: the same methods as state.Trained."""
+"""Read a published study for the explorer, with the same methods as state.Trained."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -14,9 +14,7 @@ KEPT = 1 << 30  # bytes, at most
 
 
 class Published(explored.Saved):
-    """A saved study in a folder, with recordings and networks of the last stage of a few runs
-    (results/networks.py).
-    """
+    """A published study, with recordings and last networks of a few runs (results/networks.py)."""
 
     def __init__(self, results, base, studies):
         super().__init__(results, studies)
@@ -97,13 +95,13 @@ class Published(explored.Saved):
 
 
 class Kept:
-    """The things last read: tuples of networks and dicts of arrays, up to KEPT bytes."""
+    """A cache of what was read last: tuples of networks and dicts of arrays, up to KEPT bytes."""
 
     def __init__(self):
         self.found, self.bytes = OrderedDict(), 0
 
     def get(self, key, make):
-        """Return what `make` returns, or what it returned before."""
+        """Return what `make` returns, or what it returned the last time."""
         if key not in self.found:
             made = self.found[key] = make()
             self.bytes += _bytes(made)

@@ -1,8 +1,8 @@
-"""Read what the explorer shows: a profile's finished runs, or a published study. It trains nothing.
+"""Read what the explorer shows: a profile's finished runs, or a published study (saved.py).
 
-Both kinds (the other: saved.py) have `about` (JSON), `runs` {name: grid.Run, or None without
-networks} and the same methods. Arrays are as in recording.npz and frames.Results; images
-(H,W,3) uint8, holes (H,W) uint8, 1 = hole.
+Both have `about` (JSON), `runs` {name: grid.Run, or None without networks} and the same methods.
+Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8, 1 =
+hole.
 """
 
 from itertools import cycle
@@ -15,7 +15,7 @@ from ..data import packs
 from ..evaluation import evaluate
 from ..results import explored, frames, published
 from ..study import config as configuration
-from ..study import files, grid
+from ..study import grid
 from ..training import artifacts, identity, probe, recording
 from . import live, what_if
 from .saved import Kept, Published
@@ -26,8 +26,8 @@ WHAT_IF = ("#8C564B", "#9A9A00", "#0E8C9E", "#C2489B")  # colours of what-if run
 # --- which studies there are
 
 
-def studies():
-    """Return what can be opened, newest first: [(name, label)]; published ones last."""
+def list_studies():
+    """Return the studies that can be opened, newest first, published ones last: [(name, label)]."""
     found = []
     for folder in (grid.get_output_root() / "runs").glob("*"):
         if ended := [path.stat().st_mtime for path in folder.glob("*/*/*/seed*/result.json")]:
@@ -36,19 +36,19 @@ def studies():
     return trained + [(f"published/{p.name}", f"{p.name} (published)") for p in published.studies()]
 
 
-def opened(name="", overrides=None):
-    """Return a study by its profile's name, its YAML file or its published folder.
+def load_study(name="", overrides=None):
+    """Return the Trained or Published study of a profile's name or YAML file, or published/NAME.
 
     Without a name: the newest with a finished run that can be read, else a published one. Raises
-    FileNotFoundError, with the command that trains, where nothing is finished.
+    FileNotFoundError, with the command that trains, if no run is finished.
     """
     if name:
         found = _opened(name, overrides)
         if not found.runs:
-            how = f"train them with: ./run_all.sh {name}"
-            raise FileNotFoundError(f"no finished run in {found.study.folder}; {how}")
+            how = f"to train: ./run_all.sh {name}"
+            raise FileNotFoundError(f"no finished run in {found.study.folder}: {how}")
         return found
-    for entry, _ in studies():
+    for entry, _ in list_studies():
         try:
             found = _opened(entry, overrides)
         except (ValueError, OSError):  # of a profile that is no longer there
@@ -56,27 +56,25 @@ def opened(name="", overrides=None):
         if found.runs:
             return found
     what = f"no finished run in {grid.get_output_root() / 'runs'} and no published study"
-    raise FileNotFoundError(f"{what}: train a small one with: ./run_all.sh smoke")
+    raise FileNotFoundError(f"{what}: to train a small one: ./run_all.sh smoke")
 
 
 def _opened(name, overrides=None):
     if name.startswith("published/"):
         base, results = published.opened(name.removeprefix("published/"))
-        return Published(results, base, studies())
-    described = files.read_json(grid.get_output_root() / "runs" / name / "study.json") or {}
-    asked = described.get("parameters", {}).get("grid")
-    if asked and overrides is None:  # as the command that trained it was given
-        return Trained(grid.open_study(**asked))
-    return Trained(grid.open_study(name, overrides or {}))
+        return Published(results, base, list_studies())
+    return Trained(
+        grid.reopen_study(name) if overrides is None else grid.open_study(name, overrides)
+    )
 
 
 class Trained:
-    """The finished runs of a profile, found in its folder: of this grid or another."""
+    """The finished runs in a profile's folder, of this grid or another."""
 
     def __init__(self, study):
         self.study, self.config = study, configuration.to_dict(study.config)
         self.runs, lacks = {}, {}
-        for run, why in self._found():
+        for run, why in self._list_runs():
             if why:
                 lacks[run.name] = why
             else:
@@ -84,23 +82,23 @@ class Trained:
         self.kept = Kept()
         torch.set_num_threads(study.config.machine.threads)  # more make small networks slower
         entries = [(n, *(getattr(r, p) for p in frames.RUN)) for n, r in self.runs.items()]
-        others, lacking = what_if.runs(study) if self.runs else ([], {})  # beside the study's
+        others, lacking = what_if.list_runs(study) if self.runs else ([], {})  # beside the study's
         labels = [f"what_if/{run.study.what_if}: {run.setup}" for run in others]
         self.runs |= {run.name: run for run in others}
         for run, label in zip(others, labels, strict=True):
             entries.append((run.name, run.dataset, run.architecture, label, run.seed))
-        datasets = {name: self._dataset(name) for name in dict.fromkeys(e[1] for e in entries)}
+        datasets = {name: self._describe(name) for name in dict.fromkeys(e[1] for e in entries)}
         more = {"points": sorted(recording.choose_points(study.config)), "live": True}
-        more |= {"opened": study.profile, "studies": studies()}
+        more |= {"opened": study.profile, "studies": list_studies()}
         lacks |= lacking
         told = study.profile, self.config, entries, lacks, datasets
         self.about = explored.described(*told, **more)
         for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
-            look = {"about": what_if.about(run), "control": False, "colour": colour}
+            look = {"about": what_if.describe_changes(run), "control": False, "colour": colour}
             self.about["setups"].setdefault(label, look)
 
-    def _found(self):
-        """Yield (run, why it is not shown or ""), those of the grid first."""
+    def _list_runs(self):
+        """Yield (run, why it is not shown or "") in the order of the registries."""
         runs = {run.name: run for run in self.study.runs()}
         for folder in self.study.ended_elsewhere():
             dataset, architecture, setup, seed = folder.relative_to(self.study.folder).parts
@@ -124,8 +122,8 @@ class Trained:
         places = [k.index(getattr(run, p)) for k, p in zip(known, frames.RUN[:3], strict=True)]
         return *places, run.seed
 
-    def _dataset(self, name):
-        pack = packs.existing(self.study, name)
+    def _describe(self, dataset):
+        pack = self.pack(dataset)
         chosen = recording.choose_images(self.study.config, len(pack.test))
         return {"images": len(pack.test), "recorded": [int(k) for k in chosen]}
 
@@ -167,9 +165,8 @@ class Trained:
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
         run, widths = self.runs[name], self.about["widths"]
         if not all(evaluate.is_evaluated(run, stage) for stage in run.evaluated_stages):
-            raise ValueError(
-                f"{name} is not evaluated: ./run_all.sh {self.study.profile} does that"
-            )
+            how = f"./run_all.sh {self.study.profile} evaluates it"
+            raise ValueError(f"{name} is not evaluated: {how}")
         values = evaluate.read_values(run)
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_image_errors(run)
@@ -178,7 +175,7 @@ class Trained:
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""
-        return live.findings(self.runs[name])
+        return live.check_health(self.runs[name])
 
     # --- networks
 

@@ -1,7 +1,7 @@
-"""Train a run under a name of its own with changed settings, to see what they do.
+"""Train a run again with changed settings, under a name of its own.
 
-It lies in runs/<profile>/what_if/<name>/ and uses the study's data. No table, status or publication
-knows of it; the explorer shows it beside the study's runs.
+It lies in runs/<profile>/what_if/<name>/ and uses the study's data. It appears in the explorer,
+beside the study's runs, and in no table, status or publication.
 """
 
 import re
@@ -26,25 +26,27 @@ ANOTHER = "To train another, give it another name."
 
 
 def train(run, name, changes):
-    """Train `run` under a name with changed settings, watched, measure it and print what became of
-    it. Without changes, print how to name some. Raises config.ConfigError, SettingsChanged.
+    """Train `run` under a name with changed settings, show it meanwhile, evaluate it and print its
+    health. Without changes, print how to name some. Raises config.ConfigError, SettingsChanged.
     """
     if not changes:
         print(USAGE)
         return
-    with live.brief(configuration.ConfigError, provenance.SettingsChanged):
-        wanted = of(run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes)
+    with live.shorten_errors(configuration.ConfigError, provenance.SettingsChanged):
+        wanted = make_run(
+            run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes
+        )
         path = wanted.study.folder / "what_if" / name / CHANGES
         known = files.read_json(path)
         provenance.refuse_changes(f"what_if/{name}", known or changes, changes, "take another name")
         files.write_json(path, changes)
     if live.train(wanted, evaluate.evaluate, ANOTHER)["outcome"] == "finished":
         evaluate.complete(wanted)
-        print(f"{wanted.name}: {health.headline(live.findings(wanted))[1]}.")
+        print(f"{wanted.name}: {health.headline(live.check_health(wanted))[1]}.")
         print("Open 40_explore again: it is there beside the runs of the study.")
 
 
-def of(study, name, dataset, architecture, setup, seed, changes):
+def make_run(study, name, dataset, architecture, setup, seed, changes):
     """Return the grid.Run of a name and its changes {key: value}. Raises config.ConfigError."""
     where = f"what_if/{name}"
     if not re.fullmatch(r"\w[\w.-]{0,39}", name):
@@ -58,26 +60,26 @@ def of(study, name, dataset, architecture, setup, seed, changes):
     config = configuration.change(study.config, full, where)
     for key in full:
         if key.split(".")[0] not in MAY_CHANGE or key == "curriculum.mask_widths":
-            why = "cannot change here, where the study's own data are used; write a profile for it"
+            why = "cannot change in a what-if run, which uses the study's data: write a profile"
             raise configuration.ConfigError(f"{where}: {key}: {why}")
     return grid.Run(replace(study, config=config, what_if=name), dataset, architecture, setup, seed)
 
 
-def about(run):
-    """Return what a what-if run changes, in words."""
+def describe_changes(run):
+    """Return the setup and the changes of a what-if run, in words."""
     changes = files.read_json(run.study.folder / "what_if" / run.study.what_if / CHANGES)
     listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
     return f"{run.setup} with {listed}"
 
 
-def runs(study):
-    """Return (the finished what-if runs of a study, {name of another: why it cannot be shown})."""
+def list_runs(study):
+    """Return (the finished what-if runs of a study, {name of another: why it is not shown})."""
     found, lacks, device = [], {}, devices.choose_device(study.config.machine.device)
     for folder in sorted((study.folder / "what_if").glob("*/*/*/*/seed*")):
         _, name, dataset, architecture, setup, seed = parts = folder.relative_to(study.folder).parts
         try:
             changes = files.read_json(study.folder / "what_if" / name / CHANGES) or {}
-            run = of(study, name, dataset, architecture, setup, int(seed[4:]), changes)
+            run = make_run(study, name, dataset, architecture, setup, int(seed[4:]), changes)
             pack = packs.existing(study, dataset)
             identity.refuse_other(run, identity.identify(run, pack, device))
         except (ValueError, OSError) as error:

@@ -1,7 +1,7 @@
-"""The explorer as a widget: the page asks, `ANSWERS` answers.
+"""Show the explorer in a notebook, and answer its page with `ANSWERS`.
 
 The page sends {"id", "kind", "params"} and buffers; the reply is {"id", "answer"} with buffers, or
-{"id", "error": a line to show}. An answer may hold arrays: each becomes a buffer and, in its place,
+{"id", "error": a line to show}. Each array of an answer becomes a buffer and, in its place,
 {"buffer", "shape", "dtype"}.
 """
 
@@ -18,7 +18,7 @@ ANSWERS = answers.ANSWERS | paint.PAINT
 
 
 class Explorer(anywidget.AnyWidget):
-    """Explore an opened study: `Explorer(state.opened("tiny"))`."""
+    """The explorer of a study: `Explorer(state.load_study("tiny"))`."""
 
     _esm = script.module()
     _css = script.STYLE
@@ -30,7 +30,7 @@ class Explorer(anywidget.AnyWidget):
         self.on_msg(lambda _, content, buffers: self.answer(content, buffers))
 
     def _repr_mimebundle_(self, **kwargs):
-        """Return the view; where nobody watches, a line in its place."""
+        """Return the view, or a line in its place where no browser shows the notebook."""
         if explore.UNSEEN:
             return {"text/plain": f"explorer of {self.meta['study']}: needs a running kernel"}
         return super()._repr_mimebundle_(**kwargs)
@@ -39,7 +39,7 @@ class Explorer(anywidget.AnyWidget):
         """Answer one message of the page."""
         try:
             if content["kind"] == "open":
-                self.state = state.opened(content["params"]["study"])
+                self.state = state.load_study(content["params"]["study"])
                 found = self.state.about
             else:
                 of_kind = ANSWERS[content["kind"]]

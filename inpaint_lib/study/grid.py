@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .. import models, setups
 from . import config as configuration
-from .files import ROOT
+from .files import ROOT, read_json
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # of a run, newest first
 
@@ -136,6 +136,15 @@ def open_study(profile, overrides=None):
     path = Path(str(profile))
     source = str(path.resolve()) if path.suffix in configuration.SUFFIXES else str(profile)
     return Study(path.stem, configuration.load(profile, overrides), source)
+
+
+def reopen_study(profile):
+    """Open a study of $INPAINT_OUTPUT with the settings that ./run_all.sh last ran it with; without
+    a study.json, as the profile has them. Raises config.ConfigError.
+    """
+    last = read_json(get_output_root() / "runs" / Path(str(profile)).stem / "study.json") or {}
+    given = last.get("parameters", {}).get("grid", {"profile": profile})
+    return open_study(**given)
 
 
 def holds_work(folder):

@@ -264,7 +264,7 @@ def test_photos_of_formats_that_are_not_read_and_missing_files_count_as_unusable
     (tmp_path / "images/1.heic").unlink()
     study = micro(settings)
     checks.check_inputs(study.config, download=False)
-    assert "folder: left out are 1 format not read" in capsys.readouterr().out
+    assert "folder: left out: 1 format not read" in capsys.readouterr().out
     assert sum(packs.prepare(study, "folder").manifest["images"].values()) == 20
 
 

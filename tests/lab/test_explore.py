@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from inpaint_lib import losses, models
+from inpaint_lib import models
 from inpaint_lib.evaluation import evaluate
-from inpaint_lib.lab import answers, saved, state, what_if, widget
+from inpaint_lib.lab import answers, saved, state, widget
 from inpaint_lib.results import collect, frames, networks, published, script, select
-from inpaint_lib.study import files, grid
+from inpaint_lib.study import grid
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO
 
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(trained):
-    return state.opened("smoke", GRID)
+    return state.load_study("smoke", GRID)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,18 @@ def test_the_script_has_every_file_once_and_loads_nothing():
 
 def test_the_newest_finished_profile_is_opened_and_what_is_missing_is_named(trained):
     # settings are the profile's where no command left others
-    found = state.opened("smoke", GRID)
+    found = state.load_study("smoke", GRID)
     assert list(found.runs) == NAMES
     missing = "clutter/context_encoder/progressive/seed0"
     assert found.about["lacks"] == {missing: "not finished"}
-    assert [name for name, _ in state.studies()][0] == "smoke"
-    other = state.opened("smoke", GRID | {"models.custom.lr_g": 0.1234})
+    assert [name for name, _ in state.list_studies()][0] == "smoke"
+    other = state.load_study("smoke", GRID | {"models.custom.lr_g": 0.1234})
     assert list(other.runs) == NAMES[2:]
     assert "lr_g" in other.about["lacks"][NAMES[0]]
 
 
 def test_runs_outside_the_grid_are_found(trained):
-    found = state.opened("smoke", GRID | {"grid.setups": ["fixed"]})
+    found = state.load_study("smoke", GRID | {"grid.setups": ["fixed"]})
     assert list(found.runs) == NAMES
 
 
@@ -77,35 +77,18 @@ def test_without_a_finished_run_the_message_names_the_command(tmp_path, monkeypa
     monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
     monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
     with pytest.raises(FileNotFoundError, match=r"no finished run in .*: ./run_all.sh smoke$"):
-        state.opened("smoke")
+        state.load_study("smoke")
     with pytest.raises(FileNotFoundError, match=r"no published study: .*: ./run_all.sh smoke$"):
-        state.opened()
+        state.load_study()
 
 
 def test_a_published_study_is_opened_where_nothing_is_trained(results, tmp_path, monkeypatch):
     monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
     monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
     frames.save(results, tmp_path / "published/smoke")
-    found = state.opened()
+    found = state.load_study()
     assert found.about["opened"] == "published/smoke" and list(found.runs) == NAMES
     assert not found.about["live"] and found.about["points"] == []
-
-
-def test_a_what_if_run_stands_beside_the_study_s_runs(trained, results):
-    changes = {"lr_g": 1e-5}
-    run = what_if.of(trained, "slow", "clutter", "custom", "progressive", 0, changes)
-    files.write_json(trained.folder / "what_if/slow" / what_if.CHANGES, changes)
-    loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
-    found = state.opened("smoke", GRID)
-    name = f"what_if/slow/{NAMES[1]}"
-    assert list(found.runs) == [*NAMES, name]
-    label = "what_if/slow: progressive"
-    assert found.about["runs"][-1]["setup"] == label
-    assert found.about["setups"][label]["about"] == "progressive with lr_g = 1e-05"
-    [one, other] = answers.fill(found, [], [NAMES[1], name], 2, 16, 3)["runs"]
-    assert one["l1"] != other["l1"]
-    assert len(answers.health(found, [], [name])["runs"][0]["findings"]) > 7
-    assert len(collect.collect(trained, partial=True).runs) == len(results.runs)
 
 
 # --- what is shown
@@ -163,45 +146,8 @@ def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, tr
         answers.fill(shown, [], NAMES[2:], 1, 8, 2)
 
 
-def test_networks_of_a_stage_fill_as_measured_and_those_of_stage_0_are_the_initial_ones(opened):
-    run = opened.runs[NAMES[1]]
-    per_image = evaluate.read_image_errors(run).set_index(["mask_width", "image"]).l1
-    for width in (8, 16):
-        [found] = answers.fill(opened, [], NAMES[1:2], 2, width, 3)["runs"]
-        assert found["l1"] == pytest.approx(per_image[width, 3], rel=1e-4)
-    encoder = (
-        evaluate.read_image_errors(opened.runs[NAMES[2]]).set_index(["mask_width", "image"]).l1
-    )
-    [found] = answers.fill(opened, [], NAMES[2:], 2, 8, 3)["runs"]  # batch norm is re-estimated
-    assert found["l1"] == pytest.approx(encoder[8, 3], rel=1e-4)
-    [found] = answers.fill(opened, [], NAMES[1:2], 0, 16, 3)["runs"]
-    truth, hole = opened.holed(run, 16, 3)
-    initial, _ = models.create("custom", 32, 0, **run.model.widths)
-    real = torch.from_numpy(truth / 127.5 - 1).permute(2, 0, 1)[None].float()
-    mask = torch.from_numpy(hole)[None, None].float()
-    with torch.no_grad():
-        output = initial.eval()(real * (1 - mask), mask)[-1]
-    expected = ((output - real).abs() * mask).sum() / mask.sum() / 6
-    assert found["l1"] == pytest.approx(expected.item(), rel=1e-4)
-
-
-def test_scores_are_those_that_d_gives(opened):
-    for name in NAMES[1:]:
-        run = opened.runs[name]
-        [found] = answers.fill(opened, [], [name], 2, 16, 0)["runs"]
-        _, D = artifacts.load_networks(run, 2)
-        truth, hole = opened.holed(run, 16, 0)
-        real = torch.from_numpy(truth / 127.5 - 1).permute(2, 0, 1)[None].float()
-        mask = torch.from_numpy(hole)[None, None].float()
-        with torch.no_grad():
-            seen = run.architecture_entry.objective.seen(real, real, mask)
-            expected = [float(maps.mean()) for maps in losses.get_scores(D(seen))]
-        assert [m.mean() for m in found["real"]] == pytest.approx(expected, abs=1e-4)
-        assert not np.array_equal(found["real"][0], found["scores"][0])
-
-
 def test_networks_are_read_once_and_forgotten_when_they_are_too_many(trained, monkeypatch):
-    found, read = state.opened("smoke", GRID), []
+    found, read = state.load_study("smoke", GRID), []
     load = artifacts.load_networks
     monkeypatch.setattr(artifacts, "load_networks", lambda *of: read.append(of) or load(*of))
     for image in (1, 2, 3):

@@ -82,7 +82,7 @@ def press_stop(*_):
 
 
 def test_stopping_is_shown_as_one_sentence_and_training_goes_on(run, shown, monkeypatch):
-    monkeypatch.setattr(live, "findings", press_stop)
+    monkeypatch.setattr(live, "check_health", press_stop)
     with pytest.raises(KeyboardInterrupt) as caught:
         live.train(run)
     [sentence] = caught.value._render_traceback_()  # noqa: SLF001
@@ -95,10 +95,10 @@ def test_findings_of_a_folder_are_those_of_the_study(micro):
     study = micro({"grid.setups": ["progressive"]})
     [run] = study.runs()
     loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
-    before = live.findings(run).set_index(["rule", "stage"])
+    before = live.check_health(run).set_index(["rule", "stage"])
     assert before.sentence["baselines", 2] == "Not measured yet."
     of_study = health.of_results(collect.collect(study))[health.COLUMNS]
-    pd.testing.assert_frame_equal(live.findings(run), of_study, check_dtype=False)
+    pd.testing.assert_frame_equal(live.check_health(run), of_study, check_dtype=False)
     assert (
         "forgetting" in of_study.rule.tolist() and of_study.evidence.str.contains("px: hole").any()
     )

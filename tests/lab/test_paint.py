@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
             loop.fit(run, lambda *_: None)
             evaluate.evaluate(run, 2)
         changes = {"lr_g": 0.003}
-        run = what_if.of(study, "fast", "clutter", "custom", "fixed", 0, changes)
+        run = what_if.make_run(study, "fast", "clutter", "custom", "fixed", 0, changes)
         files.write_json(study.folder / "what_if" / "fast" / what_if.CHANGES, changes)
         loop.fit(run, lambda *_: None)
         evaluate.evaluate(run, 2)
@@ -224,7 +224,7 @@ def test_a_file_above_64_mb_is_refused_before_it_is_sent(trained):
 def test_parts_out_of_order_are_refused(trained):
     paint.own_image(trained, [b"\0" * 9], "mine.png", 30, 0)
     for offset in (10, 8, 20):
-        with pytest.raises(ValueError, match="interrupted; choose the file again"):
+        with pytest.raises(ValueError, match="interrupted: choose the file again"):
             paint.own_image(trained, [b"\0"], "mine.png", 30, offset)
 
 

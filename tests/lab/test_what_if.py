@@ -22,7 +22,9 @@ def run(micro, run_of, monkeypatch):
 
 
 def of(run, name="mine", changes=CHANGES):
-    return what_if.of(run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes)
+    return what_if.make_run(
+        run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes
+    )
 
 
 def test_without_changes_nothing_is_trained_and_the_use_is_printed(run, capsys):
@@ -66,11 +68,11 @@ def test_a_run_appears_in_the_explorer_and_in_nothing_else(run, capsys):
     what_if.train(run, "mine", CHANGES)
     out = capsys.readouterr().out
     assert "what_if/mine/clutter/custom/fixed/seed0: " in out and "40_explore" in out
-    found, lacks = what_if.runs(run.study)
+    found, lacks = what_if.list_runs(run.study)
     assert [other.name for other in found] == [of(run).name] and lacks == {}
 
     study = run.study
-    explorer = state.opened("smoke", MICRO | {"grid.setups": ["fixed"]})
+    explorer = state.load_study("smoke", MICRO | {"grid.setups": ["fixed"]})
     assert list(explorer.runs) == [run.name, of(run).name]
     entry = explorer.about["runs"][1]
     assert entry["setup"] == "what_if/mine: fixed" and entry["seed"] == run.seed
@@ -78,7 +80,7 @@ def test_a_run_appears_in_the_explorer_and_in_nothing_else(run, capsys):
     assert shown["about"] == "fixed with lr_d = 0.001, curriculum.total_images = 128"
     history = pd.read_csv(of(run).folder / "history.csv")
     assert history.step.max() == 32 and explorer.history(of(run).name).step.max() == 16
-    assert explorer.health(of(run).name).equals(live.findings(found[0]))
+    assert explorer.health(of(run).name).equals(live.check_health(found[0]))
 
     names = frames.names_of(collect.collect(study, partial=True).runs)
     assert names == [run.name]
@@ -101,7 +103,7 @@ def test_what_cannot_be_shown_is_named(run):
     loop.fit(other, lambda *_: None)
     (other.folder / "result.json").unlink()
     files.write_json(run.study.folder / "what_if/mine" / what_if.CHANGES, CHANGES)
-    assert what_if.runs(run.study) == ([], {other.name: "not finished"})
+    assert what_if.list_runs(run.study) == ([], {other.name: "not finished"})
     files.write_json(run.study.folder / "what_if/mine" / what_if.CHANGES, {"lr_d": 5})
-    [why] = what_if.runs(run.study)[1].values()
+    [why] = what_if.list_runs(run.study)[1].values()
     assert "lr_d" in why

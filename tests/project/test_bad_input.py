@@ -6,7 +6,6 @@ line: arguments -> words.
 
 import os
 import shlex
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -22,7 +21,7 @@ from inpaint_lib import models
 from inpaint_lib.photos import inpaint
 from tests.conftest import smooth
 from tests.photos.test_inpaint import saved_weights, spread
-from tests.workflow.commands import ROOT, is_refusal, run
+from tests.workflow.commands import ROOT, call, is_refusal, run
 from workflow import __main__ as command
 
 LONG = "x" * 5000
@@ -46,9 +45,9 @@ smoke --setups fixed,fixd -> no 'fixd'; there are: fixed, progressive
 smoke --seeds a -> grid.seeds.0:
 smoke --set curriculum.batch_size -> --set curriculum.batch_size: write it as KEY=VALUE
 smoke --set batch_size=3 -> did you mean curriculum.batch_size?
-smoke --set grid.datasets=[faces -> '[faces' is no YAML value; put it in quotes
+smoke --set grid.datasets=[faces -> '[faces' is no YAML value: put it in quotes
 smoke --only tables -> faces/custom/fixed/seed0
-smoke --download -> --download: say where to with --data-root DIR
+smoke --download -> --download: name the folder with --data-root DIR
 smoke --datasets coco --data-root new --download -> --download: no library offers coco
 smoke --set curriculum.batch_size=many -> curriculum.batch_size:
 smoke --set curriculum.total_images=328 -> curriculum: total_images must be a multiple of 24: batch
@@ -71,8 +70,8 @@ smoke --data one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --data texts -> holds 0 images
 smoke --data masks -> holds 0 images
 smoke --data split -> are in a folder for training, or all in one for testing; add the others
-smoke --data one --data-root one -> --data DIR: names the images; leave out --datasets and --data
-smoke --data one --datasets faces -> --data DIR: names the images; leave out
+smoke --data one --data-root one -> --data DIR names the images: leave out --datasets and --data
+smoke --data one --datasets faces -> --data DIR names the images: leave out
 smoke --datasets celeba --data-root texts -> list_eval_partition.csv for celeba
 smoke --datasets celeba --data-root listed -> img_align_celeba.zip or img_align_celeba for celeba
 smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0'; download the file again
@@ -111,6 +110,12 @@ SHOW = """
 tyni -> no profile 'tyni': choose one of
 smoke --only tables -> unrecognized arguments: --only tables
 smoke --set grid.seeds=[] -> grid.seeds:
+"""
+CLEAN = """
+-> the following arguments are required: PROFILE; see
+tyni -> no profile 'tyni': choose one of
+smoke tiny -> unrecognized arguments: tiny
+smoke --yes=3 -> argument --yes: ignored explicit argument '3'
 """
 PUBLISH = """
 smoke -> the following arguments are required: NAME
@@ -170,6 +175,7 @@ COMMANDS = {
     "": STUDY,
     "show": SHOW,
     "status": SHOW,
+    "clean": CLEAN,
     "publish": PUBLISH,
     "verify": VERIFY,
     "inpaint": INPAINT,
@@ -301,12 +307,7 @@ def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path):
     before = snapshot(tmp_path)
     paths = [tmp_path / "executed.ipynb", tmp_path / "artefact.json"]
     arguments = ["notebook", "00_data_prep", *paths, '{"profile": "tyni"}']
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "workflow", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "INPAINT_OUTPUT": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "no profile 'tyni': choose one of" in done.stderr and snapshot(tmp_path) == before
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "INPAINT_OUTPUT": str(tmp_path)}
+    code, _, err = call(sys.executable, "-P", "-m", "workflow", *arguments, env=environment)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "no profile 'tyni': choose one of" in err and snapshot(tmp_path) == before

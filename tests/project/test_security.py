@@ -1,19 +1,13 @@
-"""Files from outside run nothing, write nowhere else and stay text; what listens is local."""
+"""Files from outside run nothing, write nowhere else and stay text; no port leads to a kernel."""
 
 import json
 import pickle
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +19,7 @@ from inpaint_lib.photos import image_file, inpaint
 from inpaint_lib.results import executed
 from inpaint_lib.training import loop
 from tests.conftest import smooth
-from tests.workflow.commands import ROOT, current
+from tests.workflow.commands import write_notebook
 from workflow import __main__ as command
 
 # --- nothing is unpickled; ruff's rules S... in pyproject.toml find sources that would
@@ -156,39 +150,6 @@ def test_members_of_an_archive_are_written_nowhere_else(tmp_path):
 # --- ports
 
 
-def listening(process):
-    """Return the (address, port) at which a process listens."""
-    connections = psutil.Process(process).net_connections("tcp")
-    return [tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN]
-
-
-@pytest.mark.slow
-def test_lab_listens_on_localhost_and_needs_its_token(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
-    process = subprocess.Popen(
-        [ROOT / "run_all.sh", "lab", *options],
-        env=current(INPAINT_OUTPUT=str(tmp_path)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not (found := listening(process.pid)):
-            assert process.poll() is None and time.monotonic() < deadline, "it did not start"
-            time.sleep(0.2)
-        assert found == [("127.0.0.1", port)]
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=20)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/lab", timeout=20) as page:
-            assert "/login" in page.url
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
 LOOK = """
 import json, pathlib, psutil
 from ipykernel.kernelapp import IPKernelApp
@@ -202,10 +163,8 @@ pathlib.Path("artefact").write_text(json.dumps(artefact))
 @pytest.mark.slow
 def test_no_port_leads_to_a_notebooks_kernel(tmp_path, monkeypatch):
     """Its channels are files. The one port is ipykernel's own, on localhost, for its forks."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     monkeypatch.setattr(command, "NOTEBOOKS", tmp_path)
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOK)], metadata=kernel)
-    nbformat.write(book, tmp_path / "look.ipynb")
+    write_notebook(tmp_path / "look.ipynb", LOOK)
     paths = map(str, (tmp_path / "executed.ipynb", tmp_path / "artefact"))
     assert command.main(["notebook", "look", *paths]) == 0
     ports, of_ipykernel, transport = json.loads((tmp_path / "artefact").read_text())

@@ -141,9 +141,9 @@ def test_a_second_run_all_on_a_profile_ends_with_a_line(output, capsys, monkeypa
         assert command.main(["smoke", *SETTINGS]) == 2
         return 1
 
-    monkeypatch.setattr(command, "snakemake", meanwhile)
+    monkeypatch.setattr(command, "run_snakemake", meanwhile)
     assert command.main(["smoke", *SETTINGS]) == 1
-    said = "another run_all.sh works on profile smoke; wait for it or stop it"
+    said = "another run_all.sh works on profile smoke: wait for it or stop it"
     assert capsys.readouterr().err.count(said) == 1
 
 

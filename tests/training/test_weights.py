@@ -122,22 +122,24 @@ def test_the_command_starts_status_knows_and_nothing_else_is_trained_again(
     first, then, monkeypatch
 ):
     arguments = ["smoke", "--from", str(first.folder)]
-    args = command.arguments(arguments)
-    assert command.overrides_of(args) == {"initial_weights": str(first.folder)}
+    args = command.parse_arguments(arguments)
+    assert command.read_overrides(args) == {"initial_weights": str(first.folder)}
     monkeypatch.chdir(first.folder.parent)
-    relative = command.overrides_of(command.arguments(["smoke", "--from", first.folder.name]))
+    relative = command.read_overrides(
+        command.parse_arguments(["smoke", "--from", first.folder.name])
+    )
     assert relative == {"initial_weights": str(first.folder)}
     run = then(first.folder, **{"machine.checkpoint_seconds": 0})
     described = [graph.describe(s, {}, [], False) for s in (first.study, run.study)]
     assert "initial_weights" not in json.dumps(described[0]["train"])
     assert described[1]["train"]["custom"]["initial_weights"] == weights.hash_weights(first.folder)
     stop(run, 6)
-    assert commands.state_of(run)[0] == "interrupted"
-    assert "from given weights" in commands.state_of(run)[1]
+    assert commands.read_state(run)[0] == "interrupted"
+    assert "from given weights" in commands.read_state(run)[1]
     loop.fit(run, quiet)
     found = weights.hash_weights(first.folder)[:12]
-    assert commands.state_of(run) == ("finished", f"from given weights {found}")
-    assert commands.state_of(first) == ("finished", "")
+    assert commands.read_state(run) == ("finished", f"from given weights {found}")
+    assert commands.read_state(first) == ("finished", "")
 
 
 def test_results_of_given_weights_say_so_have_no_words_and_never_join_others(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+
 from tests.conftest import MICRO, repository
 
 ROOT = Path(repository())
@@ -37,6 +39,25 @@ def run(*arguments, **options):
     process = start(*arguments, **options)
     out, err = process.communicate()
     return process.returncode, out, err
+
+
+def call(*words, **options):
+    """Run a program and return (exit code, stdout, stderr)."""
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+def write_script(path, text):
+    """Write a program of the shell."""
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def write_notebook(path, *cells):
+    """Write a notebook with code cells."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
 def tables(output, profile="smoke"):

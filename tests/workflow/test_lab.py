@@ -92,12 +92,12 @@ def test_edits_are_listed_in_a_few_lines_with_the_command_that_takes_them(folder
     lab.lab(["--edits"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(
-        "1 cells differ; to bring it back into notebooks/: ./run_all.sh lab --take 10_train"
+        "1 cells differ; to bring them back into notebooks/: ./run_all.sh lab --take 10_train"
     )
     assert lines[1] == "  cell 2 (changed)" and "    +mine = 1" in lines and len(lines) == 11
     edit(original, 4)
     lab.lab(["--edits"])
-    assert "changed, too, in 1 cells" in capsys.readouterr().out
+    assert "changed in 1 cells, too" in capsys.readouterr().out
 
 
 def test_edits_are_taken_into_the_original_without_outputs(folder):
@@ -114,7 +114,7 @@ def test_edits_are_taken_into_the_original_without_outputs(folder):
     for cell, was in zip(taken["cells"], before["cells"], strict=True):
         assert cell["metadata"] == was["metadata"] and not cell.get("outputs")
         assert (cell["source"] != was["source"]) == (cell["id"] == "2")
-    assert lab.copy_notebooks(folder) == [] and "no copy" in lab.edits(folder)[0]
+    assert lab.copy_notebooks(folder) == [] and "no copy" in lab.list_edits(folder)[0]
     run_once = nbformat.read(copy, 4).cells[2]
     assert run_once.execution_count == 77  # what was run stays
 

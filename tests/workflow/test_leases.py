@@ -6,18 +6,18 @@ import subprocess
 import sys
 from itertools import accumulate
 
-import nbformat
 import pytest
 import torch
 
 from tests.conftest import repository
+from tests.workflow.commands import write_notebook
 from workflow import __main__ as command
 from workflow import gpus
 
 HOLD = """
 import sys, time
 from workflow import gpus
-with gpus.leased(sys.argv[1]) as gpu:
+with gpus.lease(sys.argv[1]) as gpu:
     print(gpu, time.monotonic(), flush=True)
     time.sleep(float(sys.argv[2]))
     print(time.monotonic())
@@ -65,7 +65,7 @@ def test_gpus_are_those_that_cuda_may_use(monkeypatch, device, visible, there, f
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
-    assert gpus.found(device) == found
+    assert gpus.list_gpus(device) == found
 
 
 def test_every_gpu_is_used_and_none_by_more_than_it_may(hold):
@@ -96,7 +96,7 @@ def test_the_first_lease_of_every_gpu_goes_before_the_second_of_any(hold):
 def test_another_users_folder_of_locks_is_refused(tmp_path):
     (tmp_path / f"inpaint-gpus-{os.getuid()}").symlink_to(tmp_path)
     with pytest.raises(PermissionError, match="belongs to another user"):
-        gpus.folder()
+        gpus.make_lock_folder()
 
 
 @pytest.mark.slow
@@ -105,12 +105,10 @@ def test_the_kernel_sees_the_leased_gpu_alone(hold, tmp_path, monkeypatch):
     monkeypatch.setenv("INPAINT_GPUS", "4,GPU-a")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     look = "import os, pathlib\npathlib.Path('seen').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(look)], metadata=kernel)
-    nbformat.write(book, tmp_path / "look.ipynb")
+    write_notebook(tmp_path / "look.ipynb", look)
     assert hold("4").stdout.readline().startswith("4 ")
     paths = (tmp_path / "executed.ipynb", tmp_path / "seen")
-    assert command.notebook("look", *paths) == 0 and paths[1].read_text() == "GPU-a"
+    assert command.execute_notebook("look", *paths) == 0 and paths[1].read_text() == "GPU-a"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +127,7 @@ def test_as_many_runs_at_a_time_as_gpus_can_take(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     asked = []
-    monkeypatch.setattr(command, "snakemake", lambda *given: asked.append(given) or 130)
+    monkeypatch.setattr(command, "run_snakemake", lambda *given: asked.append(given) or 130)
     assert command.main(["smoke", "--datasets", "faces", *arguments]) == 130
     (_, _, described, jobs), *_ = asked
     assert (jobs, described["gpus"], described["threads"]) == (at_a_time, slots, 1)

@@ -43,14 +43,6 @@ def contents(folder):
     return {p: p.is_file() and p.read_bytes() for p in folder.rglob("*") if p.name[0] != "."}
 
 
-def no_folder(place):
-    return place / "none"
-
-
-def a_file(place):
-    return place / "square_8/00000.png"
-
-
 def empty(place):
     for name in ("square_8", "square_16"):
         shutil.rmtree(place / name)
@@ -72,50 +64,42 @@ def jpegs(place):
         path.unlink()
 
 
-def one_missing(place):
-    (place / "square_16/00007.png").unlink()
-
-
-def odd_names(place):
-    odd = place.rename(place.with_name("a b\nc"))
-    (odd / "square_8/00001.png").rename(odd / "square_8/00001 \n.png")
-    return odd
+def unusual_names(place):
+    renamed = place.rename(place.with_name("a b\nc"))
+    (renamed / "square_8/00001.png").rename(renamed / "square_8/00001 \n.png")
+    return renamed
 
 
 def edited(place):
-    told = files.read_json(place / "manifest.json")
-    files.write_json(place / "manifest.json", told | {"protocol": 2})
-
-
-def torn(place):
-    (place / "manifest.json").write_text("{")
+    manifest = files.read_json(place / "manifest.json")
+    files.write_json(place / "manifest.json", manifest | {"protocol": 2})
 
 
 def without_manifest(place):
     (place / "manifest.json").unlink()
 
 
-BAD = {
-    no_folder: "x/none: is no folder",
-    a_file: "x/square_8/00000.png: is no folder",
+BAD = {  # what spoils the folder and perhaps returns another one -> words of the message
+    lambda place: place / "none": "x/none: is no folder",
+    lambda place: place / "square_8/00000.png": "x/square_8/00000.png: is no folder",
+    lambda place: (place / "square_16/00007.png").unlink(): "square_16/00007.png is missing; 8-bit",
+    lambda place: (place / "manifest.json").write_text("{") and None: "not as ./run_all.sh export",
     empty: "x: holds no folder of outputs, center_8/ or center_16/",
     file_for_a_folder: "8 of 16 outputs cannot be used: square_8/00000.png is missing",
     damaged: "square_8/00001.png is truncated",
     jpegs: "16 of 16 outputs cannot be used: square_8/00000.png is missing",
-    one_missing: "cannot be used: square_16/00007.png is missing; 8-bit RGB PNGs of",
-    odd_names: "a b c: 1 of 16 outputs cannot be used: square_8/00001.png is missing",
+    unusual_names: "a b c: 1 of 16 outputs cannot be used: square_8/00001.png is missing",
     edited: "manifest.json: differs from clutter of profile smoke in protocol",
-    torn: "manifest.json: not as ./run_all.sh export wrote it",
     without_manifest: "copy it there, or give --profile and --dataset",
 }
 
 
-@pytest.mark.parametrize("spoil", BAD, ids=lambda f: f.__name__)
-def test_a_bad_folder_is_one_line_and_nothing_is_written(spoil, place, asked, output):
+@pytest.mark.parametrize(("spoil", "words"), BAD.items(), ids=BAD.values())
+def test_a_bad_folder_is_one_line_and_nothing_is_written(spoil, words, place, asked, output):
     folder = spoil(place) or place
     before = contents(output)
     found = asked("score", folder, "--name", "mine")
-    assert is_refusal(*found) and BAD[spoil] in found[2], found
+    assert is_refusal(*found) and words in found[2], found
     assert contents(output) == before
 
 
@@ -137,9 +121,9 @@ def test_bad_words_of_the_command_are_one_line_each(place, asked, output):
             "n",
             "--dataset",
             "coco",
-        ): "has no data set coco; it has clutter",
+        ): "has no data set coco: choose one of clutter",
         ("export", "nope", DATA, output / "e"): "nope",
-        ("export", "smoke", "nope", output / "e"): "has no data set nope; it has clutter",
+        ("export", "smoke", "nope", output / "e"): "has no data set nope: choose one of clutter",
         ("export", "smoke", DATA): "folder",
         ("export", "smoke", DATA, output / "full"): "holds something else; name an empty or a new",
         ("export", "smoke", DATA, output / "full/photo.jpg"): "is a file where a folder is needed",

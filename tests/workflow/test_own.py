@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +13,9 @@ from inpaint_lib.results import advice
 from inpaint_lib.training import loop
 from tests.conftest import smooth
 from tests.results import synthetic
-from tests.workflow.commands import SETTINGS, current
+from tests.workflow.commands import SETTINGS, call, current
 from workflow import __main__ as command
-from workflow import own
+from workflow import commands, own
 
 SETTINGS = [text for text in SETTINGS if "grid.datasets" not in text]
 
@@ -60,32 +59,26 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
     assert "1 of 8 test images nearly equal a training image" in out
     assert "test/copy.jpg and train/it's 3.png" in out
     [line] = [line.strip() for line in out.splitlines() if " inpaint " in line]
-    done = subprocess.run(
-        ["bash", "-c", line],
-        env=current(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, err = call("bash", "-c", line, env=current(), cwd=tmp_path)
+    assert code == 0, err
     assert Image.open(tmp_path / "filled.png").size == (120, 90)
 
 
 def test_photos_that_have_gone_leave_the_advice_and_rows_by_their_numbers(photos, micro):
     study = study_of(micro, photos, **{"grid.setups": ["fixed"]})
-    command.commands.rebuild(study, "tables")
+    commands.rebuild_report(study, "tables")
     shutil.rmtree(photos)
-    lines = own.conclusion(study)
+    lines = own.conclude(study)
     assert "No other setup was trained." in lines[1]
     assert any("inpaint PHOTO --box X,Y,WIDTH,HEIGHT" in line for line in lines)
     assert re.search(r"1 of 8 test images .*: test \d+ and training \d+$", lines[-1])
 
 
 def test_few_images_are_warned_about_with_what_to_expect(photos, capsys, micro):
-    own.warn(SimpleNamespace(train=[0] * 160, test=[0] * 40))
-    assert not capsys.readouterr().err
-    own.warn(SimpleNamespace(train=[0] * 159, test=[0] * 40))
+    own.report_images(SimpleNamespace(train=[0] * 160, test=[0] * 40))
+    out, err = capsys.readouterr()
+    assert out == "folder has 200 images, 160 to train on and 40 to test\n" and not err
+    own.report_images(SimpleNamespace(train=[0] * 159, test=[0] * 40))
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "199 images, 159 to train on and 40 to test" in err
     assert "--from" in err

@@ -21,7 +21,15 @@ from inpaint_lib.study import files, grid, limits, processes
 from inpaint_lib.training import identity, loop
 from tests.conftest import MICRO, smooth
 from tests.workflow import refusing
-from tests.workflow.commands import ROOT, SETTINGS, current, is_refusal, start
+from tests.workflow.commands import (
+    ROOT,
+    SETTINGS,
+    call,
+    current,
+    is_refusal,
+    start,
+    write_script,
+)
 from workflow import __main__ as command
 from workflow import checks, kernels
 
@@ -45,7 +53,8 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
     study = grid.open_study("smoke", ONE)
     (made,) = study.runs()
     assert (
-        checks.ready(study, SimpleNamespace(dry_run=False, download=False, force_new=False)) == {}
+        checks.check_study(study, SimpleNamespace(dry_run=False, download=False, force_new=False))
+        == {}
     )
     assert loop.fit(made, lambda *_: None)["outcome"] == "finished"
     for stage in made.evaluated_stages:
@@ -53,7 +62,7 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
     images.Image.fromarray(smooth(48, 64)).save(output / "photo.png")
     model = inpaint.load(made.folder)
     inpaint.fill_file(model, output / "photo.png", output / "out.png", boxes=[(8, 8, 9, 9)])
-    with kernels.private() as options:
+    with kernels.isolate() as options:
         manager = options["config"].KernelManager
         assert manager.transport == ("tcp" if refused == "sockets" else "ipc")
     assert not list(output.rglob("*.tmp*"))
@@ -117,7 +126,7 @@ def test_a_kernels_sockets_lie_where_their_path_is_short_enough(tmp_path, monkey
     deep.mkdir()
     for place, transport in ((tmp_path, "ipc"), (deep, "ipc")):
         monkeypatch.setattr(kernels.tempfile, "tempdir", str(place))
-        with kernels.private() as options:
+        with kernels.isolate() as options:
             manager = options["config"].KernelManager
             assert manager.transport == transport
             assert manager.ip.startswith("/tmp" if place == deep else str(place))
@@ -195,23 +204,20 @@ def test_a_limit_that_is_too_low_is_named_before_anything_is_started(
     tmp_path, limit, words, arguments
 ):
     line = f"ulimit {limit} && exec bash {ROOT}/run_all.sh {' '.join(arguments)}"
-    done = subprocess.run(
-        ["bash", "-c", line], env=current(), capture_output=True, text=True, check=False
-    )
-    assert is_refusal(done.returncode, done.stdout, done.stderr) and words in done.stderr
+    found = call("bash", "-c", line, env=current())
+    assert is_refusal(*found) and words in found[2]
 
 
 def test_the_soft_limit_of_open_files_is_raised_and_never_lowered(tmp_path):
-    (tmp_path / "python").write_text('#!/bin/sh\ncase "$*" in *find_spec*) ;; *) ulimit -n ;; esac')
-    (tmp_path / "python").chmod(0o755)
+    write_script(tmp_path / "python", 'case "$*" in *find_spec*) ;; *) ulimit -n ;; esac')
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard < 2000:
         pytest.skip("the hard limit is too low here")
     for soft, expected in ((64, 1024), (1500, 1500)):
         line = f"ulimit -Sn {soft} && exec bash {ROOT}/run_all.sh smoke"
         environment = current() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
-        assert done.stdout.strip() == str(expected), done.stderr
+        _, out, err = call("bash", "-c", line, env=environment)
+        assert out.strip() == str(expected), err
 
 
 def test_cores_and_memory_are_those_of_the_control_group(tmp_path, monkeypatch):
@@ -233,19 +239,19 @@ def test_the_first_line_says_on_what_it_is_computed_and_days_are_warned_of(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(limits, "count_cores", lambda: 3)
-    assert checks.computed_here(grid.open_study("smoke", ONE)) == "; cpu, float32, 3 cores"
+    assert checks.check_machine(grid.open_study("smoke", ONE)) == "; cpu, float32, 3 cores"
     assert not capsys.readouterr().err
     big = {"data.image_size": 64, "curriculum.total_images": 24 * 10**7}
-    checks.computed_here(grid.open_study("smoke", big | {"machine.device": "cpu"}))
+    checks.check_machine(grid.open_study("smoke", big | {"machine.device": "cpu"}))
     assert not capsys.readouterr().err
-    checks.computed_here(grid.open_study("smoke", big | {"machine.device": "auto"}))
+    checks.check_machine(grid.open_study("smoke", big | {"machine.device": "auto"}))
     (warning,) = capsys.readouterr().err.splitlines()
-    assert (
-        "no GPU that PyTorch can use" in warning and "--estimate" in warning and "days" in warning
-    )
+    assert "PyTorch finds no GPU" in warning and "--estimate" in warning and "days" in warning
     monkeypatch.setattr(limits, "measure_memory", lambda: 2**29)
-    with pytest.raises(ValueError, match=r"at a time need .* MB, this place has 512 MB.*limit$"):
-        checks.computed_here(grid.open_study("smoke", MICRO))
+    with pytest.raises(
+        ValueError, match=r"at a time need .* MB of memory, there are 512 MB.*limit$"
+    ):
+        checks.check_machine(grid.open_study("smoke", MICRO))
 
 
 # --- signals

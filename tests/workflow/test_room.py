@@ -85,7 +85,7 @@ def test_only_what_is_missing_counts(copied, free):
     study = grid.open_study("smoke", MICRO)
     run = study.runs()[0]
     parts, missing, more = room.forecast(study, {}, 1)
-    of = room.of_run(study.config, "custom")
+    of = room.estimate_run(study.config, "custom")
     assert missing == pytest.approx(sum(of.values()) + parts["report"])  # one run of two
     assert more == room.forecast(study, {}, 99)[2] == 2 * of["checkpoints"]
     there = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
@@ -97,13 +97,13 @@ def test_only_what_is_missing_counts(copied, free):
     assert room.forecast(study, {}, 2)[1:] == pytest.approx(again[1:], rel=1e-3)
     free(missing + more + 1)
     with pytest.raises(ValueError, match="needs"):
-        room.check(study, {}, 1)
+        room.check_space(study, {}, 1)
     files.write_json(run.folder / "result.json", result)
-    words = room.in_words(parts.total()), room.in_words(missing)
-    assert room.check(study, {}, 1) == "; {} of disk, {} of it still to come".format(*words)
+    words = room.format_bytes(parts.total()), room.format_bytes(missing)
+    assert room.check_space(study, {}, 1) == "; {} of disk, {} of it still to come".format(*words)
     (copied / "clutter/data/manifest.json").unlink()
     with pytest.raises(ValueError, match="needs"):
-        room.check(study, {}, 1)
+        room.check_space(study, {}, 1)
 
 
 def test_where_free_space_cannot_be_asked_for_nothing_is_refused(output, monkeypatch):
@@ -112,7 +112,7 @@ def test_where_free_space_cannot_be_asked_for_nothing_is_refused(output, monkeyp
 
     for ask in (failing, lambda _: (0, 0, 0)):
         monkeypatch.setattr(room.shutil, "disk_usage", ask)
-        assert " of it still to come" in room.check(grid.open_study("smoke", MICRO), {}, 1)
+        assert " of it still to come" in room.check_space(grid.open_study("smoke", MICRO), {}, 1)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "small", "medium", "paper"])
@@ -121,7 +121,7 @@ def test_every_profile_has_a_forecast(profile, output):
     parts, missing, more = room.forecast(study, {}, 1)
     assert set(parts) == {"weights", "checkpoints", "records", "data", "report"}
     assert all(size > 0 for size in parts.values()) and missing == pytest.approx(parts.total())
-    most = max(room.of_run(study.config, name)["checkpoints"] for name in study.config.models)
+    most = max(room.estimate_run(study.config, name)["checkpoints"] for name in study.config.models)
     assert more == 2 * most
 
 
@@ -129,11 +129,13 @@ def test_every_profile_has_a_forecast(profile, output):
 
 
 def test_finished_runs_lose_checkpoints_and_all_else_stays(copied, output, asked, monkeypatch):
-    unfinished, other = copied / PROGRESSIVE, copied / "what_if/half" / FIXED
+    unfinished, other = copied / PROGRESSIVE, copied / "what_if/half" / PROGRESSIVE
     for folder in (unfinished, other):
         folder.mkdir(parents=True)
         shutil.copyfile(copied / FIXED / "checkpoint.pt", folder / "checkpoint.pt")
+    tried = shutil.copytree(copied / FIXED, copied / "what_if/half" / FIXED)
     gone = [abandoned(copied / place) for place in (FIXED, f"{FIXED}/evaluation", "clutter/data")]
+    gone.append(tried / "checkpoint.pt")
     gone += [abandoned(output / "reports/smoke/tables"), copied / "clutter/data/features_ab.npy"]
     gone += [copied / ".snakemake/cache/a b\nc", copied / FIXED / "checkpoint.pt"]
     gone[-2].parent.mkdir(parents=True)
@@ -214,28 +216,6 @@ def test_a_profile_whose_name_has_spaces_is_cleaned(output, tmp_path, asked):
 def test_without_runs_nothing_is_made(output, asked):
     code, out, _ = asked("clean", "smoke", "--yes")
     assert code == 0 and "no run in" in out and not list(output.iterdir())
-
-
-WRONG = {
-    "no such profile": (["nowhere"], "no profile 'nowhere'"),
-    "no profile": ([], "PROFILE"),
-    "a file that is no profile": (["README.md"], "no profile"),
-    "two profiles": (["smoke", "tiny"], "tiny"),
-    "a value": (["smoke", "--yes=3"], "yes"),
-    "an unknown option": (["smoke", "--force"], "--force"),
-    "an unknown setup": (["smoke", "--setups", "nothing"], "nothing"),
-    "no number": (["smoke", "--seeds", "one"], "seeds"),
-    "an unknown key": (["smoke", "--set", "nothing=1"], "nothing"),
-    "a folder": (["/tmp"], "no profile"),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_argument_is_one_line(copied, asked, kind):
-    arguments, word = WRONG[kind]
-    before = below(copied)
-    found = asked("clean", *arguments, "--yes", settings=[])
-    assert is_refusal(*found) and word in found[2] and below(copied) == before, found
 
 
 @pytest.mark.parametrize("name", ["runs", "runs/smoke"])

@@ -10,11 +10,9 @@ import time
 
 import pandas as pd
 import pytest
-import yaml
 
 from tests.workflow.commands import ROOT, SETTINGS, is_refusal, start, tables
 from workflow import __main__ as command
-from workflow import slurm
 
 # --- no Slurm needed
 
@@ -39,7 +37,7 @@ def test_a_wrong_request_gets_one_line_and_leaves_no_trace(
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("cuda:1", "Slurm assigns the GPU; set machine.device=cuda"),
+        ("cuda:1", "Slurm assigns the GPU: set machine.device=cuda"),
         ("cpu", "squeue: cannot contact"),
     ],
 )
@@ -52,12 +50,6 @@ def test_slurm_assigns_the_gpu_and_must_answer(output, monkeypatch, capsys, devi
     assert command.main(["smoke", "--cluster", "slurm", f"--set=machine.device={device}"]) == 2
     assert message in capsys.readouterr().err
     assert {p.name for p in output.iterdir()} == {"sbatch", "squeue"}
-
-
-def test_what_jobs_ask_for_is_in_the_profile_alone():
-    profile = yaml.safe_load((slurm.PROFILE / "config.yaml").read_text())
-    assert profile["executor"] == "slurm" and profile["retries"] >= 1
-    assert {"runtime", "mem_mb"} <= profile["default-resources"].keys()
 
 
 # --- the drill: real daemons

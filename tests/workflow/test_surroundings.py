@@ -15,10 +15,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from inpaint_lib.study import provenance
-from tests.workflow.commands import ROOT, SETTINGS, current, is_refusal, run
+from tests.workflow.commands import ROOT, SETTINGS, call, current, is_refusal, run, write_script
 from workflow import __main__ as command
 
 TRAP = "raise SystemExit('a module of the current folder was executed')"
@@ -65,19 +66,14 @@ def plain_help():
     return run("--help", cwd=ROOT.parent)
 
 
-def fake_python(folder, text, name="python"):
-    """Write a program that stands for a Python which lacks nothing and otherwise does `text`."""
-    (folder / name).write_text(f'#!/bin/sh\ncase "$*" in *find_spec*) ;; *) {text} ;; esac\n')
-    (folder / name).chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
-
-
 def with_fake(folder, text, *arguments, **environment):
-    """Return what run_all.sh prints where `python` is a fake one."""
-    path = fake_python(folder, text)
+    """Return what run_all.sh prints where `python` lacks no package and otherwise does `text`."""
+    write_script(folder / "python", f'case "$*" in *find_spec*) ;; *) {text} ;; esac')
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"INPAINT_ENV": "current", "PATH": path} | environment
-    command = [ROOT / "run_all.sh", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    code, out, err = call(ROOT / "run_all.sh", *arguments, env=environment)
+    assert code == 0, err
+    return out
 
 
 def test_the_environment_of_every_process_holds_what_is_listed_and_nothing_else(tmp_path):
@@ -87,8 +83,8 @@ def test_the_environment_of_every_process_holds_what_is_listed_and_nothing_else(
     others = {"PYTHONHOME": "/n", "PYTEST_ADDOPTS": "-x", "GIT_DIR": "g", "MPLBACKEND": "Agg"}
     others |= {"SNAKEMAKE_PROFILE": "p", "IPYTHONDIR": "i", "UV_SYSTEM_PYTHON": "1", "ANY": "1"}
     others |= {"TORCH_LOGS": "all", "MKL_DEBUG_CPU_TYPE": "5", "NPY_DISABLE_CPU_FEATURES": "AVX2"}
-    done = with_fake(tmp_path, "exec env", "tiny", **kept, **others, PYTHONPATH="/more")
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    out = with_fake(tmp_path, "exec env", "tiny", **kept, **others, PYTHONPATH="/more")
+    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
     assert {name: found.get(name) for name in kept} == kept
     assert not others.keys() & found.keys()
     assert found["PYTHONPATH"] == f"{ROOT}:/more" and found["PYTHONUTF8"] == "1"
@@ -100,39 +96,28 @@ def test_a_user_without_a_name_or_a_home_gets_them(missing):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         shutil.copy(ROOT / "run_all.sh", folder)
-        python = Path(folder, "python")
-        python.write_text('#!/bin/bash\ncase "$*" in *find_spec*) ;; *) /usr/bin/env ;; esac\n')
-        python.chmod(0o755)
+        listing = 'case "$*" in *find_spec*) ;; *) /usr/bin/env ;; esac'
+        write_script(Path(folder, "python"), listing)
         given = {"PATH": f"{folder}:/usr/bin:/bin", "USER": "u", "LOGNAME": "u", "HOME": "/"}
         given = {key: value for key, value in given.items() if key not in missing.split()}
         unnamed = {"user": 54321, "group": 54321} if os.getuid() == 0 else {}
-        done = subprocess.run(
-            ["bash", f"{folder}/run_all.sh", "tiny"],
-            env=given | {"INPAINT_ENV": "current", "CONDA_PREFIX": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-            **unnamed,
-        )
+        environment = given | {"INPAINT_ENV": "current", "CONDA_PREFIX": ""}
+        code, out, err = call("bash", f"{folder}/run_all.sh", "tiny", env=environment, **unnamed)
     if "PATH" in missing.split():
-        assert "lacks" in done.stderr or done.returncode == 0  # a shell's own default
+        assert "lacks" in err or code == 0  # a shell's own default
         return
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    assert done.returncode == 0 and found["USER"] and found["LOGNAME"] and found["HOME"][0] == "/"
+    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    assert code == 0 and found["USER"] and found["LOGNAME"] and found["HOME"][0] == "/"
 
 
 def test_an_active_environment_that_lacks_packages_gets_one_line_with_all_of_them(tmp_path):
     """Asked of a Python that has the standard library alone; the list is that of pyproject.toml."""
-    text = f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n'
     for name in ("python", "python3"):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+        write_script(tmp_path / name, f'exec {sys.executable} -S -E "$@"')
     environment = current(PYTHONPATH="") | {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(
-        ["bash", ROOT / "run_all.sh", "smoke"], env=environment, capture_output=True, text=True
-    )
-    assert is_refusal(done.returncode, done.stdout, done.stderr)
-    named = set(re.search("lacks (.*): pip install", done.stderr)[1].split(", "))
+    found = call("bash", ROOT / "run_all.sh", "smoke", env=environment)
+    assert is_refusal(*found)
+    named = set(re.search("lacks (.*): pip install", found[2])[1].split(", "))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
     modules |= {"scikit-image": "skimage"}
@@ -149,36 +134,24 @@ def test_a_notebook_finds_its_library_in_its_folder_and_in_the_root(path, folder
     first = "\n".join(line for line in before.splitlines() if "sys" in line)
     found = "import inpaint_lib; print(inpaint_lib.__file__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", f"{first}\n{found}"],
-        cwd=ROOT / folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0 and os.path.samefile(
-        ROOT / folder / done.stdout.strip(), ROOT / "inpaint_lib/__init__.py"
-    ), done.stderr
+    words = [sys.executable, "-P", "-c", f"{first}\n{found}"]
+    code, out, err = call(*words, cwd=ROOT / folder, env=environment)
+    assert code == 0, err
+    assert os.path.samefile(ROOT / folder / out.strip(), ROOT / "inpaint_lib/__init__.py")
 
 
 def test_an_environment_that_is_made_knows_the_library_for_other_tools_too(tmp_path):
     root = clone(tmp_path)
     fake = tmp_path / "bin/python3.13"
-    fake.write_text(
-        f"""#!/bin/bash
-case "$*" in
+    text = f"""case "$*" in
 *ensurepip*) echo 3.13 ;;
 *"-m venv"*) mkdir -p "${{@: -1}}"/bin "${{@: -1}}"/lib/python3.13/site-packages
         cp {fake} "${{@: -1}}/bin/python"; cp /bin/true "${{@: -1}}/bin/uv" ;;
-esac
-"""
-    )
-    fake.chmod(0o755)
+esac"""
+    write_script(fake, text)
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
-    done = subprocess.run(
-        ["bash", root / "run_all.sh", "smoke"], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, err = call("bash", root / "run_all.sh", "smoke", env=environment)
+    assert code == 0, err
     (pth,) = (root / ".venv/lib").rglob("*.pth")
     assert pth.read_text() == f"{root}\n" and (root / ".venv/.installed").exists()
 
@@ -188,21 +161,18 @@ def test_packages_of_the_users_own_folder_count_only_where_others_lack_them(tmp_
         asked = f'if [ -n "$PYTHONNOUSERSITE" ]; then echo {lacking}; fi'
         text = f'case "$*" in *find_spec*) {asked} ;; *) echo "[$PYTHONNOUSERSITE]" ;; esac'
         for name in ("python", "python3"):
-            (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
-            (tmp_path / name).chmod(0o755)
+            write_script(tmp_path / name, text)
         environment = current() | {"PATH": f"{tmp_path}:/usr/bin:/bin", "CONDA_PREFIX": ""}
-        done = subprocess.run(
-            ["bash", ROOT / "run_all.sh", "tiny"], env=environment, capture_output=True, text=True
-        )
-        assert done.stdout == f"[{expected}]\n", done.stderr
+        _, out, err = call("bash", ROOT / "run_all.sh", "tiny", env=environment)
+        assert out == f"[{expected}]\n", err
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_line_ends_of_windows_are_told(tmp_path, shell):
     text = (ROOT / "run_all.sh").read_text().replace("\n", "\r\n")
     (tmp_path / "run_all.sh").write_text(text, newline="")
-    done = subprocess.run([shell, tmp_path / "run_all.sh"], capture_output=True, text=True)
-    assert is_refusal(done.returncode, done.stdout, done.stderr) and "CRLF" in done.stderr
+    found = call(shell, tmp_path / "run_all.sh")
+    assert is_refusal(*found) and "CRLF" in found[2]
 
 
 @pytest.mark.parametrize("command", [["--help"], ["show", "tyni"]], ids=" ".join)
@@ -228,15 +198,8 @@ def test_help_lists_profiles_options_and_commands():
 
 
 def test_sh_instead_of_bash_and_a_link_to_the_command_work(tmp_path):
-    done = subprocess.run(
-        ["sh", ROOT / "run_all.sh", "--help"],
-        cwd=ROOT.parent,
-        env=current(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == plain_help()
+    found = call("sh", ROOT / "run_all.sh", "--help", cwd=ROOT.parent, env=current())
+    assert found == plain_help()
     (tmp_path / "one").symlink_to(ROOT / "run_all.sh")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/run_all.sh").symlink_to("../one")
@@ -247,19 +210,15 @@ def test_a_clone_whose_path_has_a_colon_is_refused_in_a_line(tmp_path):
     (tmp_path / "a:b").mkdir()
     shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
     found = run("smoke", root=tmp_path / "a:b")
-    assert is_refusal(*found) and "has a colon, which separates paths; move" in found[2]
+    assert is_refusal(*found) and "has a colon, which separates paths: move" in found[2]
 
 
 def python_of(folder, name, version):
     """Write a program that stands for a Python of a version and says what it makes."""
-    text = (
-        "#!/bin/sh\n"
-        f'case "$*" in *ensurepip*) [ {version} -ge 11 ] && [ {version} -le 13 ] && '
-        f"echo 3.{version} ;;\n"
-        f'*venv*) echo "made with 3.{version}"; exit 1 ;; *) exit 1 ;; esac\n'
-    )
-    (folder / name).write_text(text)
-    (folder / name).chmod(0o755)
+    supported = f"[ {version} -ge 11 ] && [ {version} -le 13 ]"
+    text = f"""case "$*" in *ensurepip*) {supported} && echo 3.{version} ;;
+*venv*) echo "made with 3.{version}"; exit 1 ;; *) exit 1 ;; esac"""
+    write_script(folder / name, text)
 
 
 def clone(folder):
@@ -278,8 +237,8 @@ def clone(folder):
         ({"python3": 12, "python3.11": 11}, "", "made with 3.11"),
         ({"python3.13": 13, "python3.12": 12, "python3.11": 11}, "", "made with 3.13"),
         ({"python3": 12, "python3.11": 11}, "python3", "made with 3.12"),
-        ({"python3": 15}, "", "Python 3.11, 3.12 or 3.13 with venv is needed"),
-        ({"python3": 15, "python3.13": 13}, "python3", "INPAINT_PYTHON=python3: is not Python"),
+        ({"python3": 15}, "", "no Python 3.11, 3.12 or 3.13 with venv was found"),
+        ({"python3": 15, "python3.13": 13}, "python3", "INPAINT_PYTHON=python3 is not Python"),
     ],
 )
 def test_a_python_that_is_supported_installs_and_others_are_refused(tmp_path, there, named, words):
@@ -287,10 +246,9 @@ def test_a_python_that_is_supported_installs_and_others_are_refused(tmp_path, th
     for name in ("python3.11", "python3.12", "python3.13", "python3", "python"):
         python_of(tmp_path / "bin", name, there.get(name, 10))
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "INPAINT_PYTHON": named}
-    command = ["bash", root / "run_all.sh", "smoke"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode and words in done.stdout + done.stderr
-    assert ("made" in words) == (root / ".venv.lock").exists() and "Traceback" not in done.stderr
+    code, out, err = call("bash", root / "run_all.sh", "smoke", env=environment)
+    assert code and words in out + err
+    assert ("made" in words) == (root / ".venv.lock").exists() and "Traceback" not in err
 
 
 def test_an_environment_is_of_its_lock_and_its_python(tmp_path):
@@ -304,10 +262,8 @@ def test_an_environment_is_of_its_lock_and_its_python(tmp_path):
     shutil.copy(tmp_path / "bin/python3.13", root / "other/bin/python")
 
     def begun(**more):
-        done = subprocess.run(
-            ["bash", root / "run_all.sh"], env=environment | more, capture_output=True, text=True
-        )
-        return "installing the environment into other" in done.stdout
+        out = call("bash", root / "run_all.sh", env=environment | more)[1]
+        return "installing the environment into other" in out
 
     (tmp_path / "bin/python3.11").symlink_to(root / "other/bin/python")
     named = {"INPAINT_PYTHON": str(tmp_path / "bin/python3.13")}
@@ -320,21 +276,13 @@ def test_an_environment_is_of_its_lock_and_its_python(tmp_path):
     assert begun(**named)
 
 
-def test_files_of_tests_run_side_by_side(tmp_path):
-    done = with_fake(tmp_path, 'echo "$@"', "test", "-x")
-    options = "-n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder -x"
-    assert done.stdout == f"-m pytest {options}\n" and "OMP_NUM_THREADS" in os.environ
-
-
 def test_a_current_folder_that_was_deleted_is_reported(tmp_path):
     (tmp_path / "gone").mkdir()
     line = f"cd {tmp_path}/gone && rmdir ../gone && exec bash {ROOT}/run_all.sh smoke --dry-run"
-    done = subprocess.run(
-        ["bash", "-c", line], env=current(), capture_output=True, text=True, check=False
-    )
-    said = [line for line in done.stderr.splitlines() if not line.startswith("shell-init")]
-    assert done.returncode == 2 and not done.stdout
-    assert said == ["run_all.sh: the current folder was deleted; cd to another one"]
+    code, out, err = call("bash", "-c", line, env=current())
+    said = [line for line in err.splitlines() if not line.startswith("shell-init")]
+    assert code == 2 and not out
+    assert said == ["run_all.sh: the current folder was deleted: cd to another one"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["show", "smoke"]], ids=["help", "show"])
@@ -350,9 +298,8 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path, arguments):
 
 def test_scripts_keep_their_line_ends_whatever_git_is_told():
     names = ["run_all.sh", "tests/workflow/local_slurm.sh", "config/tiny.yaml"]
-    command = ["git", "check-attr", "eol", "--", *names]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.count("eol: lf") == 3
+    out = call("git", "check-attr", "eol", "--", *names, cwd=ROOT)[1]
+    assert out.count("eol: lf") == 3
 
 
 @pytest.mark.parametrize(
@@ -399,28 +346,30 @@ def test_lab_as_root_says_what_to_do():
 
 
 @pytest.mark.slow
-def test_lab_starts_and_makes_a_kernel_in_hostile_surroundings(tmp_path):
+def test_lab_makes_a_kernel_in_hostile_surroundings_on_localhost_for_its_token_alone(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--allow-root", "--no-browser", f"--port={port}", "--IdentityProvider.token=x"]
+    options = ["--allow-root", "--no-browser", f"--port={port}", "--port-retries=0"]
     environment = current(**hostile(tmp_path), INPAINT_OUTPUT=str(tmp_path / "output"))
     with (tmp_path / "said").open("w") as said:
         lab = ["bash", ROOT / "run_all.sh", "lab", *options]
         process = subprocess.Popen(lab, stdout=said, stderr=said, env=environment)
-    address = f"http://127.0.0.1:{port}/api/kernels?token=x"
-    request = urllib.request.Request(address, b'{"name": "python3"}')
+    address, deadline = f"http://127.0.0.1:{port}/api/kernels", time.monotonic() + 120
     try:
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(request) as answer:
-                    assert answer.status == 201  # a kernel was made
-                break
-            except urllib.error.URLError:
-                assert process.poll() is None, (tmp_path / "said").read_text()
-                time.sleep(0.2)
-        else:
-            raise AssertionError((tmp_path / "said").read_text())
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            alive = process.poll() is None and time.monotonic() < deadline
+            assert alive, (tmp_path / "said").read_text()
+            time.sleep(0.2)
+        [token] = set(re.findall(r"token=(\w+)", (tmp_path / "said").read_text()))
+        kernel = urllib.request.Request(f"{address}?token={token}", b'{"name": "python3"}')
+        with urllib.request.urlopen(kernel, timeout=60) as answer:
+            assert answer.status == 201  # a kernel was made
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address, timeout=60)
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        listening = [tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN]
+        assert listening == [("127.0.0.1", port)]
     finally:
         process.terminate()
         process.wait(30)

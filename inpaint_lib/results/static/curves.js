@@ -91,20 +91,15 @@ function curves(place, host) {
 }
 
 function dashOf(group) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const set = (element, values) => Object.entries(values).forEach(([key, value]) => element.setAttribute(key, value));
-  set(svg, { width: 22, height: 8 });
-  set(line, { x1: 0, x2: 20, y1: 4, y2: 4, stroke: group.colour, "stroke-width": 2.5, "stroke-dasharray": group.dash.join(" ") });
-  svg.append(line);
-  return svg;
+  const look = { stroke: group.colour, "stroke-width": 2.5, "stroke-dasharray": group.dash.join(" ") };
+  return vector("svg", { width: 22, height: 8 }, vector("line", { x1: 0, x2: 20, y1: 4, y2: 4, ...look }));
 }
 
 // one plot: a picture of the curves, and above it a canvas for cursor and zoom
 function plotOf(host, term, view, zoom) {
   const { meta } = host, base = make("canvas", { class: "ix-base" }), above = make("canvas", { class: "ix-above" });
   const tip = make("div", { class: "ix-tip", hidden: true });
-  const term_ = choice("", [[term, meta.terms[term] || term]], term, (value) => { term = value; draw(data, groups); });
-  const select = term_.select;
+  const { select } = choice("", [[term, meta.terms[term] || term]], term, (value) => { term = value; draw(data, groups); });
   select.setAttribute("aria-label", "quantity");
   const around = make("div", { class: "ix-plot" }, select, make("div", { class: "ix-stack" }, base, above, tip));
   let data = [], groups = [], scale = null, lines = [], drag = null;
@@ -188,9 +183,7 @@ function plotOf(host, term, view, zoom) {
       for (const line of lines) {
         const k = nearest(line.steps, step);
         context.fillStyle = line.group.colour;
-        context.beginPath();
-        context.arc(x(line.steps[k]), y(line.middle[k]), 3, 0, 7);
-        context.fill();
+        dot(context, x(line.steps[k]), y(line.middle[k]), 3);
       }
     });
   }
@@ -243,7 +236,7 @@ function trace(context, xs, ys) {
   context.stroke();
 }
 
-// the ways from steps and values to pixels and back, for what is in the range of steps
+// functions from steps and values to pixels and back, scaled to the chosen range of steps
 function scaleOf(lines, view, canvas) {
   const [first, last] = view.range, inside = [];
   for (const { each, all, middle, half, steps } of lines) {

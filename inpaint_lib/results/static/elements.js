@@ -13,6 +13,19 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
+function vector(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+// give a parent so many children
+function fit(parent, count, create) {
+  while (parent.children.length < count) parent.append(create());
+  while (parent.children.length > count) parent.lastChild.remove();
+}
+
 // a labelled <select>; options: [[value, label]]
 function choice(label, options, value, change) {
   const select = make("select", { "aria-label": label, onchange: () => change(select.value) });
@@ -81,13 +94,23 @@ function outlineOf(hole, size) {
 
 // an SVG that lies over a canvas and outlines a hole
 function holeOverlay(hole, size) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  svg.setAttribute("viewBox", `0 0 ${size} ${size}`);
-  svg.setAttribute("class", "ix-outline");
-  path.setAttribute("d", hole ? outlineOf(hole, size) : "");
-  svg.append(path);
-  return svg;
+  const path = vector("path", { d: hole ? outlineOf(hole, size) : "" });
+  return vector("svg", { viewBox: `0 0 ${size} ${size}`, class: "ix-outline" }, path);
+}
+
+function dot(context, x, y, radius) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  context.fill();
+}
+
+// text that is read from below
+function upright(context, text, x, y) {
+  context.save();
+  context.translate(x, y);
+  context.rotate(-Math.PI / 2);
+  context.fillText(text, 0, 0);
+  context.restore();
 }
 
 // --- colours: a value in [-1, 1] from red over white to blue, and in [0, 1] from dark to light

@@ -73,8 +73,7 @@ function makeTile(words, colour, act) {
 }
 
 function drawMaps(place, maps, boundary, reach) {
-  while (place.children.length < maps.length) place.append(pixelCanvas("D's scores"));
-  while (place.children.length > maps.length) place.lastChild.remove();
+  fit(place, maps.length, () => pixelCanvas("D's scores"));
   maps.forEach((map, k) => {
     const [height, width] = map.shape;
     putMap(place.children[k], map.data, width, height, (value) => signed((value - boundary) / reach));

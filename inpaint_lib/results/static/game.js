@@ -3,12 +3,11 @@
 // D's mean score of real images against that of fills, a trail per setup: one plot an architecture
 function game(place, host) {
   const grid = make("div", { class: "ix-plots ix-phases" });
-  place.append(grid, make("p", { class: "ix-note", text: "A trail begins at the ring and ends at the dot: a square marks the cursor. On the diagonal D cannot tell fills from real images; far above-left of it, D wins. Dotted: the boundary above which a score means “real”. Means over seeds." }));
+  place.append(grid, make("p", { class: "ix-note", text: "A trail runs from the ring to the dot; a square marks the cursor. On the diagonal D cannot tell fills from real images; far above it, D wins. Dotted: the boundary above which a score means “real”. Lines are means over seeds." }));
   const redraw = host.redrawer(place, async () => {
     const runs = someRuns(host), found = await histories(host, runs), groups = groupsOf(host, runs);
     const names = [...new Set(groups.map((group) => group.architecture))];
-    while (grid.children.length < names.length) grid.append(make("div", { class: "ix-phase" }, make("div", { class: "ix-name" }), make("canvas", {})));
-    while (grid.children.length > names.length) grid.lastChild.remove();
+    fit(grid, names.length, () => make("div", { class: "ix-phase" }, make("div", { class: "ix-name" }), make("canvas", {})));
     names.forEach((name, k) => {
       const [title, canvas] = grid.children[k].children, of = groups.filter((group) => group.architecture === name);
       title.textContent = name;
@@ -51,11 +50,7 @@ function phase(context, width, height, canvas, host, groups, found) {
     context.restore();
   }
   context.fillText("D(fill)", width / 2, height - 4);
-  context.save();
-  context.translate(9, height / 2);
-  context.rotate(-Math.PI / 2);
-  context.fillText("D(real)", 0, 0);
-  context.restore();
+  upright(context, "D(real)", 9, height / 2);
   for (const { group, steps, real, fake } of trails) {
     const xs = Array.from(fake, x), ys = Array.from(real, y), now = nearest(steps, cursorStep(host));
     context.strokeStyle = context.fillStyle = group.colour;
@@ -68,9 +63,7 @@ function phase(context, width, height, canvas, host, groups, found) {
     context.beginPath();
     context.arc(xs[0], ys[0], 4, 0, 7);
     context.stroke();
-    context.beginPath();
-    context.arc(xs[xs.length - 1], ys[ys.length - 1], 3, 0, 7);
-    context.fill();
+    dot(context, xs[xs.length - 1], ys[ys.length - 1], 3);
     context.fillRect(xs[now] - 5, ys[now] - 5, 10, 10);
     context.strokeStyle = ink(canvas, "--ix-text");
     context.lineWidth = 1;
@@ -84,9 +77,9 @@ function gradient(place, host) {
   place.append(grid, note);
   const redraw = host.redrawer(place, async () => {
     const runs = someRuns(host, TILES), { meta } = host, { image, width } = host.selection, stage = stageOf(host);
-    if (!host.dataset().recorded.includes(image)) throw new Error("The gradient is recorded for the recorded images alone: choose one of them above.");
+    if (!host.dataset().recorded.includes(image)) throw new Error("Only recorded images have a gradient: choose one of them above.");
     const [records, logs] = await Promise.all([host.gather("recorded", runs, { image }), histories(host, runs)]);
-    if (!records.some((record) => record[`end_gradients_${width}`])) throw new Error("No gradient was recorded in this study.");
+    if (!records.some((record) => record[`end_gradients_${width}`])) throw new Error("This study has no recorded gradient.");
     const maps = records.map((record) => gradientMap(record, width, stage));
     const reach = {};
     runs.forEach((run, k) => maps[k] && maps[k].values.forEach((v) => { reach[run.architecture] = Math.max(reach[run.architecture] || 1e-12, Math.abs(v)); }));

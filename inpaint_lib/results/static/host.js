@@ -1,4 +1,4 @@
-// Where data come from and what is chosen. Panels know this alone: see `makeHost`.
+// Where data come from and what is chosen: the `host` of makeHost, which is all that panels use.
 
 const ARRAYS = { uint8: Uint8Array, int8: Int8Array, int32: Int32Array, float32: Float32Array };
 
@@ -33,7 +33,7 @@ function overMessages(model) {
   });
 }
 
-// the one state all panels share, and the ways to it
+// the state that all panels share, and how they read and change it
 function makeHost(meta, request, interactive) {
   const listeners = {}, cache = new Map();
   let busy = 0;

@@ -49,7 +49,7 @@ function scatter(place, host) {
   let dots = [];
   const redraw = host.redrawer(place, async () => {
     const runs = host.chosen();
-    if (runs.length < 2) throw new Error("Choose two runs or more: each dot is a test image, with its error under both.");
+    if (runs.length < 2) throw new Error("Choose two runs or more: each dot shows the errors of both for one test image.");
     const options = runs.map((run) => [run.name, nameOf(host, run)]), keep = ({ select }, k) =>
       refill(select, options, runs.some((run) => run.name === select.value) ? select.value : runs[k].name);
     keep(first, 0);
@@ -69,18 +69,12 @@ function scatter(place, host) {
         context.fillText(short(value), 22, y(value) + 4);
       }
       context.fillText(nameOf(host, pair[0]), width / 2, height - 8);
-      context.save();
-      context.translate(10, height / 2);
-      context.rotate(-Math.PI / 2);
-      context.fillText(nameOf(host, pair[1]), 0, 0);
-      context.restore();
+      upright(context, nameOf(host, pair[1]), 10, height / 2);
       dots = [...a].map((value, k) => [x(value), y(b[k])]);
       dots.forEach(([left, top], k) => {
         const current = k === host.selection.image, recorded = host.dataset().recorded.includes(k);
         context.fillStyle = ink(canvas, current || recorded ? "--ix-accent" : "--ix-soft");
-        context.beginPath();
-        context.arc(left, top, current ? 7 : recorded ? 4 : 3, 0, 7);
-        context.fill();
+        dot(context, left, top, current ? 7 : recorded ? 4 : 3);
       });
     });
     const better = [...a].filter((value, k) => value < b[k]).length;

@@ -150,7 +150,7 @@ function painter(place, host) {
     fill();
   }
   async function read(given) {
-    if (upload.disabled) return tell("One file after the other: the last one is still being read.", true);
+    if (upload.disabled) return tell("The previous file is still being read: wait for it.", true);
     upload.disabled = true;
     try {
       for (let offset = 0, found = {}; !found.image; offset = found.received) {
@@ -176,7 +176,7 @@ function painter(place, host) {
   // --- to take away
 
   function save() {
-    if (!shown || !shown.runs.length) return tell("There is nothing to save: choose runs and paint a hole first.", true);
+    if (!shown || !shown.runs.length) return tell("Nothing to save: choose runs and paint a hole first.", true);
     const { names, runs, filled } = shown, pixels = shown.truth.data, input = paintOver(pixels, filled.data, size, false);
     const fills = runs.map((one, k) => one && { name: names[k], number: `hole L1 ${one.l1.toFixed(3)}`, pixels: one.fill.data }).filter(Boolean);
     const all = [{ name: "input", number: "", pixels: input }, ...fills, { name: "truth", number: "", pixels }];

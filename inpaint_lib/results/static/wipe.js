@@ -33,7 +33,7 @@ function wipe(place, host) {
     const { when, base, shown } = await pictures(host, runs);
     const of = (name) => (name === "truth" ? { fill: base.truth } : shown[runs.findIndex((run) => run.name === name)]);
     sides = [of(left.select.value), of(right.select.value)];
-    if (sides.some((side) => !side)) throw new Error("One of the two was not recorded at this point.");
+    if (sides.some((side) => !side)) throw new Error("One of the two fills was not recorded at this step: move the cursor to the end.");
     paint();
     const [a, b] = sides.map((side) => side.fill.data), away = new Float32Array(size * size);
     for (let k = 0; k < a.length; k++) away[Math.floor(k / 3)] += Math.abs(a[k] - b[k]) / 765;
