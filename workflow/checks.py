@@ -48,9 +48,9 @@ def ready(study, args):
         raise ValueError(f"{next(iter(changed.values()))}{more}")
     if not args.dry_run:
         own = own_masks.prepare(study)
-        own_masks.check(study, own)
+        own_masks.check_widths(study, own)
         if own:
-            say(own_masks.described(study, own))
+            say(own_masks.describe_masks(study, own))
     return changed
 
 
@@ -100,12 +100,12 @@ def check_inputs(config, download):
         raise ValueError("--download: say where to with --data-root DIR")
     for name in config.grid.datasets:
         try:
-            sources.find(name).fingerprint(config)
+            sources.find_dataset(name).fingerprint(config)
         except sources.SourceError:
             if not download:
                 raise
             sources.download(name, root)
-        plan = sources.find(name).plan(config)
+        plan = sources.find_dataset(name).plan(config)
         if name == advice.OWN:
             own.warn(plan)
         if left := plan.passed_over:

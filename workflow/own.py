@@ -50,7 +50,9 @@ def conclusion(study):
 def _plan(study):
     """Return the data set's plan, or None where its images have gone or changed since."""
     try:
-        return packs.current(study, advice.OWN) and sources.find(advice.OWN).plan(study.config)
+        return packs.find_current(study, advice.OWN) and sources.find_dataset(advice.OWN).plan(
+            study.config
+        )
     except (sources.SourceError, OSError):
         return None
 
@@ -76,10 +78,10 @@ def _command(study, weights):
 
 def _duplicates(study):
     """Return which test images nearly equal a training image."""
-    pack, plan = packs.existing(study, advice.OWN), _plan(study)
-    if not (found := near.pairs(pack)):
+    pack, plan = packs.open_pack(study, advice.OWN), _plan(study)
+    if not (found := near.find_pairs(pack)):
         return []
-    named = near.names(pack, plan) if plan else None
+    named = near.name_files(pack, plan) if plan else None
     more = len(found) - NAMED
     pairs = [
         f"{named['test'][a]} and {named['train'][b]}" if named else f"test {a} and training {b}"

@@ -71,7 +71,7 @@ def list_names(container):
     return sorted(name for name in names if not (name.endswith("/") or is_system(name)))
 
 
-def by_file_name(container, suffixes):
+def map_file_names(container, suffixes):
     """Return {file name: relative name} of the images of a container, at any depth."""
     names = [name for name in list_names(container) if name.lower().endswith(suffixes)]
     return {name.rpartition("/")[2]: name for name in names}

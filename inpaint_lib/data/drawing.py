@@ -10,7 +10,7 @@ TEST_FROM = 1_000_000_000  # images for testing have numbers that no training im
 HUES = "ff0000 ffff00 00ff00 00ffff 0000ff ff00ff ff0000"
 
 
-def random_numbers(seed, number):
+def make_random(seed, number):
     """Return r(low, high), which draws whole numbers, both ends included."""
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))).random_raw(512)
     raw = iter(bits.tolist())
@@ -25,7 +25,7 @@ def mix(one, other, share):
     return one + ((other - one) * share >> 10)
 
 
-def between(palette, t):
+def pick_colour(palette, t):
     """Return the colour at t in [0, ONE] along a palette of hexadecimal colours."""
     colours = palette.split()
     k, share = divmod(t * (len(colours) - 1), ONE)
@@ -33,8 +33,8 @@ def between(palette, t):
     return mix(*(rgb(*bytes.fromhex(colour)) * 16 for colour in nearest), share)
 
 
-def random_colour(r, saturation):
-    pure = between(HUES, r(0, ONE))
+def draw_colour(r, saturation):
+    pure = pick_colour(HUES, r(0, ONE))
     return mix(rgb(4080, 4080, 4080), pure, r(0, saturation)) * r(150, 960) >> 10
 
 
@@ -48,12 +48,12 @@ def wave(t):
     return t * (ONE - np.abs(t)) >> 8
 
 
-def axis(n):
+def make_axis(n):
     """Return the coordinates of n pixels that span -ONE to ONE."""
     return (2 * np.arange(n, dtype=INTEGER) + 1 - n) * ONE // n
 
 
-def canvas(n):
+def make_canvas(n):
     return np.zeros((3, n, n), INTEGER)
 
 

@@ -24,7 +24,7 @@ def choose_loading(wanted, n_bytes, device):
     return "resident" if n_bytes < SHARE * free else "prefetch"
 
 
-def mapped(pack):
+def map_images(pack):
     """Return the training images (N, H, W, 3) uint8 as a tensor over the memory map; read-only."""
     return torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c"))
 
@@ -36,7 +36,7 @@ def to_device(tensor, device):
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def batches(images, seed, steps, batch_size, device, loading):
+def load_batches(images, seed, steps, batch_size, device, loading):
     """Yield the images of each step, (batch_size, H, W, 3) uint8; seed and step choose them."""
 
     def indices(step):

@@ -32,18 +32,18 @@ class Unusable(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read(source, size):
+def read_image(source, size):
     """Return the central square of an image (a path or a binary file) as (size, size, 3) uint8.
 
     EXIF orientation is applied; transparent images lie on white; animated ones give their first
     frame. Raises Unusable, also for images under a quarter of `size` and above 179 megapixels.
     """
-    with opened(source) as image:
+    with open_image(source) as image:
         (width, height), kind = image.size, image.format
         if min(width, height) < max(size // 4, 2):
             raise Unusable("too small", f"{width} x {height} pixels")
         factor = DRAFT * size / min(width, height)
-        with decoding():
+        with translate_errors():
             image.draft(None, (math.ceil(width * factor), math.ceil(height * factor)))  # JPEG only
             image.load()
             if image.getexif().get(ORIENTATION, 1) != 1:
@@ -59,10 +59,10 @@ def read_mask(source, size):
     """Return the central square of a mask, white = hole, as (size, size) uint8, 1 = hole, made of
     the nearest pixels. Raises Unusable as `read`, for no mask, and for no hole or nothing else.
     """
-    with opened(source) as image:
-        with decoding():
+    with open_image(source) as image:
+        with translate_errors():
             upright = ImageOps.exif_transpose(image)
-        levels, why = mask_levels(upright, image.format)
+        levels, why = to_mask_levels(upright, image.format)
     if why:
         raise Unusable("not a mask", why)
     if (side := min(levels.shape)) < max(size // 4, 2):
@@ -75,7 +75,7 @@ def read_mask(source, size):
     return hole
 
 
-def mask_levels(image, kind):
+def to_mask_levels(image, kind):
     """Return a decoded mask's grey levels (H, W) uint8, and why it is no mask, or None; `kind` is
     its file's format.
     """
@@ -94,9 +94,9 @@ def mask_levels(image, kind):
 
 
 @contextlib.contextmanager
-def opened(source):
+def open_image(source):
     """Yield the image in a path or a binary file, to decode inside `decoding()`; or Unusable."""
-    with decoding():
+    with translate_errors():
         if not hasattr(source, "read"):
             status = os.stat(source)
             if not stat.S_ISREG(status.st_mode):
@@ -113,7 +113,7 @@ def opened(source):
 
 
 @contextlib.contextmanager
-def decoding():
+def translate_errors():
     """Raise Unusable for what Pillow, and only Pillow, raises for a damaged file."""
     usual = PngImagePlugin.MAX_TEXT_CHUNK  # too little for the history that photo editors write
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -144,7 +144,7 @@ def to_rgb(image, kind=None):
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise Unusable("unsupported pixels", f"mode {image.mode} has no fixed range")
-    with decoding():
+    with translate_errors():
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")

@@ -14,7 +14,7 @@ ALIKE = 0.97  # correlation; at most 0.963 in 2,560 x 128 pairs of drawn, aligne
 ROWS = 256  # test images at a time
 
 
-def pairs(pack):
+def find_pairs(pack):
     """Return (test row, row of the nearest training image) where both are nearly equal."""
     train, test, found = _reduced(pack.train), _reduced(pack.test), []
     for first in range(0, len(test), ROWS):
@@ -33,7 +33,7 @@ def _reduced(images):
     return small / np.linalg.norm(small, axis=1, keepdims=True).clip(1)
 
 
-def names(pack, plan):
+def name_files(pack, plan):
     """Return {split: the file of each row}; a row's number where that is not known."""
     skipped, found = pack.skipped(), {}
     for split, items in (("train", plan.train), ("test", plan.test)):

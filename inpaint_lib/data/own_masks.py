@@ -67,7 +67,7 @@ def prepare(study):
 
 def read_masks(_, items, size, seed):
     """Return for every item its mask, (size, size) uint8, 1 = hole, or Unusable."""
-    return list(sources.file_pixels(items, size, seed, images.read_mask))
+    return list(sources.read_files(items, size, seed, images.read_mask))
 
 
 def _read(config):
@@ -77,7 +77,7 @@ def _read(config):
     root = Path(os.path.expanduser(config.machine.masks))
     plan, rows, names = sources.plan_folder(root, "--masks", config.data.seed), [], {}
     items, kept = [*plan.test, *plan.train], {"train": [], "test": []}
-    for k, (item, mask) in enumerate(packing.read(config, "masks", items, read_masks)):
+    for k, (item, mask) in enumerate(packing.read_items(config, "masks", items, read_masks)):
         split, name = "test" if k < len(plan.test) else "train", make_printable(item[1])
         if isinstance(mask, Unusable):
             rows.append((split, name, mask.reason, mask.detail))
@@ -103,7 +103,7 @@ def _area(bits):
     return np.bitwise_count(bits).sum(), bits.tobytes()
 
 
-def check(study, own):
+def check_widths(study, own):
     """Raise SourceError if a run of the grid has no such masks, or too few, at a width it uses."""
     of, names = study.config.grid, study.config.grid.architectures
     drawing = [name for name in names if study.config.models[name].mask_family == masks.FOLDER]
@@ -143,7 +143,7 @@ def _too_few(study, width, n, n_test, own):
     )
 
 
-def described(study, own):
+def describe_masks(study, own):
     """Return in a line how many masks there are and what share of them the stages draw from."""
     n, widths = len(own.train.areas), study.config.curriculum.mask_widths
     near = [own.train.near(width**2) for width in widths]

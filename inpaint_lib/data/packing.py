@@ -36,7 +36,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
     size, counts, hashes, rows, named = config.data.image_size, {}, {}, [], {}
     with contextlib.ExitStack() as stack:
         paths = {name: stack.enter_context(files.replace(folder / name)) for name in FILES}
-        images = read(config, dataset, [*plan.test, *plan.train])
+        images = read_items(config, dataset, [*plan.test, *plan.train])
         stack.enter_context(contextlib.closing(images))
         # those for testing come first: of two equal images the one for testing is kept
         for split, items in (("test", plan.test), ("train", plan.train)):
@@ -52,7 +52,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
         hashes["masks.npz"] = files.hash_text(json.dumps(drawn))  # equal on all machines
         sizes = {name: path.stat().st_size for name, path in paths.items()}
         (folder / "manifest.json").unlink(missing_ok=True)  # from here on there is no pack
-    source = sources.find(dataset)
+    source = sources.find_dataset(dataset)
     manifest = {
         "settings": settings,
         "about": source.about,
@@ -64,7 +64,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
     files.write_json(folder / "manifest.json", manifest)
 
 
-def npy_header(shape):
+def make_npy_header(shape):
     """Return the start of a uint8 .npy file; it is equally long for any number of rows."""
     file = io.BytesIO()
     described = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -85,7 +85,7 @@ def check_usable(name, counts, listed, missing, lists):
         raise SourceError(f"{name}: {left} can be used ({why}); {remedy}")
 
 
-def read(config, dataset, items, function=None):
+def read_items(config, dataset, items, function=None):
     """Yield (item, pixels or Unusable) of all items, read on all cores of this process."""
     shards = [items[k : k + SHARD_IMAGES] for k in range(0, len(items), SHARD_IMAGES)]
     tasks = [(dataset, shard, config.data.image_size, config.data.seed) for shard in shards]
@@ -93,7 +93,7 @@ def read(config, dataset, items, function=None):
     workers = workers or ThreadPoolExecutor(1)  # few images: not worth a process
     depth = DEPTH * processes.count_workers(len(items), IMAGES_PER_WORKER)
     try:
-        results = processes.run_in_order(workers, function or sources.read_images, tasks, depth)
+        results = processes.run_in_order(workers, function or sources.read_pixels, tasks, depth)
         with tqdm(total=len(items), desc=dataset, unit="image", leave=False, delay=1) as bar:
             for shard, found in zip(shards, results, strict=True):
                 yield from zip(shard, found, strict=True)
@@ -112,7 +112,7 @@ def _write_split(path, size, images, named):
     """
     count, pixels_hash, skipped = 0, hashlib.sha256(), []
     with open(path, "wb") as file:
-        file.write(npy_header((0, size, size, 3)))
+        file.write(make_npy_header((0, size, size, 3)))
         for item, pixels in images:
             name = make_printable(item[1]) if isinstance(item, tuple) else str(item)
             if isinstance(pixels, Unusable):
@@ -128,7 +128,7 @@ def _write_split(path, size, images, named):
             pixels_hash.update(raw)
             count += 1
         file.seek(0)
-        file.write(npy_header((count, size, size, 3)))
+        file.write(make_npy_header((count, size, size, 3)))
     return count, pixels_hash.hexdigest(), skipped
 
 

@@ -55,18 +55,18 @@ class Pack:
 def prepare(study, dataset):
     """Return the data set's current Pack, made if needed. Raises SourceError, SettingsChanged."""
     folder, wanted = study.data_folder(dataset), _settings(study, dataset)
-    own_masks.check(study, own := own_masks.prepare(study))
+    own_masks.check_widths(study, own := own_masks.prepare(study))
     if pack := _open(folder, wanted):
         return pack
-    check(study, dataset)
-    plan = sources.find(dataset).plan(study.config)
+    refuse_changed(study, dataset)
+    plan = sources.find_dataset(dataset).plan(study.config)
     with files.lock(folder), files.explain_errors(folder / "manifest.json"):
         if not _open(folder, wanted):  # another process may have made it meanwhile
             packing.write_pack(folder, study.config, dataset, plan, wanted, own)
     return _open(folder)
 
 
-def existing(study, dataset):
+def open_pack(study, dataset):
     """Return the data set's Pack as it lies on disk. Raises FileNotFoundError."""
     if pack := _open(study.data_folder(dataset)):
         return pack
@@ -74,32 +74,32 @@ def existing(study, dataset):
     raise FileNotFoundError(f"{what}: run ./run_all.sh {study.profile}")
 
 
-def current(study, dataset):
+def find_current(study, dataset):
     """Return the data set's Pack if it has today's settings and source, else None."""
     return _open(study.data_folder(dataset), _settings(study, dataset))
 
 
-def bank(run, family, device="cpu"):
+def load_bank(run, family, device="cpu"):
     """Return the masks.Bank that a family draws from in training, or None if it draws by a rule."""
     if family != masks.FOLDER:
         return None
-    pack = existing(run.study, run.dataset)
+    pack = open_pack(run.study, run.dataset)
     with np.load(pack.folder / "masks.npz") as stored:
         found = masks.Bank.of(stored[packing.OWN], pack.manifest["masks"][packing.OWN]["turned"])
     return found._replace(bits=found.bits.to(device), areas=found.areas.to(device))
 
 
-def check(study, dataset):
+def refuse_changed(study, dataset):
     """Raise provenance.SettingsChanged if runs were trained on a pack of other settings."""
     pack = _open(study.data_folder(dataset))
-    if pack and trained_on(study, dataset):
+    if pack and find_trained(study, dataset):
         what = f"data set {dataset} of profile {study.profile}, on which runs were trained,"
         made = dict(pack.manifest["settings"], dataset=dataset, source=None)
         wanted = {"dataset": dataset, "source": None} | _configured(study.config)
         provenance.refuse_changes(what, made, wanted)
 
 
-def trained_on(study, dataset):
+def find_trained(study, dataset):
     """Return the folders of all runs, of this grid or another, trained on the data set."""
     folders = sorted((study.folder / dataset).glob("*/*/seed*"))
     return [folder for folder in folders if grid.holds_work(folder)]
@@ -107,7 +107,7 @@ def trained_on(study, dataset):
 
 def _settings(study, dataset):
     """Return what a pack depends on; of its source a fingerprint, not where it lies."""
-    source = sources.find(dataset).fingerprint(study.config)
+    source = sources.find_dataset(dataset).fingerprint(study.config)
     if own := own_masks.fingerprint(study.config):
         source = [source, own]
     return {"dataset": dataset, "source": source} | _configured(study.config)
@@ -134,7 +134,7 @@ def _open(folder, settings=None):
     if not complete or made != (settings or made):
         return None
     for split, shape in shapes.items():
-        header, path = packing.npy_header(shape), folder / f"{split}.npy"
+        header, path = packing.make_npy_header(shape), folder / f"{split}.npy"
         with open(path, "rb") as file:
             if file.read(len(header)) != header:
                 return None

@@ -57,16 +57,19 @@ class Plan:
     missing: float = 0.0
 
 
-def find(name):
+def find_dataset(name):
     """Return a data set's entry. Raises SourceError."""
     if name not in DATASETS:
         raise SourceError(f"no data set {name!r}; there are: {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
-def read_images(dataset, items, size, seed):
+def read_pixels(dataset, items, size, seed):
     """Return for every item its pixels, (size, size, 3) uint8, or Unusable."""
-    found, wanted = list(find(dataset).pixels(items, size, seed)), ("uint8", (size, size, 3))
+    found, wanted = (
+        list(find_dataset(dataset).pixels(items, size, seed)),
+        ("uint8", (size, size, 3)),
+    )
     for pixels in found:
         if not isinstance(pixels, Unusable) and (got := (pixels.dtype, pixels.shape)) != wanted:
             raise SourceError(f"{dataset}: pixels() must yield {wanted}, not {got}")
@@ -78,7 +81,7 @@ def _drawn_plan(config):
     return Plan(list(range(train)), list(range(TEST_FROM, TEST_FROM + test)))
 
 
-def file_pixels(items, size, seed, read=images.read):
+def read_files(items, size, seed, read=images.read_image):
     """Yield what `read` makes of each image file, or Unusable."""
     for container, name in items:
         try:
@@ -109,7 +112,7 @@ def _root(config, dataset):
     missing = f"data set {dataset}: name its folder with --data-root DIR"
     if root:
         missing = f"data_root: there is no folder {root:.300}"
-    remedy = f"{find(dataset).wanted} Or use the embedded data: --datasets faces,clutter"
+    remedy = f"{find_dataset(dataset).wanted} Or use the embedded data: --datasets faces,clutter"
     raise SourceError(f"{missing}. {remedy}")
 
 
@@ -123,7 +126,7 @@ def _find(config, dataset):
                 break
         else:
             missing = f"{root} has no complete {' or '.join(names)} for {dataset}"
-            raise SourceError(f"data_root: {missing}. {find(dataset).wanted}")
+            raise SourceError(f"data_root: {missing}. {find_dataset(dataset).wanted}")
     return found
 
 
@@ -138,13 +141,13 @@ def _celeba_plan(config):
     rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", text, re.M)
     if not rows:
         raise SourceError(f"{partition}: no line like '000001.jpg 0'; download the file again")
-    there = containers.by_file_name(container, (".jpg", ".png"))
+    there = containers.map_file_names(container, (".jpg", ".png"))
     missing = [(name, "not there", partition.name) for name, _ in rows if name not in there]
     test = {name: there[name] for name, part in rows if part == "1" and name in there}
     train = {name: there[name] for name, part in rows if part != "1" and name in there}
     if len(missing) > MISSING * len(rows) or not (train and test):
         found = f"holds {len(rows) - len(missing):,} of the {len(rows):,} files in {partition.name}"
-        remedy = f"unpack the zip again, or leave it alone there. {find('celeba').wanted}"
+        remedy = f"unpack the zip again, or leave it alone there. {find_dataset('celeba').wanted}"
         raise SourceError(f"{container}: {found}: {remedy}")
     train = _items(container, train, data.train_images, data.seed)
     test = _items(container, test, min(data.test_images, 10_000), data.seed)
@@ -155,9 +158,9 @@ def _coco_plan(config):
     data, splits = config.data, []
     counts = data.train_images, min(data.test_images, 5_000)
     for container, count in zip(_find(config, "coco"), counts, strict=True):
-        found = containers.by_file_name(container, (".jpg",))
+        found = containers.map_file_names(container, (".jpg",))
         if not found:
-            raise SourceError(f"{container}: no .jpg file in it. {find('coco').wanted}")
+            raise SourceError(f"{container}: no .jpg file in it. {find_dataset('coco').wanted}")
         splits.append(_items(container, found, count, data.seed))
     return Plan(*splits)
 
@@ -206,7 +209,7 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
 
 def download(dataset, root):
     """Print a data set's licence, then download it into `root`. Raises SourceError."""
-    source = find(dataset)
+    source = find_dataset(dataset)
     if dataset != "celeba":
         raise SourceError(f"--download: no library offers {dataset}. {source.wanted}")
     print(f"{source.licence}\ndownloading CelebA (1.4 GB) to {Path(root, 'celeba')}", flush=True)
@@ -231,7 +234,7 @@ DATASETS = {
     "celeba": Dataset(
         "aligned CelebA (Liu et al. 2015): testing on its validation part, training on the others",
         _celeba_plan,
-        file_pixels,
+        read_files,
         lambda config: containers.fingerprint(*_find(config, "celeba")),
         wanted="DIR or DIR/celeba must hold list_eval_partition.txt and img_align_celeba/ or "
         f"img_align_celeba.zip, from {CELEBA}, or by --download.",
@@ -240,7 +243,7 @@ DATASETS = {
     "coco": Dataset(
         "MSCOCO 2014 (Lin et al. 2014): training on train2014, testing on 5,000 of val2014",
         _coco_plan,
-        file_pixels,
+        read_files,
         lambda config: containers.fingerprint(*_find(config, "coco")),
         wanted="DIR or DIR/coco must hold train2014/ and val2014/, or train2014.zip and "
         "val2014.zip, from https://cocodataset.org/#download (13 GB and 6 GB).",
@@ -249,7 +252,7 @@ DATASETS = {
     "folder": Dataset(
         "a folder of images",
         _folder_plan,
-        file_pixels,
+        read_files,
         lambda config: containers.fingerprint(_root(config, "folder")),
         wanted="DIR must hold images, at any depth; they are split by seed, one in five for "
         "testing, or by folders train/ and test/ (or val/) if it has both.",

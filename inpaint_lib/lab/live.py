@@ -199,7 +199,7 @@ def draw(run, state, title):
     for axis in axes[1]:
         axis.remove()
     below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
-    pack, width = packs.existing(run.study, run.dataset), run.config.curriculum.mask_widths[-1]
+    pack, width = packs.open_pack(run.study, run.dataset), run.config.curriculum.mask_widths[-1]
     real = np.array(pack.test[:SAMPLES])
     hole = pack.test_masks(run.model.mask_family, width, slice(SAMPLES))
     device = next(state.G.parameters()).device
@@ -230,6 +230,6 @@ def training_batch(run, pack, step):
     """Return the images of one training step with their holes painted: (B,H,W,3) uint8."""
     config, cpu = run.config, torch.device("cpu")
     steps, size = range(step, step + 1), config.curriculum.batch_size
-    images = next(feed.batches(feed.mapped(pack), run.seed, steps, size, cpu, "resident"))
+    images = next(feed.load_batches(feed.map_images(pack), run.seed, steps, size, cpu, "resident"))
     holes = loop.draw_holes(run, step, run.phase(step).mask_width)
     return pictures.show_hole(images.numpy(), holes[:, 0])

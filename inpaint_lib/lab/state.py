@@ -125,13 +125,13 @@ class Trained:
         return *places, run.seed
 
     def _dataset(self, name):
-        pack = packs.existing(self.study, name)
+        pack = packs.open_pack(self.study, name)
         chosen = recording.choose_images(self.study.config, len(pack.test))
         return {"images": len(pack.test), "recorded": [int(k) for k in chosen]}
 
     def pack(self, dataset):
         """Return the data set's Pack."""
-        return packs.existing(self.study, dataset)
+        return packs.open_pack(self.study, dataset)
 
     def image(self, dataset, image):
         """Return (test image, {family_width: its frozen hole})."""

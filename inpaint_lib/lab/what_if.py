@@ -78,7 +78,7 @@ def runs(study):
         try:
             changes = files.read_json(study.folder / "what_if" / name / CHANGES) or {}
             run = of(study, name, dataset, architecture, setup, int(seed[4:]), changes)
-            pack = packs.existing(study, dataset)
+            pack = packs.open_pack(study, dataset)
             identity.refuse_other(run, identity.identify(run, pack, device))
         except (ValueError, OSError) as error:
             lacks["/".join(parts)] = str(error)

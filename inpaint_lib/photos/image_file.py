@@ -28,7 +28,7 @@ OPTIONS = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 95, "s
 def _decoding(path, what):
     """Yield the image in a file; what fails in reading it becomes a ValueError."""
     try:
-        with images.opened(path) as image, images.decoding():
+        with images.open_image(path) as image, images.translate_errors():
             yield image
     except images.Unusable as why:
         reason = "format not read" if why.reason == "not an image" else why.reason
@@ -71,7 +71,7 @@ def _exif(exif, messages):
     for tag in STRUCTURAL & set(exif):
         del exif[tag]
     try:
-        with images.decoding():  # foreign tags can fail anywhere in the writer
+        with images.translate_errors():  # foreign tags can fail anywhere in the writer
             return exif.tobytes() if len(exif) else b""
     except images.Unusable:
         messages.append("EXIF is damaged and not kept")
@@ -90,7 +90,9 @@ def encoded(photo, kept, filled, hole, path):
     visible = pixels[..., :-1] if mode.endswith("A") else pixels
     visible[hole] = new.reshape(visible.shape)[hole]
     try:
-        with images.decoding():  # foreign EXIF can fail here, and a photo too large for the format
+        with (
+            images.translate_errors()
+        ):  # foreign EXIF can fail here, and a photo too large for the format
             Image.fromarray(pixels).save(file, kind, **OPTIONS.get(kind, {}), **kept)
     except images.Unusable as why:
         raise ValueError(f"-o {path}: {kind} cannot hold it ({why.detail}); try .png") from None
@@ -118,7 +120,7 @@ def read_mask(path, shape, invert=False):
     with _decoding(path, "mask") as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
-        grey, reason = images.mask_levels(upright, image.format)
+        grey, reason = images.to_mask_levels(upright, image.format)
     if upright.size[::-1] != shape:
         sizes = [f"{width} x {height}" for height, width in (upright.size[::-1], shape)]
         reason = f"is {sizes[0]} pixels, the photo as shown {sizes[1]}; give the photo's size"

@@ -67,7 +67,7 @@ def halved(tensor):
 
 
 def _save_calibration(run, path):
-    pack = packs.existing(run.study, run.dataset)
+    pack = packs.open_pack(run.study, run.dataset)
     chosen = probe.spread_evenly(len(pack.train), probe.CALIBRATION)
     if not path.is_file():
         with files.replace(path) as temporary:

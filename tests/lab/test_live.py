@@ -42,7 +42,7 @@ def test_progress_picture_and_health_are_shown_in_this_order_and_renewed(run, sh
     assert len(progress) > 1 and run.name in progress[-1]["text/plain"]
     assert "64/64" in progress[-1]["text/plain"] and "\r" not in progress[-1]["text/plain"]
     assert "trained" in picture[-1].get_suptitle() and len(picture[-1].axes) == 4
-    size = packs.existing(run.study, run.dataset).test.shape[1]
+    size = packs.open_pack(run.study, run.dataset).test.shape[1]
     assert picture[-1].axes[-1].images[0].get_array().shape[1] > size * 8
     assert "Health" in card[-1]["text/html"]
     assert capsys.readouterr().out == ""

@@ -253,7 +253,7 @@ def test_a_damaged_manifest_or_array_is_a_complete_pack_or_none(micro):
         content = data.draw(mutated(whole[name][:200])) + whole[name][200:]
         try:
             (pack.folder / name).write_bytes(content)
-            found = one_line(lambda: packs.existing(study, "faces"), FileNotFoundError)
+            found = one_line(lambda: packs.open_pack(study, "faces"), FileNotFoundError)
             for split in (found.test, found.train) if found else ():
                 assert split.dtype == np.uint8 and split.shape[1:] == (SIZE, SIZE, 3)
         finally:
