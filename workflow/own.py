@@ -63,7 +63,7 @@ def _command(study, weights):
     for container, name in islice(plan.test, 50) if plan else ():
         path = str(Path(container, name))
         try:
-            width, height = image_file.read(path)[0].size
+            width, height = image_file.read_photo(path)[0].size
         except (ValueError, OSError):
             continue
         if path == make_printable(path):  # it can be copied from a terminal

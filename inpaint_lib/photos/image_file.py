@@ -37,7 +37,7 @@ def _decoding(path, what):
         raise ValueError(f"{what} {path}: {reason}{detail}; {remedy}") from None
 
 
-def read(path):
+def read_photo(path):
     """Return the first frame of a photograph, {"exif", "icc_profile"}, and messages.
 
     A palette becomes RGB or RGBA. Raises ValueError also for pixels that would not be kept: more
@@ -78,7 +78,7 @@ def _exif(exif, messages):
         return b""
 
 
-def encoded(photo, kept, filled, hole, path):
+def encode(photo, kept, filled, hole, path):
     """Return the file of a photograph with the hole's pixels of `filled` (H, W, 3) uint8, grey in a
     grey one; alpha stays as it is. Lossless except for JPEG.
     """
@@ -112,7 +112,7 @@ def check_target(path, overwrite, *sources):
         raise ValueError(f"-o {path}: {reason}")
 
 
-def read_mask(path, shape, invert=False):
+def read_hole(path, shape, invert=False):
     """Return the hole in a mask file as shown, bool of `shape` (H, W), and messages.
 
     White is hole, or black with `invert`.

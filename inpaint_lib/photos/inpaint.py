@@ -74,16 +74,16 @@ def fill(model, image, hole):
     """
     if image.dtype != np.uint8 or image.shape != (*hole.shape, 3) or hole.dtype != bool:
         raise ValueError("fill takes (H, W, 3) uint8 and a hole (H, W) bool")
-    size, (number, boxes) = model.image_size, windows.number(hole, model.image_size)
+    size, (number, boxes) = model.image_size, windows.number_holes(hole, model.image_size)
     central = models.is_central(model.architecture)
-    place = windows.central_square if central else windows.square
+    place = windows.place_central if central else windows.place_square
     pairs = [(box, place(box, hole.shape, size)) for box in boxes]
     filled = image.copy()
     # hidden here, too: the rounding of a result could tell what was in the hole
     known = np.where(hole[..., None], np.uint8(0), image)
     for k, (box, square) in enumerate(tqdm(pairs, unit="hole", delay=2, leave=False, disable=None)):
         (y, x, y2, x2), (top, left, side) = box, square
-        window, mask = windows.shrunk(*windows.cut(known, hole, square), size)
+        window, mask = windows.shrink(*windows.cut(known, hole, square), size)
         (tensors,) = metrics.inpaint(model.generator, window[None], mask[None], model.device, 1)
         output = Image.fromarray(metrics.to_uint8(composite(*tensors))[0])
         if side != size:
@@ -110,11 +110,11 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
     photograph as shown. Raises ValueError; then nothing is written.
     """
     image_file.check_target(output, overwrite, *[path for path in (photo, mask) if path])
-    original, kept, messages = image_file.read(photo)
+    original, kept, messages = image_file.read_photo(photo)
     shown = np.asarray(images.to_rgb(original))
     hole = np.zeros(shown.shape[:2], bool)
     if mask:
-        hole, more = image_file.read_mask(mask, hole.shape, invert)
+        hole, more = image_file.read_hole(mask, hole.shape, invert)
         messages += more
     height, width = hole.shape
     for x, y, w, h in boxes:
@@ -123,7 +123,7 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
             raise ValueError(f"--box {x},{y},{w},{h}: {why}")
         hole[y : y + h, x : x + w] = True
     filled, done = fill(model, shown, hole)
-    data = image_file.encoded(original, kept, filled, hole, output)
+    data = image_file.encode(original, kept, filled, hole, output)
     with files.replace(output) as temporary:
         temporary.write_bytes(data)
     lossy = [LOSSY] * (image_file.WRITERS[Path(output).suffix.lower()] == "JPEG")
@@ -204,7 +204,7 @@ def _box(text):
     return tuple(map(int, text.split(",")))
 
 
-def arguments(argv=None):
+def parse_arguments(argv=None):
     """Return the parsed command line. Raises ValueError."""
     about = "Fill holes in photographs with a trained network."
     parser = command.Parser(prog="run_all.sh inpaint", description=about)
@@ -234,7 +234,7 @@ def arguments(argv=None):
 def main(argv=None):
     """Run the command line and return its exit code."""
     try:
-        args = arguments(argv)
+        args = parse_arguments(argv)
         options = {"boxes": args.boxes, "invert": args.invert, "overwrite": args.overwrite}
         model = load(args.weights, devices.choose_device(args.device))
         if args.photo.is_dir():

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 
-def square(box, shape, size):
+def place_square(box, shape, size):
     """Return the window around a hole, inside the photo where it fits, else reaching out evenly."""
     y, x, y2, x2 = box
     longer = max(y2 - y, x2 - x)
@@ -21,7 +21,7 @@ def square(box, shape, size):
     return *start, side
 
 
-def central_square(box, shape, size):
+def place_central(box, shape, size):
     """Return the window of a network that fills central halves only. Raises ValueError."""
     side = max(min(shape), size)
     top, left = ((n - side) // 2 for n in shape)
@@ -33,7 +33,7 @@ def central_square(box, shape, size):
     return top, left, side
 
 
-def number(hole, size):
+def number_holes(hole, size):
     """Number the holes 1, 2, ...: return the (H, W) array, 0 elsewhere, and their boxes.
 
     Connected parts near each other are one hole where together they need no larger window than each
@@ -73,7 +73,7 @@ def cut(image, hole, square):
     return image[np.ix_(rows, columns)], hole[np.ix_(rows, columns)]
 
 
-def shrunk(image, hole, size):
+def shrink(image, hole, size):
     """Return a square (n, n, 3) uint8 and its hole at (size, size): each pixel is the mean of those
     it covers, and hole if it touches one, so that nothing of a hole goes into known pixels.
     """

@@ -191,7 +191,7 @@ def test_specks_are_far_fewer_windows_and_few_lines():
     messages = inpaint.fill(answering(zeros), smooth(160, 160), hole)[1]
     parts = ndimage.label(hole, np.ones((3, 3)))[1]
     assert len(messages) <= inpaint.TOLD + 1
-    assert len(windows.number(hole, SIZE)[1]) < parts / 3
+    assert len(windows.number_holes(hole, SIZE)[1]) < parts / 3
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (151, 67), (20, 90)])

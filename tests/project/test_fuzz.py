@@ -186,7 +186,7 @@ def test_any_shape_and_mode_is_filled_or_refused_in_one_line(mode, kind, shape, 
 @example("9" * 5000 + ",0,1,1")
 def test_any_text_as_a_box_is_refused_or_lies_inside_the_photo(text):
     options = [f"--box={text}", "--weights", "w", "-o", "o.png"]
-    if args := one_line(lambda: inpaint.arguments(["photo", *options]), ValueError):
+    if args := one_line(lambda: inpaint.parse_arguments(["photo", *options]), ValueError):
 
         def boxed(photo):
             return inpaint.fill_file(BLANK, photo, photo.with_name("o.png"), boxes=args.boxes)

@@ -98,7 +98,7 @@ def test_a_pickle_in_the_pack_is_no_pack_and_as_a_mask_no_image(bomb, micro):
     (pack.folder / "train.npy").write_bytes(Path("objects.npy").read_bytes().ljust(size))
     with pytest.raises(FileNotFoundError, match="is not prepared"):
         packs.open_pack(study, "clutter")
-    for read in (image_file.read, lambda path: image_file.read_mask(path, (8, 8))):
+    for read in (image_file.read_photo, lambda path: image_file.read_hole(path, (8, 8))):
         with pytest.raises(ValueError, match="format not read"):
             read(bomb("mask.png"))
 
