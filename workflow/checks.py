@@ -30,7 +30,7 @@ def open_study(args, overrides):
         say(f"{len(left)} runs are published and left out")
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})
         study = grid.open_study(args.profile, overrides)
-    stats.registered()
+    stats.read_plan()
     if args.cluster:
         slurm.check(study.config)
     return study

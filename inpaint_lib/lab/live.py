@@ -167,7 +167,10 @@ def measured(run):
         return {"errors": errors, "beside": None}
     table = table[(table.mask_family == run.model.mask_family) & (table.mask_width == largest)]
     own = images[images.mask_width == largest].set_index("image")[["l2"]]
-    return {"errors": errors, "beside": standing.against(own, table).iloc[0].to_dict()}
+    return {
+        "errors": errors,
+        "beside": standing.compare_with_baselines(own, table).iloc[0].to_dict(),
+    }
 
 
 def card(found):

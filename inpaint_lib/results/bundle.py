@@ -39,7 +39,7 @@ def write(saved, folder, recordings):
             _sheet(folder, dataset, [saved.results.fills[f"{dataset}/truth"]])
             for family in set(saved.about["families"].values()):
                 _sheet(folder, f"{dataset}/{family}", _painted(saved.results, dataset, family))
-    for dataset, architecture in select.cells(select.finished(saved.results)):
+    for dataset, architecture in select.list_cells(select.get_finished(saved.results)):
         about = saved.about["datasets"][dataset]
         names = [name for name in saved.runs if name.startswith(f"{dataset}/{architecture}/")]
         curves = {name: _curves(saved, name) for name in names}

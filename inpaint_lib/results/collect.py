@@ -39,14 +39,14 @@ def collect(study, partial=False):
                 fills |= {f"{run.name}/{key}": v for key, v in evaluate.read_fills(run).items()}
     found["runs"] = [pd.DataFrame(rows)]
     about = {"name": study.profile, "profile": study.profile, "protocol": PROTOCOL}
-    about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.digest()}
+    about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.hash_plan()}
     if study.config.initial_weights:
         about["initial_weights"] = weights.hash_weights(study.config.initial_weights)
     about |= {"left_out": left_out, "data": {}, "recorded": {}}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         _add_data(study, dataset, about, found, fills)
-    tables = {name: frames.joined(name, parts) for name, parts in found.items()}
-    return frames.narrowed(frames.Results(about, **tables, fills=fills))
+    tables = {name: frames.join(name, parts) for name, parts in found.items()}
+    return frames.narrow(frames.Results(about, **tables, fills=fills))
 
 
 def _lacks(run, result):

@@ -53,7 +53,7 @@ def described(name, config, entries, lacks, datasets, **more):
         "runs": [dict(zip(("name", *frames.RUN), entry, strict=True)) for entry in entries],
         "lacks": lacks,
         "datasets": datasets,
-        "bands": {n: stats.half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
+        "bands": {n: stats.compute_half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
     } | more
 
 
@@ -82,14 +82,14 @@ class Saved:
 
     def __init__(self, results, studies=()):
         self.results, self.parts = results, {}
-        config, runs = results.about["config"], select.finished(results)
-        names = frames.names_of(runs)
+        config, runs = results.about["config"], select.get_finished(results)
+        names = frames.name_runs(runs)
         self.runs = dict.fromkeys(names)
         parts = runs[frames.RUN].itertuples(index=False)
         entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
         lacks = dict(results.about["left_out"])
         ended = results.runs[results.runs.outcome != "finished"]
-        lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))
+        lacks |= dict(zip(frames.name_runs(ended), "diverged: " + ended.why, strict=True))
         datasets = {
             name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
             for name, data in results.about["data"].items()

@@ -35,7 +35,7 @@ def _exposure(results, judged):
 
 
 def _game(results, judged):
-    runs, found = standing.of_runs(results), []
+    runs, found = standing.judge_runs(results), []
     for setup in ("fixed", "progressive", "mixed"):
         of = runs[(runs.setup == setup) & runs.has_game]
         if len(of):
@@ -65,14 +65,14 @@ class Claims:
         self.names = {f.__name__: f for f in (self.lower, self.higher, self.error, self.active)}
 
     def _of(self, frame, *cell):
-        rows = select.of_cell(frame, *cell)
+        rows = select.get_cell(frame, *cell)
         if rows.empty:
             raise ValueError(f"nothing is published of {', '.join(cell)}")
         return rows
 
     def effect(self, first, second, dataset, architecture, width):
         """Return the mean over seeds of log(first / second), and what it is called."""
-        rows = self._of(select.measured(self.results), dataset, architecture)
+        rows = self._of(select.get_compared(self.results), dataset, architecture)
         rows = rows.query("region == 'hole' and metric == 'l1'")
         rows = rows[rows.width == str(width)]
         wide = rows.pivot_table("value", "seed", "setup")
@@ -101,12 +101,12 @@ class Claims:
         return true
 
     def error(self, setup, dataset, architecture, width, stage):
-        rows = self._of(select.by_stage(self.results), dataset, architecture)
+        rows = self._of(select.get_by_stage(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & (rows.mask_width == width) & (rows.stage == stage)]
         return f"{rows[rows.metric == 'l1'].value.mean():.3f}"
 
     def active(self, setup, dataset, architecture):
-        rows = self._of(standing.of_runs(self.results), dataset, architecture)
+        rows = self._of(standing.judge_runs(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & rows.has_game]
         return f"{rows.always_active.sum()} of {len(rows)}"
 

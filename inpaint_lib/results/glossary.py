@@ -17,7 +17,7 @@ OTHERS = WORDS.pop("other forms")
 
 def terms():
     """Return {group: {term: its meaning}}."""
-    margin = f"{100 * stats.registered().margin:g} %"
+    margin = f"{100 * stats.read_plan().margin:g} %"
     rules = {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     found = WORDS | {"health": WORDS["health"] | rules}
     found["verdicts"] = {

@@ -93,7 +93,8 @@ def of_run(history, setup, schedule, errors=None, beside=None, lost=None):
 
     history: its log points so far (history.csv). schedule: a setups.Schedule. errors: hole L1 after
     the stages measured so far, on the same images (columns stage, mask_width, l1). beside: its row
-    of standing.against, once the last stage is measured. lost: (step, why), if it diverged.
+    of standing.compare_with_baselines, once the last stage is measured. lost: (step, why), if it
+    diverged.
     """
     rows, reached = [], history.stage.max() if len(history) else 0
     if lost:
@@ -119,13 +120,13 @@ def of_run(history, setup, schedule, errors=None, beside=None, lost=None):
     return _frame(rows)
 
 
-@select.once
+@select.compute_once
 def of_results(results):
     """Return the findings on every run of a study that finished or diverged: RUN and COLUMNS."""
-    measured = select.by_stage(results).query("metric == 'l1'").dropna(subset="stage")
+    measured = select.get_by_stage(results).query("metric == 'l1'").dropna(subset="stage")
     measured = measured.rename(columns={"value": "l1"})
     found, steps = [], results.runs.step.tolist()
-    for run in standing.of_runs(results).to_dict("records"):
+    for run in standing.judge_runs(results).to_dict("records"):
         own = {key: run[key] for key in frames.RUN}
         history, errors = (
             frame.merge(pd.DataFrame([own]), on=frames.RUN) for frame in (results.history, measured)

@@ -74,7 +74,7 @@ def _cell(value, digits):
 def paper_table(results, cell):
     """Return the paper-style table of a cell as `table` does: means over seeds with their 95 %
     intervals from three seeds on, deviations of two, the best setup marked."""
-    setups, below, columns = tables.columns(results, cell, controls=True)
+    setups, below, columns = tables.choose_columns(results, cell, controls=True)
     rows = [[(name, None, "", False)] for name in [*setups, *below]]
     for digits, of in columns.values():
         for row, entry in zip(rows, of.itertuples(), strict=True):
@@ -89,7 +89,7 @@ def _measured(entry, digits):
         return "", None, "", False
     beside = ""
     if entry.n_seeds >= stats.MIN_SEEDS:
-        beside = f"± {stats.half_width(entry.deviation, entry.n_seeds):.{digits}f}"
+        beside = f"± {stats.compute_half_width(entry.deviation, entry.n_seeds):.{digits}f}"
     elif pd.notna(entry.deviation):
         beside = f"deviation {entry.deviation:.{digits}f}"
     text = f"{round(entry.mean, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.0
@@ -100,11 +100,11 @@ def _measured(entry, digits):
 
 
 def run_list(saved, of_runs):
-    """Return a dict per run of an explored.Saved: its row, that of standing.of_runs, name, page,
+    """Return a dict per run of an explored.Saved: its row, that of standing.judge_runs, name, page,
     health and sign."""
     found, runs = [], saved.results.runs
     parts = (frame.to_dict("records") for frame in (runs, of_runs))
-    for name, made, row in zip(frames.names_of(runs), *parts, strict=True):
+    for name, made, row in zip(frames.name_runs(runs), *parts, strict=True):
         level, headline = health.headline(saved.health(name))
         told = {"level": level, "headline": headline, "sign": SIGNS[level]}
         found.append(made | row | {"name": name, "page": page_of(name)} | told)
@@ -136,7 +136,7 @@ def opening(results, cell, columns):
     """Return the first picture of the index: setups of a cell and, a row each, the recorded images
     filled best, median and worst, with the largest hole after the last stage; or None."""
     last = len(results.widths), results.widths[-1]
-    runs = frames.names_of(select.of_cell(results.runs, *cell)) if cell else []
+    runs = frames.name_runs(select.get_cell(results.runs, *cell)) if cell else []
     found = {}
     for run in [run for run in runs if last in columns.get(run, [])]:
         found.setdefault(run.split("/")[2], {"run": run, "column": columns[run].index(last)})

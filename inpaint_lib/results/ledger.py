@@ -24,16 +24,16 @@ def pages():
 
 def ledger(studies):
     """Return docs/results.md for a list of Results."""
-    questions = {key: of.name for key, of in stats.registered().questions.items()}
+    questions = {key: of.name for key, of in stats.read_plan().questions.items()}
     rows = [row for results in studies for row in _rows(results)]
-    table = "\n".join(tables.markdown(pd.DataFrame(rows))) if rows else "No study is published."
+    table = "\n".join(tables.to_markdown(pd.DataFrame(rows))) if rows else "No study is published."
     return notes.render("results.md", questions=questions, table=table) + "\n"
 
 
 def _rows(results):
     """Return a study's rows: a question in a data set and architecture."""
     name, who = results.about["name"], results.about.get("who", {})
-    asked = stats.primary(stats.judge(results))
+    asked = stats.get_questions(stats.judge(results))
     for row, shown in zip(asked.itertuples(), notes.in_words(asked).itertuples(), strict=True):
         runs = results.runs[results.runs.setup.isin([row.first, row.second])]
         runs = runs[(runs.dataset == row.dataset) & (runs.architecture == row.architecture)]
@@ -47,6 +47,6 @@ def _rows(results):
             "word": (row.word or "none yet") + (f" ({row.badges})" if row.badges else ""),
             "effect": shown.effect,
             "interval": shown.interval,
-            "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.names_of(runs))),
+            "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.name_runs(runs))),
             "commit": ", ".join(dict.fromkeys(runs.commit)),
         }

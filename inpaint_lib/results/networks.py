@@ -48,7 +48,7 @@ def kept(results, base, file):
     """Return {run: its file, as "recording.npz"} of those runs for which a published study keeps
     it."""
     runs = results.runs[results.runs.seed == results.about["config"]["grid"]["seeds"][0]]
-    paths = {name: base / "networks" / Path(name).parent / file for name in frames.names_of(runs)}
+    paths = {name: base / "networks" / Path(name).parent / file for name in frames.name_runs(runs)}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 

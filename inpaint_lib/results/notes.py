@@ -43,7 +43,9 @@ def caveats(results):
 
 def footnote(results):
     """Return what every table must say about itself."""
-    n_seeds = select.finished(results).groupby(["dataset", "architecture", "setup"]).seed.count()
+    n_seeds = (
+        select.get_finished(results).groupby(["dataset", "architecture", "setup"]).seed.count()
+    )
     measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
     others = results.baselines[results.baselines.baseline.str.endswith(frames.EXTERNAL)]
     changed = others.query("region == 'visible' and metric == 'l1' and value > 0")
@@ -52,7 +54,7 @@ def footnote(results):
         about=results.about,
         largest=results.widths[-1],
         families={name: results.family(name) for name in set(results.runs.architecture)},
-        cells=select.cells(results.runs),
+        cells=select.list_cells(results.runs),
         seeds=sorted(set(n_seeds)),
         cap=PSNR_CAP,
         slow=measured[measured < measured.max()].to_dict(),
@@ -65,7 +67,7 @@ def footnote(results):
 def networks(results):
     """Return with which networks FID, IS and LPIPS were measured, or that they were not: one
     sentence each."""
-    finished, metrics = select.finished(results), results.values.metric
+    finished, metrics = select.get_finished(results), results.values.metric
     known = {name: sorted(set(finished[name])) for name in ("inception", "alexnet")}
     measured = {name: metrics.str.startswith(name).any() for name in ("fid", "lpips")}
     warnings = {text for texts in finished.warnings for text in texts.split("; ") if text}
@@ -77,7 +79,7 @@ def answers(judged):
     """Return the registered questions: question, name, badges, a sentence over all cells, and per
     cell the word, what it means, and the estimate in a sentence."""
     found = []
-    for question, rows in stats.primary(judged).groupby("question", sort=False):
+    for question, rows in stats.get_questions(judged).groupby("question", sort=False):
         cells = []
         for row in rows.itertuples():
             meaning = MEANING.get(row.word, "").format(margin=f"{100 * row.margin:g} %")
@@ -90,7 +92,7 @@ def answers(judged):
 
 def meanings(judged):
     """Return what the words of the registered questions mean, a text each."""
-    rows = stats.primary(judged).query("word != ''")
+    rows = stats.get_questions(judged).query("word != ''")
     margins = dict(zip(rows.word, rows.margin, strict=True))
     return [
         f"{word}: {MEANING[word].format(margin=f'{100 * m:g} %')}" for word, m in margins.items()

@@ -101,7 +101,7 @@ def growing_masks(images, masks_by_width):
 def ranked(results, dataset, architecture):
     """Return {"best", "median", "worst": position among the recorded images}, by hole L1 (largest
     hole, last stage), averaged over setups and seeds."""
-    cell = select.of_cell(results.per_image, dataset, architecture)
+    cell = select.get_cell(results.per_image, dataset, architecture)
     l1 = cell[cell.mask_width == results.widths[-1]].groupby("image").l1.mean()
     recorded = l1.reindex(results.about["recorded"][dataset]).to_numpy()
     positions = np.argsort(recorded, kind="stable")
@@ -112,7 +112,7 @@ def fills(results, dataset, architecture, stage, holes):
     """Return {setup: recorded fills (R,H,W,3)} of the first seed that has them; holes: as
     "square_32"."""
     found = {}
-    for run in frames.names_of(select.of_cell(results.runs, dataset, architecture)):
+    for run in frames.name_runs(select.get_cell(results.runs, dataset, architecture)):
         if (key := f"{run}/stage{stage}/{holes}") in results.fills:
             found.setdefault(run.split("/")[2], results.fills[key])
     return found

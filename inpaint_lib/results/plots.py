@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from ..setups import SETUPS
 from . import select, stats
-from .frames import ordered
+from .frames import order
 
 TEMPLATES = Path(__file__).parent / "templates"
 ACTIVE = LinearSegmentedColormap.from_list("active", ["#f2f2f2", "#8fbfe0", "#2f7fb8"])
@@ -92,7 +92,7 @@ def answer(effects, judged):
 
     effects: columns panel, dataset, architecture, setup, seed, effect. judged: the rows of
     stats.judge whose intervals and margins are drawn, by the panel that their question names."""
-    cells, others = select.cells(effects), ordered(effects.setup)
+    cells, others = select.list_cells(effects), order(effects.setup)
     names = list(dict.fromkeys(effects.panel))
     look = {"figsize": (1.6 + 2.6 * len(names), 1.2 + 0.42 * len(cells)), "layout": "constrained"}
     fig, axes = figure(1, len(names), sharey=True, squeeze=False, **look)
@@ -102,14 +102,14 @@ def answer(effects, judged):
         axis.axvspan(-margin, margin, color="0.9", zorder=0)
         axis.axvline(0, color="0.3", lw=0.8)
         of = effects[effects.panel == name]
-        shown = ordered(of.setup)
+        shown = order(of.setup)
         for (*cell, setup), part in of.groupby(["dataset", "architecture", "setup"], sort=False):
             y = -cells.index(tuple(cell)) - 0.17 * (shown.index(setup) - (len(shown) - 1) / 2)
             if len(part) > 1:
                 ticks = {"color": "0.2", "marker": "|", "ms": 7, "ls": "", "zorder": 3}
                 axis.plot(100 * part.effect, [y] * len(part), **ticks)
             axis.plot(100 * part.effect.mean(), y, ms=6, ls="", **style(setup))
-            for row in select.of_cell(asked, *cell).dropna(subset="ci_low").itertuples():
+            for row in select.get_cell(asked, *cell).dropna(subset="ci_low").itertuples():
                 ends = [100 * row.ci_low, 100 * row.ci_high]
                 if row.n_seeds >= stats.MIN_SEEDS:
                     axis.plot(ends, [y, y], color=style(setup)["color"], lw=2)
@@ -130,10 +130,10 @@ def answer(effects, judged):
 
 def pairs(values, setups):
     """Draw a value of some setups, a line per seed, a panel per cell."""
-    cells = select.cells(values)
+    cells = select.list_cells(values)
     fig, axes = panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        wide = select.of_cell(values, *cell).pivot_table("value", "setup", "seed")
+        wide = select.get_cell(values, *cell).pivot_table("value", "setup", "seed")
         wide = wide.reindex([name for name in setups if name in wide.index])
         axis.plot(wide.index, wide, "-", color="0.6", lw=1)
         for name in wide.index:
@@ -159,7 +159,7 @@ def by_width(effects, margin):
         axis, of = axes[i, j], effects[(effects.base == base) & (effects.architecture == name)]
         axis.axhspan(-100 * margin, 100 * margin, color="0.9", zorder=0)
         axis.axhline(0, color="0.3", lw=0.8)
-        setups = ordered(of.setup)
+        setups = order(of.setup)
         for k, setup in enumerate(setups):
             part = of[of.setup == setup]
             x = [widths.index(w) + 0.12 * (k - (len(setups) - 1) / 2) for w in part.width]
@@ -178,12 +178,12 @@ def by_width(effects, margin):
 def forgetting(values, width):
     """Draw hole L1 of the smallest holes after every stage, a panel per data set and architecture.
 
-    values: rows of select.by_stage with holes of `width` px."""
-    cells = select.cells(values)
+    values: rows of select.get_by_stage with holes of `width` px."""
+    cells = select.list_cells(values)
     fig, axes = panels(len(cells), lambda columns, rows: (0.8 + 2.5 * columns, 0.5 + 2 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        of = select.of_cell(values, *cell)
-        for setup in ordered(of.setup):
+        of = select.get_cell(values, *cell)
+        for setup in order(of.setup):
             _lines(axis, of[of.setup == setup].pivot_table("value", "stage", "seed"), setup, ms=4)
         axis.set_title(", ".join(cell))
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -197,15 +197,15 @@ def forgetting(values, width):
 
 def games(table):
     """Draw in how many runs the adversarial game is active, a panel per data set and architecture:
-    a row per setup, a column per stage. table: rows of standing.games."""
-    cells = select.cells(table)
-    n_rows = max(select.of_cell(table, *cell).setup.nunique() for cell in cells)
+    a row per setup, a column per stage. table: rows of standing.judge_games."""
+    cells = select.list_cells(table)
+    n_rows = max(select.get_cell(table, *cell).setup.nunique() for cell in cells)
     height = 0.5 + 0.2 * n_rows
     fig, axes = panels(len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + height * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        of = select.of_cell(table, *cell)
+        of = select.get_cell(table, *cell)
         known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))
-        setups, stages = ordered(of.setup), sorted(of.stage.unique())
+        setups, stages = order(of.setup), sorted(of.stage.unique())
         counts = known.pivot_table("on", "setup", "stage", ["sum", "count"])
         counts = counts.reindex(setups).reindex(columns=stages, level=1)
         active, of_runs = (counts[key].to_numpy() for key in ("sum", "count"))
@@ -228,7 +228,7 @@ def training_curves(history):
     fig, axes = panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), sharex=True)
     for axis, term in zip(axes.flat, terms, strict=False):
         shade_stages(axis, history)
-        for setup in ordered(history.setup):
+        for setup in order(history.setup):
             part = history[history.setup == setup]
             _lines(axis, part.pivot_table(term, "step", "seed"), setup, marker="")
         axis.set_title(TERM_LABELS[term])
@@ -256,7 +256,7 @@ def per_stage(values):
     for row, (metric, label) in zip(axes, METRIC_LABELS.items(), strict=True):
         for axis, width in zip(row, widths, strict=True):
             panel = values[(values.mask_width == width) & (values.metric == metric)]
-            for setup in ordered(panel.setup):
+            for setup in order(panel.setup):
                 wide = panel[panel.setup == setup].pivot_table("value", "stage", "seed")
                 _lines(axis, wide, setup, ms=4)
         row[0].set_ylabel(label)
@@ -270,7 +270,7 @@ def per_stage(values):
 
 
 def heat_maps(matrix):
-    """Draw the stage x hole width matrix of each setup of one cell of tables.stage_matrix."""
+    """Draw the stage x hole width matrix of each setup of one cell of tables.make_stage_matrix."""
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())
@@ -300,7 +300,7 @@ def _lines(axis, values, setup, **options):
     if values.shape[1] == 2:
         axis.plot(values, color=look["color"], lw=0.6, alpha=0.6)
     if values.shape[1] >= stats.MIN_SEEDS:
-        half = stats.half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
+        half = stats.compute_half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
         band = dict(color=look["color"], alpha=0.18, lw=0)
         axis.fill_between(mean.index, mean - half, mean + half, **band)
     axis.plot(mean.index, mean, label=setup, **look)

@@ -59,13 +59,13 @@ def publish(results, name, who=""):
         profile = results.about["profile"]
         raise ValueError(f"no run of profile {profile} is finished: ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
-    about |= {"who": dict.fromkeys(frames.names_of(results.runs), who)} if who.strip() else {}
+    about |= {"who": dict.fromkeys(frames.name_runs(results.runs), who)} if who.strip() else {}
     results = replace(results, about=about, fills=_of_main_runs(results))
     kept, new = [], len(results.runs)
     with files.lock(base.parent):
         if (base / "runs.csv").is_file():
             there = frames.load(base)
-            kept = set(frames.names_of(there.runs)) & set(frames.names_of(results.runs))
+            kept = set(frames.name_runs(there.runs)) & set(frames.name_runs(results.runs))
             results = frames.merge(there, results)
         frames.save(results, base)
         rebuild(results, base)
@@ -159,6 +159,6 @@ def names(config, protocol):
     asked["initial_weights"] = weights.hash_weights(config.get("initial_weights"))
     for base in studies():
         about = files.read_json(base / "study.json")
-        if not frames.differences(about | {"data": {}}, asked):
-            found |= set(frames.names_of(pd.read_csv(base / "runs.csv")))
+        if not frames.find_differences(about | {"data": {}}, asked):
+            found |= set(frames.name_runs(pd.read_csv(base / "runs.csv")))
     return found

@@ -111,7 +111,7 @@ def build(results, folder, notebooks=(), recordings=None):
     there = {path.stem for path in (folder / "figures").glob("*.png")}
     for name, text in layout.assets().items():
         files.write_text(folder / "assets" / name, text)
-    saved, of_runs = explored.Saved(results), standing.of_runs(results)
+    saved, of_runs = explored.Saved(results), standing.judge_runs(results)
     shared = {
         "about": results.about,
         "config": results.about["config"],
@@ -193,10 +193,10 @@ def _index(results, folder, of_runs, shared):
     judged, cards = stats.judge(results), verdicts.cards(results)
     cell = summary.opening_cell(results, of_runs)
     shown = {
-        "questions": notes.in_words(stats.primary(judged)),
-        "standings": tables.standings(of_runs),
-        "exposure": tables.exposure(results),
-        "cost": tables.cost(results),
+        "questions": notes.in_words(stats.get_questions(judged)),
+        "standings": tables.count_standings(of_runs),
+        "exposure": tables.count_exposure(results),
+        "cost": tables.sum_cost(results),
     }
     return {
         "pdfs": {path.stem for path in (folder / "figures").glob("*.pdf")},
@@ -204,7 +204,7 @@ def _index(results, folder, of_runs, shared):
         "cards": cards,
         "reach": verdicts.reach(cards),
         "estimated": findings.estimated(results),
-        "standing": standing.summary(of_runs),
+        "standing": standing.summarise(of_runs),
         "certainty": verdicts.certainty(results, cards),
         "caveats": notes.caveats(results),
         "advice": advice.advise(results, advice.OWN),
@@ -213,7 +213,7 @@ def _index(results, folder, of_runs, shared):
         "failed": [run for run in shared["runs"] if run["diverged"]],
         "cells": [
             _cell(results, shared["runs"], judged[judged.question == ""], of)
-            for of in select.cells(results.runs)
+            for of in select.list_cells(results.runs)
         ],
         "shown": {name: layout.table(frame) for name, frame in shown.items()},
         "deviations": deviations(results),
@@ -226,11 +226,11 @@ def _index(results, folder, of_runs, shared):
 def _cell(results, runs, estimates, cell):
     """Return what the tab of a data set and architecture shows."""
     parts = {
-        "areas": tables.areas(results),
-        "generalisation": tables.generalisation(results),
-        "elsewhere": tables.generalisation(results, "fid", "whole_composite"),
-        "gates": standing.gates(results),
-        "games": tables.games(results),
+        "areas": tables.average_by_area(results),
+        "generalisation": tables.make_generalisation(results),
+        "elsewhere": tables.make_generalisation(results, "fid", "whole_composite"),
+        "gates": standing.judge_gates(results),
+        "games": tables.count_games(results),
         "estimates": notes.in_words(estimates).rename(columns={"data": "dataset"}),
     }
     shown = {}
@@ -240,7 +240,7 @@ def _cell(results, runs, estimates, cell):
             foreign = frame.setup.str.endswith(frames.EXTERNAL)
             foreign &= frame.architecture == tables.NO_TRAINING
             frame = frame.assign(architecture=frame.architecture.mask(foreign, cell[1]))
-        own = select.of_cell(frame, *cell) if len(frame) else frame
+        own = select.get_cell(frame, *cell) if len(frame) else frame
         if len(own):
             shown[name] = layout.table(own.drop(columns=frames.CELL))
     return {

@@ -8,7 +8,11 @@ BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in th
 def page(results, personal="", captions=None, front=False):
     """Return README.md of a published study, or what the front page says of it. personal: what
     a person has to say (findings.surprises); captions: {figure: {"caption": text}}."""
-    runs, judged, config = standing.of_runs(results), stats.judge(results), results.about["config"]
+    runs, judged, config = (
+        standing.judge_runs(results),
+        stats.judge(results),
+        results.about["config"],
+    )
     name = opening(results, runs)
     return notes.render(
         "study.md",
@@ -19,12 +23,12 @@ def page(results, personal="", captions=None, front=False):
         answers=notes.answers(judged),
         meanings=notes.meanings(judged),
         estimated=findings.estimated(results),
-        primaries="\n".join(tables.markdown(_primaries(judged))),
+        primaries="\n".join(tables.to_markdown(_primaries(judged))),
         opening=name,
         captions={key: of["caption"] for key, of in (captions or {}).items()},
-        standing=standing.summary(runs),
-        standings="\n".join(tables.markdown(tables.standings(runs))),
-        made="\n".join(tables.markdown(_computed_by(results.runs))),
+        standing=standing.summarise(runs),
+        standings="\n".join(tables.to_markdown(tables.count_standings(runs))),
+        made="\n".join(tables.to_markdown(_computed_by(results.runs))),
         personal=findings.surprises(results, personal)[0],
         caveats=notes.caveats(results),
         networks=notes.networks(results),
@@ -33,7 +37,7 @@ def page(results, personal="", captions=None, front=False):
 
 def _primaries(judged):
     """Return the registered questions as a table of words and intervals."""
-    rows = stats.primary(judged)
+    rows = stats.get_questions(judged)
     table = notes.in_words(rows).assign(comparison=rows.question).rename(columns={"comparison": ""})
     return table.drop(columns=["width", "level", "smallest detectable effect"])
 
@@ -59,7 +63,7 @@ def opening(results, runs):
 
 def opening_cell(results, runs):
     """Return the data set and architecture whose fills a page opens with, or None: of the cells in
-    which most runs (standing.of_runs) beat the trivial baselines, the one that is furthest below
+    which most runs (standing.judge_runs) beat the trivial baselines, the one that is furthest below
     the best baseline."""
     runs = runs.assign(ratio=runs.hole_l2 / runs.best_baseline_l2)
     cells = runs.groupby(frames.CELL, sort=False).agg({"beats_trivial": "mean", "ratio": "mean"})

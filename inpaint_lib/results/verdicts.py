@@ -22,7 +22,7 @@ def cards(results):
     """Return the registered questions: question, name, badges, width, setups, a text over all
     cells, and rows: a dict per data set and architecture (see `_row`)."""
     judged = stats.judge(results)
-    rows, without = stats.primary(judged), stats.without_each(results)
+    rows, without = stats.get_questions(judged), stats.leave_each_out(results)
     found = []
     for answer in notes.answers(judged):
         of = list(rows[rows.question == answer["question"]].itertuples())

@@ -112,7 +112,7 @@ def test_a_what_if_run_stands_beside_the_study_s_runs(trained, results):
 
 
 def test_errors_by_stage_are_those_of_the_tables(opened, results):
-    rows = select.by_stage(results)
+    rows = select.get_by_stage(results)
     table = rows[rows.metric == "l1"].dropna(subset="stage")
     for name in NAMES:
         dataset, architecture, setup, _ = name.split("/")

@@ -101,11 +101,11 @@ def study(
             fills |= _fills(config, run, len(recorded))
     made["runs"] = [pd.DataFrame(rows)]
     about = {"name": name, "profile": profile, "protocol": PROTOCOL, "left_out": {}}
-    about |= {"config": configuration.to_dict(config), "hypotheses": stats.digest()}
+    about |= {"config": configuration.to_dict(config), "hypotheses": stats.hash_plan()}
     about["data"] = {dataset: _data(config, dataset, n_images) for dataset in datasets}
     about["recorded"] = {dataset: recorded.tolist() for dataset in datasets}
-    made = {key: _rounded(frames.joined(key, found)) for key, found in made.items()}
-    return frames.narrowed(frames.Results(about, **made, fills=fills))
+    made = {key: _rounded(frames.join(key, found)) for key, found in made.items()}
+    return frames.narrow(frames.Results(about, **made, fills=fills))
 
 
 def write_folders(study):

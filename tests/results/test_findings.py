@@ -34,10 +34,10 @@ def test_claims_are_filled_in_from_the_frames(results):
     text = f'{{{{ lower("progressive", "fixed", {of}, "all") }}}}, then '
     text += f'{{{{ error("mixed", {of}, 8, 1) }}}}; {{{{ active("fixed", {of}) }}}}\n'
     filled, wrong = findings.surprises(results, text)
-    wide = select.all_widths(results).query("architecture == 'custom'")
+    wide = select.average_widths(results).query("architecture == 'custom'")
     wide = wide.pivot(index="seed", columns="setup", values="value")
     effect = np.exp(np.log(wide.progressive / wide.fixed).mean()) - 1
-    rows = select.by_stage(results).query(
+    rows = select.get_by_stage(results).query(
         "architecture == 'custom' and setup == 'mixed' and mask_width == 8 and stage == 1"
     )
     error = rows[rows.metric == "l1"].value.mean()
@@ -83,11 +83,11 @@ def test_the_decomposition_compares_controls_with_what_they_vary(results):
     assert len(figure.axes) == 6
     axis = next(a for a in figure.axes if a.get_title() == "custom, against progressive")
     drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
-    wide = select.all_widths(results).query("architecture == 'custom'")
+    wide = select.average_widths(results).query("architecture == 'custom'")
     wide = wide.pivot(index="seed", columns="setup", values="value")
     logs = np.log(wide.mixed / wide.progressive)
     assert drawn["mixed"][-1] == pytest.approx(100 * np.expm1(logs.mean()))
-    low, high = stats.interval(logs)
+    low, high = stats.compute_interval(logs)
     bars = [path.vertices[:, 1] for of in axis.collections for path in of.get_paths()]
     assert any(np.allclose(sorted(bar), 100 * np.expm1([low, high])) for bar in bars)
     papers = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], seeds=[0])
@@ -95,7 +95,7 @@ def test_the_decomposition_compares_controls_with_what_they_vary(results):
 
 
 def test_games_are_counted_by_setup_and_stage(results):
-    table = select.of_cell(figures.standing.games(results), "faces", "custom")
+    table = select.get_cell(figures.standing.judge_games(results), "faces", "custom")
     figure, _ = figures.draw(results, "games")["games"]
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("3/3") == table[table.active.notna()].groupby(["setup", "stage"]).ngroups

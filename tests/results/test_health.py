@@ -137,14 +137,14 @@ def test_the_findings_of_a_study_agree_with_its_standing():
     asked = "stage == 2 and setup == 'fixed' and seed == 0"
     results = synthetic.with_rows(results, "history", asked, d_accuracy=0.99)
     table = health.of_results(results)
-    games = standing.games(results)
+    games = standing.judge_games(results)
     of_game = table[table.rule.isin(health.OF_GAME)]
     idle = of_game.level.isin(["bad", "warn"]).groupby([of_game[k] for k in [*frames.RUN, "stage"]])
     both = (
         games.set_index([*frames.RUN, "stage"]).active.to_frame().join(idle.any().rename("found"))
     )
     assert (both.active.eq(False) == both.found).all() and both.found.sum() == 6
-    runs = standing.of_runs(results).set_index(frames.RUN)
+    runs = standing.judge_runs(results).set_index(frames.RUN)
     fine = table[table.rule == "baselines"].set_index(frames.RUN).level == "ok"
     assert (runs.beats_all == fine[runs.index]).all() and fine.sum() == len(runs) - 1
     lost = table[(table.seed == 1) & (table.setup == "adv_ramp") & (table.dataset == "clutter")]

@@ -22,7 +22,7 @@ def made(*seeds, commit="aaa", **more):
 def test_a_row_says_seeds_word_interval_and_whose_runs_they_are():
     few, many = (synthetic.study(name=f"s{n}", profile="small", seeds=range(n)) for n in (2, 10))
     found = rows(ledger.ledger([few, many]))
-    assert len(found) == len(stats.primary(stats.judge(few))) * 2
+    assert len(found) == len(stats.get_questions(stats.judge(few))) * 2
     assert {row["word"] for row in found if row["study"].startswith("[s2]")} == {
         "none yet (exploratory)"
     }

@@ -148,7 +148,7 @@ def test_names_lists_what_training_again_would_repeat(shelf, undrawn):
     results = synthetic.study(**SMALL, seeds=[0])
     published.publish(results, "mine")
     config, protocol = results.about["config"], results.about["protocol"]
-    assert published.names(config, protocol) == set(frames.names_of(results.runs))
+    assert published.names(config, protocol) == set(frames.name_runs(results.runs))
     assert published.names(config, protocol + 1) == set()
     other = synthetic.study(**SMALL, seeds=[0], overrides={"data.seed": 3})
     assert published.names(other.about["config"], protocol) == set()

@@ -45,7 +45,7 @@ def built(tmp_path_factory, notebook):
     folder = tmp_path_factory.mktemp("report")
     report.save_figures(folder / "figures", figures.draw(results, "answer", "heat", "grid"))
     tables.write(results, folder / "tables")
-    names = frames.names_of(results.runs)
+    names = frames.name_runs(results.runs)
     pages = [(f"Training: {n}", notebook, f"{n.replace('/', '_')}.html", n) for n in names]
     report.build(results, folder, [*pages, ("Metrics", notebook, "metrics.html", None)])
     return results, folder
@@ -83,7 +83,7 @@ def test_the_index_has_every_tab_figure_answer_and_number(built):
     for answer in notes.answers(stats.judge(results)):
         assert f"{answer['question']} {answer['name']}" in plain and answer["text"] in plain
         assert answer["cells"][0]["text"] in plain
-    means = tables.table(results).query("region == 'hole' and metric == 'l1'")["mean"]
+    means = tables.make_table(results).query("region == 'hole' and metric == 'l1'")["mean"]
     assert all(f"{value:.4f}" in text for value in means)
     for words in ("10-20 %", "up to 12 px", "2 of 2; D 0.70, share 0.30", "(first 4)"):
         assert words in text
@@ -99,9 +99,9 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     assert (
         "Test images of faces that free_form fills best, median and worst, of 3 recorded" in first
     )
-    assert summary.opening(results, standing.of_runs(results)) == "sizes_faces_free_form"
+    assert summary.opening(results, standing.judge_runs(results)) == "sizes_faces_free_form"
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
-    assert summary.opening(worse, standing.of_runs(worse)) is None
+    assert summary.opening(worse, standing.judge_runs(worse)) is None
     assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
 
 
@@ -125,7 +125,7 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     first = text[text.index('class="cards"') : text.index('class="health"')]
     assert first.count(">exploratory<") == 3 and first.count(">provisional<") == 3
     assert 'class="word good"' in first and first.count('class="interval') == 6
-    row = stats.primary(stats.judge(results)).iloc[0]
+    row = stats.get_questions(stats.judge(results)).iloc[0]
     end, margin = 100 * row.ci_high, 100 * row.margin
     assert row.word == "supported" and end < -margin
     told = f"Upper end {-margin - end:.1f} points below -2 %."
@@ -155,11 +155,11 @@ def test_texts_of_numbers_sort_as_numbers():
 
 def test_a_seed_left_out_gives_what_the_study_without_it_gives(registered):
     results, _, text = registered
-    found = stats.without_each(results).query("question == 'Q1' and architecture == 'custom'")
+    found = stats.leave_each_out(results).query("question == 'Q1' and architecture == 'custom'")
     assert found.seed.tolist() == [0, 1, 2, 3]
     without = dataclasses.replace(results, runs=results.runs[results.runs.seed != 2])
     [row] = (
-        stats.primary(stats.judge(frames.narrowed(without)))
+        stats.get_questions(stats.judge(frames.narrow(without)))
         .query("question == 'Q1' and architecture == 'custom'")
         .itertuples()
     )
@@ -169,7 +169,7 @@ def test_a_seed_left_out_gives_what_the_study_without_it_gives(registered):
     assert found.effect.min() < alone.effect < found.effect.max()
     assert text.count('class="leave ') == 6
     few = synthetic.study(datasets=["faces"], architectures=["custom"], seeds=range(2))
-    assert stats.without_each(few).empty
+    assert stats.leave_each_out(few).empty
 
 
 def test_runs_that_diverged_are_named_and_have_a_page(registered):
@@ -182,7 +182,7 @@ def test_runs_that_diverged_are_named_and_have_a_page(registered):
 
 def test_every_run_and_recorded_image_has_a_page_and_a_neighbour(built):
     results, folder = built
-    names = frames.names_of(results.runs)
+    names = frames.name_runs(results.runs)
     assert len(list((folder / "runs").iterdir())) == len(names)
     text = (folder / "runs/faces_custom_progressive_seed1.html").read_text()
     run = results.runs.query("setup == 'progressive' and seed == 1").iloc[0]
@@ -318,7 +318,7 @@ def test_a_grid_of_one_setup_has_its_tables_and_page(tmp_path, only):
     results = synthetic.study(["faces"], ["custom"], [only], [0])
     tables.write(results, tmp_path)
     assert f"| {only} |" in (tmp_path / "table.md").read_text()
-    assert select.effects(results).empty and stats.primary(stats.judge(results)).empty
+    assert select.compute_effects(results).empty and stats.get_questions(stats.judge(results)).empty
     text = page_of(results, tmp_path)
     assert "no pair of setups that a registered question names" in text and only in text
 
