@@ -135,7 +135,7 @@ class Live:
 
 
 def findings(run, history=None):
-    """Return health.of_run of what lies in a run's folder, finished or not.
+    """Return health.examine_run of what lies in a run's folder, finished or not.
 
     history: its log points so far, if they do not lie there yet.
     """
@@ -146,11 +146,11 @@ def findings(run, history=None):
     found = {"errors": None, "beside": None}
     if any((run.folder / "evaluation").glob("stage*.csv")):
         found = measured(run)
-    return health.of_run(history, run.setup, run.schedule, **found, lost=lost)
+    return health.examine_run(history, run.setup, run.schedule, **found, lost=lost)
 
 
 def measured(run):
-    """Return {"errors", "beside"} of health.of_run, as far as a run is evaluated."""
+    """Return {"errors", "beside"} of health.examine_run, as far as a run is evaluated."""
     values = evaluate.read_values(run)
     own = (values.mask_family == run.model.mask_family) & (values.region == "hole")
     before = values[own & (values.metric == "l1") & (values.stage < run.n_stages)]
@@ -175,11 +175,11 @@ def measured(run):
 
 def card(found):
     """Return the health of one run as a little HTML: what is wrong, the evidence, what to try."""
-    level, _ = health.headline(found)
+    level, _ = health.summarise(found)
     items = [
         f"<li><b>{row.title}</b> ({row.level}, stage {row.stages}). {escape(row.sentence)} "
         f"{escape(row.evidence)} <i>{escape(row.advice)}</i></li>"
-        for row in health.wrong(found).itertuples()
+        for row in health.list_faults(found).itertuples()
     ]
     text = {"none": "too early to tell", "ok": "ok, no rule finds anything"}.get(level, level)
     return f"<p><b>Health: {text}.</b></p>" + f"<ul>{''.join(items)}</ul>" * bool(items)
@@ -192,8 +192,10 @@ def draw(run, state, title):
     """Return a figure of a training: losses, and test images as its G fills them now."""
     history = pd.DataFrame(state.history)
     shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
-    look = {"color": plots.style(run.setup)["color"]}
-    fig, axes = plots.figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
+    look = {"color": plots.get_style(run.setup)["color"]}
+    fig, axes = plots.make_figure(
+        2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained"
+    )
     for axis, term in zip(axes[0], shown, strict=True):
         plots.shade_stages(axis, history)
         marker = "." if len(history) < 20 else ""  # one point alone is no line
@@ -209,7 +211,7 @@ def draw(run, state, title):
     [batch] = metrics.inpaint(state.G, real, hole, device, SAMPLES)
     now = metrics.to_uint8(losses.composite(*batch))
     rows = {"input": pictures.show_hole(real, hole), "now": now, "truth": real}
-    picture, gap = pictures.tiled(list(np.stack(list(rows.values()), axis=1)), len(rows))
+    picture, gap = pictures.tile(list(np.stack(list(rows.values()), axis=1)), len(rows))
     below.imshow(picture, interpolation="nearest")
     below.set_yticks((np.arange(len(rows)) + 0.5) * (real.shape[1] + gap), list(rows))
     below.set_xticks([])
@@ -226,7 +228,7 @@ def families(images, width):
         for name in masks.FAMILIES
     }
     shown = {name: pictures.show_hole(images, mask) for name, mask in frozen.items()}
-    return pictures.grid(shown, f"{width} px of {size}")
+    return pictures.draw_grid(shown, f"{width} px of {size}")
 
 
 def training_batch(run, pack, step):

@@ -40,7 +40,7 @@ def train(run, name, changes):
         files.write_json(path, changes)
     if live.train(wanted, evaluate.evaluate, ANOTHER)["outcome"] == "finished":
         evaluate.complete(wanted)
-        print(f"{wanted.name}: {health.headline(live.findings(wanted))[1]}.")
+        print(f"{wanted.name}: {health.summarise(live.findings(wanted))[1]}.")
         print("Open 40_explore again: it is there beside the runs of the study.")
 
 

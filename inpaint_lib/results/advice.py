@@ -63,13 +63,13 @@ def _compared(errors, best, others):
         return ["No other setup was trained."]
     d = errors[others].rsub(errors[best], axis=0)
     (low, high), n = stats.compute_interval(d[others[0]].dropna()), int(d[others[0]].count())
-    effect = notes.per_cent(np.expm1(d[others[0]].mean()))
+    effect = notes.format_per_cent(np.expm1(d[others[0]].mean()))
     text = f"Its error, over all hole widths, against that of {others[0]}, the next: {effect}"
     if n < stats.MIN_SEEDS:
         need = f"that takes {stats.MIN_SEEDS} seeds (--seeds 0,1,2)"
         of = f"{n} seed{'s' * (n != 1)}"
         return [f"{text} ({of}).", f"How sure that is cannot be said: {need}."]
-    ends = " to ".join(notes.per_cent(np.expm1(end)) for end in (low, high))
+    ends = " to ".join(notes.format_per_cent(np.expm1(end)) for end in (low, high))
     alike = [o for o in others if not stats.compute_interval(d[o].dropna())[1] < 0]
     sure = f"It cannot be told from {', '.join(alike)}: any of them will do."
     if not alike:

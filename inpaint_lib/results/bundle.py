@@ -69,7 +69,7 @@ def _curves(saved, name):
     return {
         "histories": {"columns": list(history), "values": history.to_numpy(np.float32).T},
         "errors": {"stages": stages, "images": images},
-        "health": health.told(saved.health(name)),
+        "health": health.describe(saved.health(name)),
     }
 
 

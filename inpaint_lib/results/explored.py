@@ -102,7 +102,7 @@ class Saved:
         """Return the rows that a frame of `results`, or "health", has of a run, or none."""
         if frame not in self.parts:
             of_health = frame == "health"
-            rows = health.of_results(self.results) if of_health else getattr(self.results, frame)
+            rows = health.examine_runs(self.results) if of_health else getattr(self.results, frame)
             groups = rows.groupby(frames.RUN, sort=False)
             found = {"{}/{}/{}/seed{}".format(*key): part for key, part in groups}
             self.parts[frame] = found | {"": rows.iloc[:0]}

@@ -7,7 +7,7 @@ import numpy as np
 from . import notes, select, standing, stats
 
 
-def estimated(results):
+def describe_estimates(results):
     """Return (name, text) of what is estimated beside the registered questions, a few sentences
     each."""
     judged = stats.judge(results)
@@ -28,7 +28,7 @@ def _exposure(results, judged):
     ):
         if len(part := rows[rows.second == setup].dropna(subset="effect")):
             found.append(
-                f"Against {setup}, {what}, its error there is {notes.spread(part.effect)}."
+                f"Against {setup}, {what}, its error there is {notes.describe_spread(part.effect)}."
             )
     first = f"progressive trains on the largest hole in one step of {n}, fixed in all."
     return [first, *found] if found else []
@@ -48,7 +48,7 @@ def _game(results, judged):
     return [
         active,
         "Where it is active in the last stage of all runs of both, the deviation of G's "
-        f"adversarial loss under progressive, against fixed, is {notes.spread(rows.effect)}.",
+        f"adversarial loss under progressive, against fixed, is {notes.describe_spread(rows.effect)}.",
     ]
 
 
@@ -111,7 +111,7 @@ class Claims:
         return f"{rows.always_active.sum()} of {len(rows)}"
 
 
-def surprises(results, text):
+def fill_surprises(results, text):
     """Return (a person's text with its numbers filled in, what of it is wrong). Raises ValueError
     for a text that names what there is not."""
     claims = Claims(results)

@@ -24,7 +24,7 @@ def assets():
 
 def render(template, root, **values):
     """Return a page, with every term's meaning; root leads to the report's folder."""
-    colours = {name: plots.style(name)["color"] for name in plots.SETUPS}
+    colours = {name: plots.get_style(name)["color"] for name in plots.SETUPS}
     return notes.render(template, root=root, known=glossary.every(), colours=colours, **values)
 
 
@@ -105,7 +105,7 @@ def run_list(saved, of_runs):
     found, runs = [], saved.results.runs
     parts = (frame.to_dict("records") for frame in (runs, of_runs))
     for name, made, row in zip(frames.name_runs(runs), *parts, strict=True):
-        level, headline = health.headline(saved.health(name))
+        level, headline = health.summarise(saved.health(name))
         told = {"level": level, "headline": headline, "sign": SIGNS[level]}
         found.append(made | row | {"name": name, "page": page_of(name)} | told)
     return found
@@ -143,7 +143,8 @@ def opening(results, cell, columns):
     if not found:
         return None
     chosen = {
-        name: found[name] | {"n": len(columns[found[name]["run"]])} for name in pictures.few(found)
+        name: found[name] | {"n": len(columns[found[name]["run"]])}
+        for name in pictures.choose_setups(found)
     }
-    rows = {label: int(row) for label, row in pictures.ranked(results, *cell).items()}
+    rows = {label: int(row) for label, row in pictures.rank_images(results, *cell).items()}
     return {"cell": cell, "setups": chosen, "rows": rows, "width": last[1]}

@@ -34,7 +34,7 @@ def _rows(results):
     """Return a study's rows: a question in a data set and architecture."""
     name, who = results.about["name"], results.about.get("who", {})
     asked = stats.get_questions(stats.judge(results))
-    for row, shown in zip(asked.itertuples(), notes.in_words(asked).itertuples(), strict=True):
+    for row, shown in zip(asked.itertuples(), notes.format_rows(asked).itertuples(), strict=True):
         runs = results.runs[results.runs.setup.isin([row.first, row.second])]
         runs = runs[(runs.dataset == row.dataset) & (runs.architecture == row.architecture)]
         runs = runs[runs.seed < (row.registered_seeds or runs.seed.max() + 1)]

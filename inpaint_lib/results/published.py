@@ -123,7 +123,9 @@ def verify(name):
         paths |= {p.relative_to(base) for p in (base / "tables").glob("*")}
         wrong = [line for path in sorted(paths) for line in _differs(path, base, made)]
         page = (made / "README.md").read_text(encoding="utf-8")
-    wrong += [f"{PERSONAL}: {text}" for text in findings.surprises(results, _personal(base))[1]]
+    wrong += [
+        f"{PERSONAL}: {text}" for text in findings.fill_surprises(results, _personal(base))[1]
+    ]
     shown = re.findall(r"\]\((figures/[^)]+)\)", page)
     return wrong + [f"{path}: missing" for path in shown if not (base / path).is_file()]
 

@@ -156,7 +156,7 @@ def _run_pages(saved, folder, shared):
             settings=json.dumps(settings, indent=1),
             command=command(results, run),
             rules=rules,
-            wrong=health.wrong(found).to_dict("records"),
+            wrong=health.list_faults(found).to_dict("records"),
             curves=layout.curves(saved.history(run["name"]), results.schedule),
             notebook=pages.get(run["name"]),
             before=before,
@@ -190,10 +190,10 @@ def _image_pages(results, folder, shared):
 
 def _index(results, folder, of_runs, shared):
     """Return what index.html alone shows."""
-    judged, cards = stats.judge(results), verdicts.cards(results)
+    judged, cards = stats.judge(results), verdicts.make_cards(results)
     cell = summary.opening_cell(results, of_runs)
     shown = {
-        "questions": notes.in_words(stats.get_questions(judged)),
+        "questions": notes.format_rows(stats.get_questions(judged)),
         "standings": tables.count_standings(of_runs),
         "exposure": tables.count_exposure(results),
         "cost": tables.sum_cost(results),
@@ -202,13 +202,13 @@ def _index(results, folder, of_runs, shared):
         "pdfs": {path.stem for path in (folder / "figures").glob("*.pdf")},
         "files": {path.name for path in (folder / "tables").glob("*")},
         "cards": cards,
-        "reach": verdicts.reach(cards),
-        "estimated": findings.estimated(results),
+        "reach": verdicts.find_reach(cards),
+        "estimated": findings.describe_estimates(results),
         "standing": standing.summarise(of_runs),
-        "certainty": verdicts.certainty(results, cards),
-        "caveats": notes.caveats(results),
+        "certainty": verdicts.describe_certainty(results, cards),
+        "caveats": notes.list_caveats(results),
         "advice": advice.advise(results, advice.OWN),
-        "footnote": notes.footnote(results),
+        "footnote": notes.render_footnote(results),
         "opening": layout.opening(results, cell, shared["columns"]),
         "failed": [run for run in shared["runs"] if run["diverged"]],
         "cells": [
@@ -231,7 +231,7 @@ def _cell(results, runs, estimates, cell):
         "elsewhere": tables.make_generalisation(results, "fid", "whole_composite"),
         "gates": standing.judge_gates(results),
         "games": tables.count_games(results),
-        "estimates": notes.in_words(estimates).rename(columns={"data": "dataset"}),
+        "estimates": notes.format_rows(estimates).rename(columns={"data": "dataset"}),
     }
     shown = {}
     for name, frame in parts.items():

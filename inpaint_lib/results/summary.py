@@ -7,7 +7,7 @@ BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in th
 
 def page(results, personal="", captions=None, front=False):
     """Return README.md of a published study, or what the front page says of it. personal: what
-    a person has to say (findings.surprises); captions: {figure: {"caption": text}}."""
+    a person has to say (findings.fill_surprises); captions: {figure: {"caption": text}}."""
     runs, judged, config = (
         standing.judge_runs(results),
         stats.judge(results),
@@ -20,25 +20,27 @@ def page(results, personal="", captions=None, front=False):
         about=results.about,
         config=config,
         runs=results.runs,
-        answers=notes.answers(judged),
-        meanings=notes.meanings(judged),
-        estimated=findings.estimated(results),
+        answers=notes.answer_questions(judged),
+        meanings=notes.explain_words(judged),
+        estimated=findings.describe_estimates(results),
         primaries="\n".join(tables.to_markdown(_primaries(judged))),
         opening=name,
         captions={key: of["caption"] for key, of in (captions or {}).items()},
         standing=standing.summarise(runs),
         standings="\n".join(tables.to_markdown(tables.count_standings(runs))),
         made="\n".join(tables.to_markdown(_computed_by(results.runs))),
-        personal=findings.surprises(results, personal)[0],
-        caveats=notes.caveats(results),
-        networks=notes.networks(results),
+        personal=findings.fill_surprises(results, personal)[0],
+        caveats=notes.list_caveats(results),
+        networks=notes.describe_networks(results),
     )
 
 
 def _primaries(judged):
     """Return the registered questions as a table of words and intervals."""
     rows = stats.get_questions(judged)
-    table = notes.in_words(rows).assign(comparison=rows.question).rename(columns={"comparison": ""})
+    table = (
+        notes.format_rows(rows).assign(comparison=rows.question).rename(columns={"comparison": ""})
+    )
     return table.drop(columns=["width", "level", "smallest detectable effect"])
 
 

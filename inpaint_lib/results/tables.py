@@ -236,7 +236,7 @@ def write(results, folder):
     folder = Path(folder)
     for name, function in FILES.items():
         files.write_csv(folder / f"{name}.csv", function(results))
-    note = " ".join([notes.footnote(results), *notes.caveats(results)])
+    note = " ".join([notes.render_footnote(results), *notes.list_caveats(results)])
     lines, latex = [], []
     for cell, text in format_tables(results, bold="**{}**".format).items():
         flat = text.set_axis(map(" ".join, text.columns), axis=1).reset_index()

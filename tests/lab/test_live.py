@@ -97,7 +97,7 @@ def test_findings_of_a_folder_are_those_of_the_study(micro):
     loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
     before = live.findings(run).set_index(["rule", "stage"])
     assert before.sentence["baselines", 2] == "Not measured yet."
-    of_study = health.of_results(collect.collect(study))[health.COLUMNS]
+    of_study = health.examine_runs(collect.collect(study))[health.COLUMNS]
     pd.testing.assert_frame_equal(live.findings(run), of_study, check_dtype=False)
     assert (
         "forgetting" in of_study.rule.tolist() and of_study.evidence.str.contains("px: hole").any()

@@ -15,7 +15,7 @@ def results():
 
 
 def test_estimates_are_told_with_their_range(results):
-    told = dict(findings.estimated(results))
+    told = dict(findings.describe_estimates(results))
     exposure, game = told.values()
     judged = stats.judge(results).query(
         "width == 'largest' and metric == 'l1' and region == 'hole'"
@@ -26,14 +26,14 @@ def test_estimates_are_told_with_their_range(results):
     assert "in one step of 3" in exposure
     assert "9 of 9 runs of fixed, 9 of 9 runs of progressive, 9 of 9 runs of mixed" in game
     few = synthetic.study(["faces"], ["custom"], ["recon_only"], seeds=[0])
-    assert findings.estimated(few) == []
+    assert findings.describe_estimates(few) == []
 
 
 def test_claims_are_filled_in_from_the_frames(results):
     of = '"faces", "custom"'
     text = f'{{{{ lower("progressive", "fixed", {of}, "all") }}}}, then '
     text += f'{{{{ error("mixed", {of}, 8, 1) }}}}; {{{{ active("fixed", {of}) }}}}\n'
-    filled, wrong = findings.surprises(results, text)
+    filled, wrong = findings.fill_surprises(results, text)
     wide = select.average_widths(results).query("architecture == 'custom'")
     wide = wide.pivot(index="seed", columns="setup", values="value")
     effect = np.exp(np.log(wide.progressive / wide.fixed).mean()) - 1
@@ -46,7 +46,7 @@ def test_claims_are_filled_in_from_the_frames(results):
 
 def test_a_claim_whose_direction_is_another_is_told_and_the_true_one_is_shown(results):
     text = '{{ higher("progressive", "fixed", "faces", "custom", "largest") }}'
-    filled, (wrong,) = findings.surprises(results, text)
+    filled, (wrong,) = findings.fill_surprises(results, text)
     assert filled.endswith("% lower") and wrong.endswith(f"width largest: is {filled}")
 
 
@@ -62,7 +62,7 @@ def test_a_claim_whose_direction_is_another_is_told_and_the_true_one_is_shown(re
 )
 def test_a_text_that_names_what_there_is_not_is_one_error(results, text):
     with pytest.raises(ValueError, match="."):
-        findings.surprises(results, text)
+        findings.fill_surprises(results, text)
 
 
 def test_verify_names_a_claim_that_new_seeds_have_turned(tmp_path, monkeypatch):

@@ -15,9 +15,9 @@ CELL = {"datasets": ["faces"], "architectures": ["custom"]}
 
 def test_setups_look_as_their_entries_say_and_unknown_ones_are_grey_circles():
     for name, entry in setups.SETUPS.items():
-        assert plots.style(name) == {"color": entry.colour, "marker": entry.marker}
-    assert plots.style("nobody's")["marker"] == "o"
-    red, green, blue = bytes.fromhex(plots.style("nobody's")["color"][1:])
+        assert plots.get_style(name) == {"color": entry.colour, "marker": entry.marker}
+    assert plots.get_style("nobody's")["marker"] == "o"
+    red, green, blue = bytes.fromhex(plots.get_style("nobody's")["color"][1:])
     assert red == green == blue
     assert frames.order(["nobody's", "adv_ramp", "fixed"]) == ["fixed", "adv_ramp", "nobody's"]
 
@@ -43,7 +43,7 @@ def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_o
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
 def test_bands_are_t_intervals_and_need_three_seeds(n_seeds):
     values = pd.DataFrame(np.random.default_rng(1).normal(size=(4, n_seeds)), index=[1, 2, 3, 4])
-    _, axis = plots.figure()
+    _, axis = plots.make_figure()
     plots._lines(axis, values, "fixed")
     assert len(axis.collections) == (n_seeds >= 3)
     assert len(axis.lines) == (3 if n_seeds == 2 else 1)

@@ -63,7 +63,7 @@ def page_of(results, folder, figures=()):
 
 def test_figures_are_saved_at_twice_their_size_with_few_colours_and_as_vectors(tmp_path):
     image = np.zeros((2, 8, 8, 3), np.uint8)
-    figure = pictures.grid({"a": image}, rows=["x", "y"], holes=np.eye(8)[None].repeat(2, 0))
+    figure = pictures.draw_grid({"a": image}, rows=["x", "y"], holes=np.eye(8)[None].repeat(2, 0))
     report.save_figures(tmp_path, {"one": (figure, "What to see.")})
     entry = json.loads((tmp_path / "captions.json").read_text())["one"]
     with Image.open(tmp_path / "one.png") as saved:
@@ -80,7 +80,7 @@ def test_the_index_has_every_tab_figure_answer_and_number(built):
     captions = json.loads((folder / "figures/captions.json").read_text())
     assert all(text.count(f'<figure id="figure-{name}">') == 1 for name in captions)
     plain = plain_of(text)
-    for answer in notes.answers(stats.judge(results)):
+    for answer in notes.answer_questions(stats.judge(results)):
         assert f"{answer['question']} {answer['name']}" in plain and answer["text"] in plain
         assert answer["cells"][0]["text"] in plain
     means = tables.make_table(results).query("region == 'hole' and metric == 'l1'")["mean"]

@@ -61,14 +61,14 @@ def test_outputs_made_elsewhere_are_a_row_that_no_mark_and_no_verdict_counts():
     assert before.equals(after.drop(index=name))
     assert tables.make_generalisation(beside).xs(name, level="setup").notna().all(axis=None)
     assert name in tables.average_by_area(beside).index.get_level_values("setup")
-    for function in (stats.judge, standing.judge_runs, standing.judge_gates, health.of_results):
+    for function in (stats.judge, standing.judge_runs, standing.judge_gates, health.examine_runs):
         assert function(results).equals(function(beside)), function
-    said = [notes.footnote(of).count("not trained here") for of in (results, beside)]
+    said = [notes.render_footnote(of).count("not trained here") for of in (results, beside)]
     assert said == [0, 1]
     rows = f"baseline == '{name}' and mask_width == 8 and metric == 'l1' and region == 'hole'"
     changed = synthetic.with_rows(beside, "baselines", rows, region="visible")
-    assert "; lama had changed known pixels: all but" in notes.footnote(changed)
-    assert "changed known pixels" not in notes.footnote(beside)
+    assert "; lama had changed known pixels: all but" in notes.render_footnote(changed)
+    assert "changed known pixels" not in notes.render_footnote(beside)
 
 
 def test_a_measure_is_a_column_only_if_it_has_values():
@@ -163,19 +163,19 @@ def test_all_files_are_written(tmp_path):
 def test_caveats_name_replaced_data_random_weights_few_seeds_and_what_is_left_out():
     results = synthetic.study(seeds=[0, 1])
     about = results.about | {"left_out": {"faces/custom/fixed/seed7": "protocol 2, now 3"}}
-    said = " ".join(notes.caveats(dataclasses.replace(results, about=about)))
+    said = " ".join(notes.list_caveats(dataclasses.replace(results, about=about)))
     for words in ("faces is used instead of CelebA", "uses random weights"):
         assert words in said
     assert (
         "Trained with 2 seeds" in said and "Left out: faces/custom/fixed/seed7 (protocol 2" in said
     )
     quiet = synthetic.study(["mine"], ["context_encoder"])
-    assert notes.caveats(quiet) == []
+    assert notes.list_caveats(quiet) == []
 
 
 def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
     results = synthetic.study()
-    said = notes.footnote(results)
+    said = notes.render_footnote(results)
     for words in ("square", "16 px wide", "fraction 0.25", "over 3 to 4 seeds", "faces cccc"):
         assert words in said
     assert "faces 24, clutter 24; for stages before" in said and "the first 8 at most" in said
@@ -183,7 +183,7 @@ def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
     assert said.count("not measured") == said.count("not available") == 1
     measured = synthetic.with_rows(results, "values", "metric == 'ssim'", metric="lpips")
     measured = synthetic.with_rows(measured, "runs", "seed >= 0", alexnet="abc")
-    said = notes.networks(measured)
+    said = notes.describe_networks(measured)
     assert said == ["LPIPS: abc.", "FID, KID and IS: not measured: weights not available."]
 
 
@@ -194,7 +194,7 @@ def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
 def test_every_word_has_its_meaning(word):
     row = dict.fromkeys(stats.COLUMNS, 0.0) | {"question": "Q1", "name": "It helps.", "word": word}
     row |= {"badges": "exploratory, provisional", "remark": "", "margin": 0.02, "n_seeds": 3}
-    (answer,) = notes.answers(pd.DataFrame([row]))
+    (answer,) = notes.answer_questions(pd.DataFrame([row]))
     assert answer["text"].endswith(f". {word.capitalize()} in 1.")
     assert answer["badges"] == "exploratory, provisional"
     (cell,) = answer["cells"]
@@ -203,7 +203,7 @@ def test_every_word_has_its_meaning(word):
 
 def test_a_study_without_words_is_told_in_estimates():
     judged = stats.judge(synthetic.study(**CELL, seeds=[0], noise=0))
-    answers = {answer["question"]: answer for answer in notes.answers(judged)}
+    answers = {answer["question"]: answer for answer in notes.answer_questions(judged)}
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
         f"The error of progressive, against that of fixed: -20.0 %. An estimate: {notes.NO_WORDS}."

@@ -147,7 +147,9 @@ def test_results_of_given_weights_say_so_have_no_words_and_never_join_others(tmp
     given.about["config"]["initial_weights"] = "/a folder/model.safetensors"
     assert (stats.get_questions(stats.judge(from_nothing)).word != "").all()
     assert (stats.get_questions(stats.judge(given)).word == "").all()
-    assert "start from given weights (SHA-256 abababababababab)" in " ".join(notes.caveats(given))
+    assert "start from given weights (SHA-256 abababababababab)" in " ".join(
+        notes.list_caveats(given)
+    )
     tables.write(given, tmp_path)
     assert "start from given weights" in (tmp_path / "table.md").read_text()
     with pytest.raises(ValueError, match="initial weights: None and abab"):
