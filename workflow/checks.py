@@ -25,7 +25,7 @@ def open_study(args, overrides):
     """Return the study that is asked for; `overrides` gets what is left out. Raises ValueError."""
     study = grid.open_study(args.profile, overrides)
     if args.skip_published:
-        done = published.names(configuration.to_dict(study.config), PROTOCOL)
+        done = published.find_published(configuration.to_dict(study.config), PROTOCOL)
         left = [r.name for r in study.runs() if r.name in done and not grid.holds_work(r.folder)]
         say(f"{len(left)} runs are published and left out")
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})

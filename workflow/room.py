@@ -106,7 +106,7 @@ def removable(study):
     A finished run is read from other files than its checkpoint. Links are not followed.
     """
     kept, finished, found = Counter(), set(), {}
-    known = published.names(configuration.to_dict(study.config), PROTOCOL)
+    known = published.find_published(configuration.to_dict(study.config), PROTOCOL)
     for run in study.runs():
         if run.name not in known and identity.read_result(run):
             finished.add(Path(run.name))

@@ -50,13 +50,13 @@ def write(saved, folder, recordings):
                 pixels = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
                 fills[name], columns[name] = {"pixels": pixels}, list(found)
                 if name in recordings:
-                    fills[name]["scores"] = scores(recordings[name], len(about["recorded"]))
+                    fills[name]["scores"] = read_scores(recordings[name], len(about["recorded"]))
                 _sheet(folder, name, _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns
 
 
-def sheet(name):
+def name_sheet(name):
     """Return where the sheet of a run lies in the report's folder."""
     return f"sheets/{name.replace('/', '_')}.png"
 
@@ -85,7 +85,7 @@ def _fills(results, name):
     return found
 
 
-def scores(path, n_images):
+def read_scores(path, n_images):
     """Return D's scores of the recorded fills of as many images, {width: [{"levels" (S,R,h,w) int8,
     "scale"}, one for each scale of D]}: a score is their product."""
     found = {}
@@ -127,14 +127,14 @@ def _sheet(folder, name, columns):
     pixels = np.concatenate([np.concatenate(list(images)) for images in columns], 1)
     if pixels.shape[2] == 4:
         pixels = pixels * (pixels[..., 3:] > 0)  # what is not seen compresses to nothing
-    with files.replace(folder / sheet(name)) as temporary:
+    with files.replace(folder / name_sheet(name)) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
 
 
 def _script(folder, name, value):
     """Write a script that passes a value to the page, arrays included."""
     buffers = []
-    answer = explored.packed(value, buffers)
+    answer = explored.pack_arrays(value, buffers)
     said = json.dumps(answer, separators=(",", ":"), allow_nan=False, default=float)
     buffers.insert(0, said.encode())
     deflated = base64.b64encode(zlib.compress(b"".join(buffers), 9)).decode()

@@ -44,11 +44,11 @@ def _game(results, judged):
     rows = rows[rows["first"] == "progressive"].dropna(subset="effect")
     if not len(rows):
         return []
-    active = f"It is active in every stage of {', '.join(found)}."
+    spread = notes.describe_spread(rows.effect)
     return [
-        active,
+        f"It is active in every stage of {', '.join(found)}.",
         "Where it is active in the last stage of all runs of both, the deviation of G's "
-        f"adversarial loss under progressive, against fixed, is {notes.describe_spread(rows.effect)}.",
+        f"adversarial loss under progressive, against fixed, is {spread}.",
     ]
 
 

@@ -11,29 +11,35 @@ from . import frames, glossary, health, notes, pictures, plots, script, select, 
 SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
 NUMBER = re.compile(r"([+-]?\d+\.?\d*)( %)?( to .*)?")  # an effect, an interval's lower end
 POINTS = 40  # of a curve on a run's page, at most
-notes.ENVIRONMENT.filters["terms"] = glossary.marked
-notes.ENVIRONMENT.globals |= {"term": glossary.button, "key": glossary.key, "signs": SIGNS}
+notes.ENVIRONMENT.filters["terms"] = glossary.mark_terms
+notes.ENVIRONMENT.globals |= {
+    "term": glossary.make_button,
+    "key": glossary.make_key,
+    "signs": SIGNS,
+}
 
 
-def assets():
+def read_assets():
     """Return {name: text} of what all pages share."""
     style = "\n".join([(notes.TEMPLATES / "style.css").read_text("utf-8"), script.STYLE])
     scripts = {"report.js": (script.STATIC / "report.js").read_text("utf-8")}
-    return {"report.css": style, "explorer.js": script.classic()} | scripts
+    return {"report.css": style, "explorer.js": script.make_script()} | scripts
 
 
-def render(template, root, **values):
+def render_page(template, root, **values):
     """Return a page, with every term's meaning; root leads to the report's folder."""
     colours = {name: plots.get_style(name)["color"] for name in plots.SETUPS}
-    return notes.render(template, root=root, known=glossary.every(), colours=colours, **values)
+    return notes.render(
+        template, root=root, known=glossary.explain_terms(), colours=colours, **values
+    )
 
 
-def page_of(run):
+def name_page(run):
     """Return the address of a run's page."""
     return f"runs/{run.replace('/', '_')}.html"
 
 
-def beside(items):
+def add_neighbours(items):
     """Return (item, the one before or None, the one after or None) of all."""
     return zip(items, [None, *items[:-1]], [*items[1:], None], strict=False)
 
@@ -41,7 +47,7 @@ def beside(items):
 # --- tables
 
 
-def table(frame, digits=4):
+def prepare_table(frame, digits=4):
     """Return a frame as {"head", "rows", "setups", "kinds"}: of columns (group, name, whether text)
     and of cells (text, number to sort by or None, second line, whether best). A column without a
     value is left out."""
@@ -71,7 +77,7 @@ def _cell(value, digits):
     return text, float(value), "", False
 
 
-def paper_table(results, cell):
+def prepare_paper_table(results, cell):
     """Return the paper-style table of a cell as `table` does: means over seeds with their 95 %
     intervals from three seeds on, deviations of two, the best setup marked."""
     setups, below, columns = tables.choose_columns(results, cell, controls=True)
@@ -99,7 +105,7 @@ def _measured(entry, digits):
 # --- runs
 
 
-def run_list(saved, of_runs):
+def describe_runs(saved, of_runs):
     """Return a dict per run of an explored.Saved: its row, that of standing.judge_runs, name, page,
     health and sign."""
     found, runs = [], saved.results.runs
@@ -107,11 +113,11 @@ def run_list(saved, of_runs):
     for name, made, row in zip(frames.name_runs(runs), *parts, strict=True):
         level, headline = health.summarise(saved.health(name))
         told = {"level": level, "headline": headline, "sign": SIGNS[level]}
-        found.append(made | row | {"name": name, "page": page_of(name)} | told)
+        found.append(made | row | {"name": name, "page": name_page(name)} | told)
     return found
 
 
-def curves(history, schedule):
+def trace_curves(history, schedule):
     """Return small pictures of a run's logged quantities: label, low, high, last, points."""
     found = []
     step = max(1, math.ceil(len(history) / POINTS))
@@ -132,7 +138,7 @@ def curves(history, schedule):
 # --- pictures: places in the sheets that bundle.py writes
 
 
-def opening(results, cell, columns):
+def choose_opening(results, cell, columns):
     """Return the first picture of the index: setups of a cell and, a row each, the recorded images
     filled best, median and worst, with the largest hole after the last stage; or None."""
     last = len(results.widths), results.widths[-1]

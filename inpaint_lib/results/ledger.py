@@ -11,18 +11,18 @@ ROOT = files.ROOT
 NOBODY = "this project"  # whose runs are without a name
 
 
-def pages():
+def render_pages():
     """Return {path: text} of what `./run_all.sh publish --docs` writes."""
-    studies = [frames.load(base) for base in published.studies()]
+    studies = [frames.load(base) for base in published.list_studies()]
     front = ROOT / "README.md"
     text = front.read_text(encoding="utf-8")
     for results in studies:
-        text = summary.filled(text, results)
-    docs = {"glossary.md": glossary.markdown(), "results.md": ledger(studies)}
+        text = summary.fill_block(text, results)
+    docs = {"glossary.md": glossary.to_markdown(), "results.md": render_ledger(studies)}
     return {front: text} | {ROOT / "docs" / name: text for name, text in docs.items()}
 
 
-def ledger(studies):
+def render_ledger(studies):
     """Return docs/results.md for a list of Results."""
     questions = {key: of.name for key, of in stats.read_plan().questions.items()}
     rows = [row for results in studies for row in _rows(results)]

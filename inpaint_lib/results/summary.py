@@ -5,7 +5,7 @@ from . import findings, frames, notes, standing, stats, tables
 BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in the front page
 
 
-def page(results, personal="", captions=None, front=False):
+def render_study(results, personal="", captions=None, front=False):
     """Return README.md of a published study, or what the front page says of it. personal: what
     a person has to say (findings.fill_surprises); captions: {figure: {"caption": text}}."""
     runs, judged, config = (
@@ -13,7 +13,7 @@ def page(results, personal="", captions=None, front=False):
         stats.judge(results),
         results.about["config"],
     )
-    name = opening(results, runs)
+    name = choose_picture(results, runs)
     return notes.render(
         "study.md",
         front=front,
@@ -44,7 +44,7 @@ def _primaries(judged):
     return table.drop(columns=["width", "level", "smallest detectable effect"])
 
 
-def filled(text, results):
+def fill_block(text, results):
     """Return a page whose block of a published study, if it has one, says what `page` says today.
     Raises ValueError for a block without an end."""
     begin = BEGIN.format(results.about["name"])
@@ -54,16 +54,16 @@ def filled(text, results):
         return text
     if not end:
         raise ValueError(f"after the line {begin} the page needs a line {END}")
-    return f"{before}{begin}\n\n{page(results, front=True)}\n{end}{after}"
+    return f"{before}{begin}\n\n{render_study(results, front=True)}\n{end}{after}"
 
 
-def opening(results, runs):
+def choose_picture(results, runs):
     """Return the name of the picture that a page opens with, or None."""
-    cell = opening_cell(results, runs)
+    cell = choose_cell(results, runs)
     return cell and "_".join(["sizes", *cell])
 
 
-def opening_cell(results, runs):
+def choose_cell(results, runs):
     """Return the data set and architecture whose fills a page opens with, or None: of the cells in
     which most runs (standing.judge_runs) beat the trivial baselines, the one that is furthest below
     the best baseline."""

@@ -34,7 +34,7 @@ def test_a_study_whose_runs_all_diverged_is_reported(tmp_path):
     assert verdicts.remark.str.fullmatch(r"2 of 2 \w+ and 2 of 2 \w+ runs diverged").all()
     matrix = pd.read_csv(tmp_path / "tables/stage_matrix.csv")
     assert set(matrix.setup) == {tables.NO_TRAINING}
-    for text in (shown(page), summary.page(results)):
+    for text in (shown(page), summary.render_study(results)):
         assert "Of 8 runs 0 beat" in text and "No run finished" in text
         assert "faces/custom/fixed/seed0 (loss is not finite)" in text
     assert not re.search(r"<tbody>\s*</tbody>", page)  # headings of nothing

@@ -72,7 +72,7 @@ def test_verify_names_a_claim_that_new_seeds_have_turned(tmp_path, monkeypatch):
     published.publish(few, "mine")
     said = '{{ higher("progressive", "fixed", "faces", "custom", "all") }}'
     (tmp_path / "mine/surprised.md").write_text(said)
-    published.rebuild(published.opened("mine")[1], tmp_path / "mine")
+    published.rebuild(published.open_published("mine")[1], tmp_path / "mine")
     line, *others = reversed(sorted(published.verify("mine")))
     assert all(other.endswith(".png: missing") for other in others)
     assert line.startswith("surprised.md: progressive against fixed, faces, custom, width all: is ")

@@ -99,9 +99,9 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     assert (
         "Test images of faces that free_form fills best, median and worst, of 3 recorded" in first
     )
-    assert summary.opening(results, standing.judge_runs(results)) == "sizes_faces_free_form"
+    assert summary.choose_picture(results, standing.judge_runs(results)) == "sizes_faces_free_form"
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
-    assert summary.opening(worse, standing.judge_runs(worse)) is None
+    assert summary.choose_picture(worse, standing.judge_runs(worse)) is None
     assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
 
 
@@ -130,7 +130,7 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     assert row.word == "supported" and end < -margin
     told = f"Upper end {-margin - end:.1f} points below -2 %."
     assert told in text and f"{100 * row.effect:+.1f} %" in first
-    readme = summary.page(results)
+    readme = summary.render_study(results)
     assert "(exploratory, provisional)" in readme
 
 
@@ -141,7 +141,7 @@ def test_what_has_no_value_is_not_shown(built, registered):
     assert "t-verdict" not in cards and "t-interval" not in cards
     assert "t-verdict" in registered[2] and "t-interval" in registered[2]
     frame = pd.DataFrame({"setup": ["a", "b"], "hole_l1": [1.5, 2], "beats_all": [True, False]})
-    shown = layout.table(frame.assign(interval="-", remark=["", "x"], level=""))
+    shown = layout.prepare_table(frame.assign(interval="-", remark=["", "x"], level=""))
     assert [name for _, name, _ in shown["head"]] == ["setup", "hole L1", "beats all", "remark"]
     assert [row[2][0] for row in shown["rows"]] == ["yes", "no"]
     assert not re.search(r'<td[^>]*>(True|False)</td>|<th scope="col"[^>]*>[^<]*_', text)
@@ -149,7 +149,7 @@ def test_what_has_no_value_is_not_shown(built, registered):
 
 def test_texts_of_numbers_sort_as_numbers():
     texts = ["+4.4 %", "-3.0 % to +1.2 %", "-0.0120", "12", "2 of 4", "x"]
-    shown = layout.table(pd.DataFrame({"effect": texts}))
+    shown = layout.prepare_table(pd.DataFrame({"effect": texts}))
     assert [row[0][1] for row in shown["rows"]] == [4.4, -3.0, -0.012, 12.0, None, None]
 
 
@@ -199,7 +199,7 @@ def test_every_run_and_recorded_image_has_a_page_and_a_neighbour(built):
 def test_sheets_show_fills_in_the_holes_alone(built):
     results, folder = built
     name, widths = "faces/custom/fixed/seed0", results.widths
-    with Image.open(folder / bundle.sheet(name)) as image:
+    with Image.open(folder / bundle.name_sheet(name)) as image:
         pixels = np.asarray(image)
     assert pixels.shape == (3 * 32, 32 * len(widths) ** 2, 4)
     hole = results.fills[f"faces/mask/square_{widths[-1]}"][1] > 0
@@ -211,14 +211,14 @@ def test_sheets_show_fills_in_the_holes_alone(built):
 def test_maps_of_the_discriminator_are_kept_in_a_byte_each(tmp_path):
     results = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], [0])
     path = synthetic.recording(tmp_path / "recording.npz", results.widths, 3)
-    found = bundle.scores(path, 3)
+    found = bundle.read_scores(path, 3)
     with np.load(path) as stored:
         for width in results.widths:
             for k, one in enumerate(found[f"{width}"]):
                 own = stored[f"end_scores_{width}_{k}"]
                 assert one["levels"].dtype == np.int8 and one["levels"].shape == own.shape
                 assert np.allclose(one["levels"] * one["scale"], own, atol=own.max() / 200)
-    assert bundle.scores(path, 4) == {}  # other images were recorded
+    assert bundle.read_scores(path, 4) == {}  # other images were recorded
 
 
 def test_scripts_hold_what_the_results_hold(built):
@@ -276,7 +276,7 @@ def test_a_class_of_the_painter_has_no_other_meaning_in_the_explorer():
 
 def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built):
     results, _ = built
-    found = {what: (paper, here) for what, paper, here in report.deviations(results)}
+    found = {what: (paper, here) for what, paper, here in report.list_deviations(results)}
     assert found["data.image_size"] == ("128", "32")
     for key in ("curriculum.total_images", "curriculum.mask_widths", "curriculum.batch_size"):
         assert key in found
@@ -284,7 +284,7 @@ def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built)
     assert {"models.custom.lr_g", "models.custom.widths.generator_width"} <= set(found)
     assert not any("free_form" in what for what in found)
     assert found["grid.datasets"] == ("celeba, coco", "faces") and len(report.CHOICES) <= 20
-    listed = dict(report.choices(results))
+    listed = dict(report.list_choices(results))
     assert listed["curriculum.mask_widths"] == "8, 12, 16"
     assert "models.custom.loss_weights.adversarial" in listed
 
@@ -303,13 +303,13 @@ def test_templates_take_as_markup_only_what_is_made_here():
     text = "".join(p.read_text() for p in notes.TEMPLATES.glob("*.html.j2"))
     assert re.findall(r"{{ ([^{}]*?) \| safe }}", text) == ["body"]
     assert len(re.findall(r"\bsafe\b", text)) == 1
-    assert glossary.marked("<b>hole L1</b>").count("&lt;b&gt;") == 1
+    assert glossary.mark_terms("<b>hole L1</b>").count("&lt;b&gt;") == 1
 
 
 def test_every_term_is_explained():
-    known = glossary.every()
+    known = glossary.explain_terms()
     assert not set(glossary.OTHERS) - set(known) and all(text[-1] in "." for text in known.values())
-    marked = glossary.marked("The hole L1 of holes, hole L1.")
+    marked = glossary.mark_terms("The hole L1 of holes, hole L1.")
     assert re.findall(r't-([a-z0-9-]+)">', marked) == ["hole-l1", "hole"]
 
 
