@@ -104,7 +104,7 @@ def health(state, _, runs):
     """Return what the rules of results/health.py find: {"runs": [{"level", "headline",
     "findings"}]}
     """
-    return {"runs": [rules.describe(state.health(name)) for name in runs]}
+    return {"runs": [rules.describe_health(state.health(name)) for name in runs]}
 
 
 ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill, attention, health)}

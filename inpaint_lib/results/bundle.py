@@ -50,7 +50,9 @@ def write(saved, folder, recordings):
                 pixels = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
                 fills[name], columns[name] = {"pixels": pixels}, list(found)
                 if name in recordings:
-                    fills[name]["scores"] = read_scores(recordings[name], len(about["recorded"]))
+                    fills[name]["scores"] = compress_scores(
+                        recordings[name], len(about["recorded"])
+                    )
                 _sheet(folder, name, _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns
@@ -69,7 +71,7 @@ def _curves(saved, name):
     return {
         "histories": {"columns": list(history), "values": history.to_numpy(np.float32).T},
         "errors": {"stages": stages, "images": images},
-        "health": health.describe(saved.health(name)),
+        "health": health.describe_health(saved.health(name)),
     }
 
 
@@ -85,7 +87,7 @@ def _fills(results, name):
     return found
 
 
-def read_scores(path, n_images):
+def compress_scores(path, n_images):
     """Return D's scores of the recorded fills of as many images, {width: [{"levels" (S,R,h,w) int8,
     "scale"}, one for each scale of D]}: a score is their product."""
     found = {}

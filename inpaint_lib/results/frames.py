@@ -231,7 +231,7 @@ def _read(path):
 def merge(one, other):
     """Return the runs of both; of a run in both, that of `one`. Raises ValueError naming what
     differs."""
-    if found := find_differences(one.about, other.about):
+    if found := compare_studies(one.about, other.about):
         listed = "; ".join(f"{key}: {a} and {b}" for key, a, b in found[:6])
         raise ValueError(f"{other.about['name']} does not fit {one.about['name']}: {listed}")
     new = other.runs[[name not in set(name_runs(one.runs)) for name in name_runs(other.runs)]]
@@ -256,7 +256,7 @@ def merge(one, other):
     return narrow(replace(one, about=about, fills=fills | one.fills, **frames))
 
 
-def find_differences(one, other):
+def compare_studies(one, other):
     """Return (key, one, other) of what keeps two studies apart, in what both have."""
     parts = []
     for about, beside in ((one, other), (other, one)):

@@ -159,7 +159,7 @@ def summarise(findings):
     return ("ok", "no rule finds anything") if known else ("none", "too early to tell")
 
 
-def describe(findings):
+def describe_health(findings):
     """Return what the explorer's page is told of one run: {"level", "headline", "findings"}."""
     level, text = summarise(findings)
     rows = findings[COLUMNS].to_dict("records")

@@ -161,6 +161,6 @@ def find_published(config, protocol):
     asked["initial_weights"] = weights.hash_weights(config.get("initial_weights"))
     for base in list_studies():
         about = files.read_json(base / "study.json")
-        if not frames.find_differences(about | {"data": {}}, asked):
+        if not frames.compare_studies(about | {"data": {}}, asked):
             found |= set(frames.name_runs(pd.read_csv(base / "runs.csv")))
     return found

@@ -226,7 +226,7 @@ def _index(results, folder, of_runs, shared):
 def _cell(results, runs, estimates, cell):
     """Return what the tab of a data set and architecture shows."""
     parts = {
-        "areas": tables.average_by_area(results),
+        "areas": tables.tabulate_areas(results),
         "generalisation": tables.make_generalisation(results),
         "elsewhere": tables.make_generalisation(results, "fid", "whole_composite"),
         "gates": standing.judge_gates(results),

@@ -124,7 +124,7 @@ def _formatted(row, digits, bold):
     return bold(text) if row.is_best else text
 
 
-def average_by_area(results):
+def tabulate_areas(results):
     """Return hole L1 of the final networks by the realised area of the hole: columns are bins, last
     those of masks of one's own ("folder 0-10 %") where they are not trained with."""
     part = make_table(results).query("metric == 'l1'")
@@ -241,7 +241,7 @@ def write(results, folder):
     for cell, text in format_tables(results, bold="**{}**".format).items():
         flat = text.set_axis(map(" ".join, text.columns), axis=1).reset_index()
         lines += [f"### {', '.join(cell)}", "", *to_markdown(flat), ""]
-        by_area = select.get_cell(average_by_area(results).reset_index(), *cell).drop(columns=CELL)
+        by_area = select.get_cell(tabulate_areas(results).reset_index(), *cell).drop(columns=CELL)
         by_area = by_area.dropna(axis="columns", how="all").round(4).astype(object).fillna("-")
         if results.family(cell[1]) == FOLDER or FOLDER in "".join(by_area):
             lines += [

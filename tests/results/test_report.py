@@ -211,14 +211,14 @@ def test_sheets_show_fills_in_the_holes_alone(built):
 def test_maps_of_the_discriminator_are_kept_in_a_byte_each(tmp_path):
     results = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], [0])
     path = synthetic.recording(tmp_path / "recording.npz", results.widths, 3)
-    found = bundle.read_scores(path, 3)
+    found = bundle.compress_scores(path, 3)
     with np.load(path) as stored:
         for width in results.widths:
             for k, one in enumerate(found[f"{width}"]):
                 own = stored[f"end_scores_{width}_{k}"]
                 assert one["levels"].dtype == np.int8 and one["levels"].shape == own.shape
                 assert np.allclose(one["levels"] * one["scale"], own, atol=own.max() / 200)
-    assert bundle.read_scores(path, 4) == {}  # other images were recorded
+    assert bundle.compress_scores(path, 4) == {}  # other images were recorded
 
 
 def test_scripts_hold_what_the_results_hold(built):

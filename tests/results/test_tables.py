@@ -60,7 +60,7 @@ def test_outputs_made_elsewhere_are_a_row_that_no_mark_and_no_verdict_counts():
     assert l1["progressive"] == "<0.1000>" and l1[name] == "0.0100"
     assert before.equals(after.drop(index=name))
     assert tables.make_generalisation(beside).xs(name, level="setup").notna().all(axis=None)
-    assert name in tables.average_by_area(beside).index.get_level_values("setup")
+    assert name in tables.tabulate_areas(beside).index.get_level_values("setup")
     for function in (stats.judge, standing.judge_runs, standing.judge_gates, health.examine_runs):
         assert function(results).equals(function(beside)), function
     said = [notes.render_footnote(of).count("not trained here") for of in (results, beside)]
@@ -119,7 +119,7 @@ def test_matrices_hold_the_means_of_the_values_and_the_baselines():
 
 def test_areas_are_bins_of_networks_and_baselines():
     results = synthetic.study(**CELL, seeds=[0])
-    found = tables.average_by_area(results).loc[KEY]
+    found = tables.tabulate_areas(results).loc[KEY]
     assert list(found) == ["0-10 %", "10-20 %", "20-30 %"]
     own = results.values.query("setup == 'fixed' and region == 'area_10_20' and metric == 'l1'")
     assert found.loc["fixed", "10-20 %"] == own.value.item()
