@@ -1,8 +1,8 @@
-"""Draw clutter without end: a synthetic data set that replaces MSCOCO where it is not available.
+"""Draw any number of piles of shapes: a synthetic data set that replaces MSCOCO.
 
-Dead leaves (Lee, Mumford & Huang 2001, https://doi.org/10.1023/A:1011109015675): opaque shapes that
-hide one another, their sizes by a power law. Each has a colour and the texture of a photograph, for
-training from the left two thirds of the photographs, for testing from the right third.
+The dead leaves model (Lee, Mumford & Huang 2001, https://doi.org/10.1023/A:1011109015675): opaque
+shapes cover one another; their sizes follow a power law. Each shape has a colour and the texture of
+a photograph. Training images use the left two thirds of the photographs, test images the right one.
 
 Coordinates as in faces.py: x points right, y down, the image spans -1024 to 1024.
 """
@@ -46,7 +46,7 @@ def _photographs(testing):
 
 
 def _texture(r, testing, n, *lengths):
-    """Return a piece of a photograph, turned, flipped and its channels rotated, less its mean."""
+    """Return a piece of a photograph, turned, flipped, its channels rotated, minus its mean."""
     photographs = _photographs(testing)
     photo = photographs[r(0, len(photographs) - 1)]
     if r(0, 1):

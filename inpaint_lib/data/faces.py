@@ -1,7 +1,7 @@
-"""Draw faces without end: a synthetic stand-in for an aligned portrait set such as CelebA.
+"""Draw any number of faces: a synthetic data set that replaces CelebA's aligned portraits.
 
-No photograph and no person is behind these images. A face is a stack of shapes, painted back to
-front on a larger canvas and averaged down, in integers: the same pixels on every machine.
+No photograph and no person was used. A face is a stack of shapes, painted back to front on a larger
+canvas and averaged down, in integers: the same pixels on every machine.
 
 x points right, y down, the image spans -1024 to 1024. `u, v` are x, y with the head's pose undone
 (eyes near v = 0, chin near 700), `f` is u with its turn undone; abs(f) draws on both sides at once.
@@ -59,12 +59,12 @@ def _paint(s, where, colour):
 
 
 def _lit(colour, shade):
-    """Return a colour under a shade: red falls off least, as in skin, so that shadows stay warm."""
+    """Return a colour under a shade; red is dimmed least, as in skin, so shadows stay warm."""
     return colour * (ONE + (rgb(880, 1024, 1085) * (shade - ONE) >> 10)) >> 10
 
 
 def _traits(r):
-    """Return what parts of a face share: pose, light, measures, colours and the cut of the hair."""
+    """Draw what parts of a face share: pose, light, measures, colours and hair style."""
     p = SimpleNamespace(dx=r(-50, 50), dy=r(-92, 0), scale=r(1290, 1450), tilt=r(-70, 70))
     p.yaw, p.light, p.above, p.contrast = r(-80, 80), r(-800, 800), r(150, 600), r(350, 680)
     she, tone, p.age = r(0, ONE), r(0, ONE), square(r(0, ONE))
@@ -277,10 +277,8 @@ def _glasses(s, p, r):
 
 
 def _face(seed, number, size):
-    r, k = (
-        make_random(seed, number),
-        3 if size <= 64 else 2,
-    )  # k x k pixels of the canvas make one
+    r = make_random(seed, number)
+    k = 3 if size <= 64 else 2  # k x k pixels of the canvas make one
     p = _traits(r)
     s = _scene(p, size * k)
     _background(s, p, r)

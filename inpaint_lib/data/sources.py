@@ -1,4 +1,4 @@
-"""The data sets: one entry of `DATASETS` is all there is of each; extensions may add entries.
+"""The data sets, one entry of `DATASETS` each; extensions may add entries.
 
 `faces` and `clutter` need no download and replace `celeba` and `coco`, which are read from
 `machine.data_root` in their publishers' layout, unpacked or zipped.
@@ -17,14 +17,14 @@ from .containers import SourceError
 from .drawing import TEST_FROM
 from .images import Unusable
 
-MISSING = 0.1  # with a larger share of its files missing, CelebA was not unpacked completely
+MISSING = 0.1  # with a larger share of its files missing, CelebA was not fully unpacked
 FOREIGN = ".heic .heif .avif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()
 PLACES = "", "celeba", "CelebA", "coco", "COCO", "images", "coco/images", "COCO/images"
 LISTS = "list_eval_partition.txt", "list_eval_partition.csv"
 PARTS = {
     "celeba": (LISTS, ("img_align_celeba.zip", "img_align_celeba")),
     "coco": (("train2014.zip", "train2014"), ("val2014.zip", "val2014")),
-}  # a whole archive first: unpacking it may have been broken off
+}  # a complete archive first: its folder may be partly unpacked
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
 CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -37,7 +37,7 @@ class Dataset:
     about: str
     plan: Callable  # (config) -> Plan
     pixels: Callable  # (items, size, seed) yields (size, size, 3) uint8 or Unusable for each item
-    fingerprint: Callable = lambda config: None  # -> JSON that changes when the images might have
+    fingerprint: Callable = lambda config: None  # -> JSON that changes if the images may have
     stands_in_for: str | None = None  # the paper's data set that this one replaces
     wanted: str = ""  # how to get and lay out the images
     licence: str = ""
@@ -45,10 +45,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Plan:
-    """The items of each split in order, and files passed over as (name, reason, detail).
+    """The items of each split in order, and skipped files as (name, reason, detail).
 
-    An item is a number, or an image file as (container, name inside). `missing` is the share of
-    all images that could not be planned: not there, or of a format that is not read.
+    An item is a number, or an image file as (container, name inside). missing: the share of all
+    images that are not there or have a format that is not read.
     """
 
     train: list
@@ -60,12 +60,12 @@ class Plan:
 def find_dataset(name):
     """Return a data set's entry. Raises SourceError."""
     if name not in DATASETS:
-        raise SourceError(f"no data set {name!r}; there are: {', '.join(DATASETS)}")
+        raise SourceError(f"no data set {name!r}: there are {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def read_pixels(dataset, items, size, seed):
-    """Return for every item its pixels, (size, size, 3) uint8, or Unusable."""
+    """Return a list: for every item its pixels, (size, size, 3) uint8, or Unusable."""
     found, wanted = (
         list(find_dataset(dataset).pixels(items, size, seed)),
         ("uint8", (size, size, 3)),
@@ -82,7 +82,7 @@ def _drawn_plan(config):
 
 
 def read_files(items, size, seed, read=images.read_image):
-    """Yield what `read` makes of each image file, or Unusable."""
+    """Yield `read(path or file, size)` of each image file, or Unusable."""
     for container, name in items:
         try:
             yield read(containers.locate(container, name), size)
@@ -91,7 +91,7 @@ def read_files(items, size, seed, read=images.read_image):
 
 
 def _choose(found, count, key):
-    """Return `count` keys of `found`, sorted, chosen by a hash: one file more changes few."""
+    """Return `count` keys of `found`, sorted, chosen by a hash: one more file changes few."""
 
     def digest(name):
         return hashlib.sha256(f"{key}/{name}".encode(errors="surrogateescape")).digest()
@@ -117,7 +117,7 @@ def _root(config, dataset):
 
 
 def _find(config, dataset):
-    """Return the places of a data set's parts: the first complete ones below data_root."""
+    """Return the paths of a data set's parts: the first complete ones below data_root."""
     root, found = _root(config, dataset), []
     for names in PARTS[dataset]:
         for path in (root / place / name for place in PLACES for name in names):
@@ -140,14 +140,14 @@ def _celeba_plan(config):
     text = partition.read_text(encoding="utf-8-sig", errors="replace")
     rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", text, re.M)
     if not rows:
-        raise SourceError(f"{partition}: no line like '000001.jpg 0'; download the file again")
+        raise SourceError(f"{partition}: no line like '000001.jpg 0': download the file again")
     there = containers.map_file_names(container, (".jpg", ".png"))
     missing = [(name, "not there", partition.name) for name, _ in rows if name not in there]
     test = {name: there[name] for name, part in rows if part == "1" and name in there}
     train = {name: there[name] for name, part in rows if part != "1" and name in there}
     if len(missing) > MISSING * len(rows) or not (train and test):
         found = f"holds {len(rows) - len(missing):,} of the {len(rows):,} files in {partition.name}"
-        remedy = f"unpack the zip again, or leave it alone there. {find_dataset('celeba').wanted}"
+        remedy = f"unpack the zip again, or keep the zip only. {find_dataset('celeba').wanted}"
         raise SourceError(f"{container}: {found}: {remedy}")
     train = _items(container, train, data.train_images, data.seed)
     test = _items(container, test, min(data.test_images, 10_000), data.seed)
@@ -177,8 +177,9 @@ def _folder_plan(config):
 
 
 def plan_folder(root, key, seed, most_train=None, most_test=None):
-    """Return the Plan of a folder of images that a setting `key` names, split by seed, or by its
-    own folders for training and testing. Raises SourceError.
+    """Return the Plan of a folder of images, split by seed, or by its own train and test folders.
+
+    key: the setting that names the folder, for messages. Raises SourceError.
     """
     there = containers.list_names(root)
     names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
@@ -189,7 +190,7 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
     foreign = sum(suffix in FOREIGN for _, _, suffix in passed_over)
     if len(names) < 2:
         found = f"{root} holds {len(names)} images ({', '.join(images.SUFFIXES)})"
-        raise SourceError(f"{key}: {found}; at least two are needed")
+        raise SourceError(f"{key}: {found}: at least two are needed")
     parts = {part: [n for n in names if _part(n) == part] for part in ("train", "test", "val", "")}
     train, test = parts["train"], parts["test"] or parts["val"]
     if train and test:
@@ -201,7 +202,7 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
         train = {*names} - {*test}
     else:
         alone = f"all images of {root} are in a folder for training, or all in one for testing"
-        raise SourceError(f"{key}: {alone}; add the others, or rename it for a split by seed")
+        raise SourceError(f"{key}: {alone}: add the others, or rename it for a split by seed")
     train, test = ({name: name for name in split} for split in (train, test))
     train, test = _items(root, train, most_train, seed), _items(root, test, most_test, seed)
     return Plan(train, test, passed_over, foreign / (foreign + len(names)))

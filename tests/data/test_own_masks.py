@@ -111,7 +111,7 @@ BAD = {  # kind: (what is written into the folder, words of the line)
     "black": (["black"] * 3, "3 no hole.*at most 10%"),
     "white": (["white"] * 3, "3 all hole"),
     "photographs": (["photo"] * 3, "3 not a mask.*grey or coloured"),
-    "transparent": (["clear"] * 3, "transparent pixels; save it without transparency"),
+    "transparent": (["clear"] * 3, "transparent pixels: save it without transparency"),
     "damaged": (["torn"] * 3, "at most 10% may be unusable"),
     "tiny": (["small"] * 3, "3 too small"),
     "huge": (["huge"] * 2, "2 decompression bomb"),

@@ -84,7 +84,7 @@ def test_a_damaged_pack_is_made_again(micro, damage):
 def test_an_unprepared_or_unknown_data_set_is_refused_in_one_line(micro, tmp_path):
     with pytest.raises(FileNotFoundError, match="clutter of profile smoke .* run ./run_all.sh smo"):
         packs.open_pack(micro(), "clutter")
-    with pytest.raises(sources.SourceError, match="no data set 'faecs'; there are: faces, clutter"):
+    with pytest.raises(sources.SourceError, match="no data set 'faecs': there are faces, clutter"):
         packs.prepare(micro(), "faecs")
     assert list(tmp_path.iterdir()) == []
 
@@ -158,7 +158,7 @@ def test_too_many_bad_files_stop_the_preparation_and_leave_the_earlier_pack(pack
     old = contents(place)
     for k in range(4):
         (images / f"{k:04d}.png").write_bytes(b"")
-    what = r"can be used \(4 empty\); at most 10% .*skipped.csv lists them"
+    what = r"can be used \(4 empty\): at most 10% .*skipped.csv lists them"
     with pytest.raises(sources.SourceError, match=what) as why:
         packed(ALL)
     assert "\n" not in str(why.value)

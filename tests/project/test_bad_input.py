@@ -40,7 +40,7 @@ smoke --seeds -> argument --seeds: expected one argument; see
 smoke --only figures -> --only: invalid choice: 'figures' (choose from
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
-smoke --datasets imagenet -> no data set 'imagenet'; there are:
+smoke --datasets imagenet -> no data set 'imagenet': there are
 smoke --architectures unet -> no 'unet'; there are: custom, context_encoder, free_form
 smoke --setups fixed,fixd -> no 'fixd'; there are: fixed, progressive
 smoke --seeds a -> grid.seeds.0:
@@ -70,12 +70,12 @@ smoke --data pipe -> data_root: there is no folder
 smoke --data one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --data texts -> holds 0 images
 smoke --data masks -> holds 0 images
-smoke --data split -> are in a folder for training, or all in one for testing; add the others
+smoke --data split -> are in a folder for training, or all in one for testing: add the others
 smoke --data one --data-root one -> --data DIR: names the images; leave out --datasets and --data
 smoke --data one --datasets faces -> --data DIR: names the images; leave out
 smoke --datasets celeba --data-root texts -> list_eval_partition.csv for celeba
 smoke --datasets celeba --data-root listed -> img_align_celeba.zip or img_align_celeba for celeba
-smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0'; download the file again
+smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0': download the file again
 smoke --datasets celeba --data-root torn -> img_align_celeba.zip
 smoke --datasets coco --data-root texts -> or train2014 for coco. DIR or DIR/coco must hold
 smoke --datasets coco --data-root bare -> train2014: no .jpg file in it
@@ -161,7 +161,7 @@ photo.png {B} {W} {OUT} --blend -> unrecognized arguments: --blend; see ./run_al
 NOTEBOOK = """
 00_data_prep '{"profile": "tyni"}' -> no profile 'tyni': choose one of
 00_data_prep '{"dataset": "../x"}' -> '../x'
-10_train '{"dataset": "x"}' -> no data set 'x'; there are:
+10_train '{"dataset": "x"}' -> no data set 'x': there are
 10_train '{"architecture": "unet"}' -> no 'unet'; there are: custom
 20_metrics '{"overrides": {"bach_size": 1}}' -> --set bach_size: there is no such key
 00_data_prep '{"dataset": "coco"}' -> data set coco: name its folder with --data-root DIR
