@@ -83,7 +83,7 @@ def to_mask_levels(image, kind):
     kind: the format of its file.
     """
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
-        return None, "it has transparent pixels: save it without transparency"
+        return None, "has transparent pixels: save it without transparency"
     if image.mode in ("1", "L"):
         grey, saturation = np.asarray(image.convert("L")), 0
     else:

@@ -141,9 +141,9 @@ photo.png {W} {OUT} --mask small.png -> mask small.png: is 70 x 44 pixels, the p
 photo.png {W} {OUT} --mask clear.png -> mask clear.png: has transparent pixels
 photo.png {W} {OUT} --mask absent.png -> mask absent.png: unreadable
 photo.png {W} {OUT} --mask masks -> --mask masks: holds 0 masks named photo
-photo.png {B} {W} -o exists.png -> -o exists.png: exists; name another file, or add --overwrite
+photo.png {B} {W} -o exists.png -> -o exists.png: exists: name another file, or add --overwrite
 photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is another file
-photo.png {B} {W} -o out.gif -> -o out.gif: the suffix says the format; give one of .png
+photo.png {B} {W} -o out.gif -> -o out.gif: unknown suffix: give one of .png
 alpha.png {B} {W} -o x/out.jpg -> -o x/out.jpg: JPEG cannot hold transparency
 photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors: no such file; name
 photo.png {B} --weights text.safetensors {OUT} -> text.safetensors: no safetensors file
