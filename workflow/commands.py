@@ -161,12 +161,8 @@ def publish(argv):
     who = {"metavar": "NAME", "default": "", "help": "whose runs they are, for docs/results.md"}
     study, args = opened(argv, about, "name", who=who)
     say(*published.publish(collect.collect(study, partial=True), args.name, args.who))
-    say(
-        *(
-            f"networks of {name}"
-            for name in networks.save_networks(study, published.find_folder(args.name))
-        )
-    )
+    added = networks.save_networks(study, published.find_folder(args.name))
+    say(*(f"networks of {name}" for name in added))
     if published.find_folder(args.name).parent == published.FOLDER:
         say("./run_all.sh publish --docs writes what README.md and docs/ say of it")
 

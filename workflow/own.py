@@ -50,9 +50,8 @@ def conclusion(study):
 def _plan(study):
     """Return the data set's plan, or None where its images have gone or changed since."""
     try:
-        return packs.find_current(study, advice.OWN) and sources.find_dataset(advice.OWN).plan(
-            study.config
-        )
+        entry = sources.find_dataset(advice.OWN)
+        return packs.find_current(study, advice.OWN) and entry.plan(study.config)
     except (sources.SourceError, OSError):
         return None
 

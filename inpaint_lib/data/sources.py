@@ -66,10 +66,8 @@ def find_dataset(name):
 
 def read_pixels(dataset, items, size, seed):
     """Return a list: for every item its pixels, (size, size, 3) uint8, or Unusable."""
-    found, wanted = (
-        list(find_dataset(dataset).pixels(items, size, seed)),
-        ("uint8", (size, size, 3)),
-    )
+    found = list(find_dataset(dataset).pixels(items, size, seed))
+    wanted = "uint8", (size, size, 3)
     for pixels in found:
         if not isinstance(pixels, Unusable) and (got := (pixels.dtype, pixels.shape)) != wanted:
             raise SourceError(f"{dataset}: pixels() must yield {wanted}, not {got}")

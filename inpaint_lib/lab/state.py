@@ -176,9 +176,8 @@ class Trained:
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_image_errors(run)
         n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
-        return explored.tabulate_stages(own, images, self.config, n), explored.tabulate_images(
-            images, widths
-        )
+        by_image = explored.tabulate_images(images, widths)
+        return explored.tabulate_stages(own, images, self.config, n), by_image
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""

@@ -50,9 +50,8 @@ def write(saved, folder, recordings):
                 pixels = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
                 fills[name], columns[name] = {"pixels": pixels}, list(found)
                 if name in recordings:
-                    fills[name]["scores"] = compress_scores(
-                        recordings[name], len(about["recorded"])
-                    )
+                    n = len(about["recorded"])
+                    fills[name]["scores"] = compress_scores(recordings[name], n)
                 _sheet(folder, name, _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns

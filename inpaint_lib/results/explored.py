@@ -144,9 +144,8 @@ class Saved:
         values, images = self._of("values", name), self._of("per_image", name)
         n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
         own = values[values.mask_family == family]
-        return tabulate_stages(own, images, config, n), tabulate_images(
-            images, self.about["widths"]
-        )
+        by_image = tabulate_images(images, self.about["widths"])
+        return tabulate_stages(own, images, config, n), by_image
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""

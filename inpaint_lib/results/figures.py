@@ -26,9 +26,8 @@ def _answer(results):
     judged = stats.get_questions(stats.judge(results))
     parts = {}
     for row in judged.drop_duplicates("question").itertuples():
-        wide = VALUES[row.width](results).pivot_table(
-            "value", [*frames.CELL, "seed"], "setup", sort=False
-        )
+        keys = [*frames.CELL, "seed"]
+        wide = VALUES[row.width](results).pivot_table("value", keys, "setup", sort=False)
         wide = wide.reindex(columns=[row.first, row.second]).dropna()
         effect = (wide[row.first] / wide[row.second] - 1).rename("effect")
         parts[row.question] = effect.reset_index().assign(setup=row.first)
@@ -58,11 +57,10 @@ def _decomposition(results, dataset):
                 logs = np.log(wide[setup] / wide[base]).dropna()
                 for width in [width for width in labels if width in logs]:
                     d = logs[width].to_numpy()
-                    low, high = (
-                        stats.compute_interval(d) if len(d) >= stats.MIN_SEEDS else [np.nan] * 2
-                    )
+                    few = len(d) < stats.MIN_SEEDS
+                    ends = [np.nan] * 2 if few else stats.compute_interval(d)
                     found = [architecture, base, setup, labels[width]]
-                    rows.append(found + np.expm1([d.mean(), low, high]).tolist())
+                    rows.append(found + np.expm1([d.mean(), *ends]).tolist())
     columns = ["architecture", "base", "setup", "width", "effect", "low", "high"]
     controls = any(map(select.is_control, values.setup))
     effects = pd.DataFrame(rows, columns=columns)

@@ -12,11 +12,8 @@ SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
 NUMBER = re.compile(r"([+-]?\d+\.?\d*)( %)?( to .*)?")  # an effect, an interval's lower end
 POINTS = 40  # of a curve on a run's page, at most
 notes.ENVIRONMENT.filters["terms"] = glossary.mark_terms
-notes.ENVIRONMENT.globals |= {
-    "term": glossary.make_button,
-    "key": glossary.make_key,
-    "signs": SIGNS,
-}
+notes.ENVIRONMENT.globals |= {"term": glossary.make_button, "key": glossary.make_key}
+notes.ENVIRONMENT.globals["signs"] = SIGNS
 
 
 def read_assets():
@@ -29,9 +26,8 @@ def read_assets():
 def render_page(template, root, **values):
     """Return a page, with every term's meaning; root leads to the report's folder."""
     colours = {name: plots.get_style(name)["color"] for name in plots.SETUPS}
-    return notes.render(
-        template, root=root, known=glossary.explain_terms(), colours=colours, **values
-    )
+    shown = {"known": glossary.explain_terms(), "colours": colours}
+    return notes.render(template, root=root, **shown, **values)
 
 
 def name_page(run):
@@ -148,9 +144,8 @@ def choose_opening(results, cell, columns):
         found.setdefault(run.split("/")[2], {"run": run, "column": columns[run].index(last)})
     if not found:
         return None
-    chosen = {
-        name: found[name] | {"n": len(columns[found[name]["run"]])}
-        for name in pictures.choose_setups(found)
-    }
+    for of in found.values():
+        of["n"] = len(columns[of["run"]])
+    chosen = {name: found[name] for name in pictures.choose_setups(found)}
     rows = {label: int(row) for label, row in pictures.rank_images(results, *cell).items()}
     return {"cell": cell, "setups": chosen, "rows": rows, "width": last[1]}

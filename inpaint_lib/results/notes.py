@@ -43,9 +43,8 @@ def list_caveats(results):
 
 def render_footnote(results):
     """Return what every table must say about itself."""
-    n_seeds = (
-        select.get_finished(results).groupby(["dataset", "architecture", "setup"]).seed.count()
-    )
+    finished = select.get_finished(results)
+    n_seeds = finished.groupby(["dataset", "architecture", "setup"]).seed.count()
     measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
     others = results.baselines[results.baselines.baseline.str.endswith(frames.EXTERNAL)]
     changed = others.query("region == 'visible' and metric == 'l1' and value > 0")
@@ -107,10 +106,8 @@ def _overall(rows):
         return "No complete pair of runs."
     text = f"The error of {first}, against that of {second}: {describe_spread(effects)}"
     if words.empty:
-        why = (
-            f"a verdict needs {stats.MIN_SEEDS} seeds" if rows.registered_seeds.any() else NO_WORDS
-        )
-        return f"{text}. An estimate: {why}."
+        few = f"a verdict needs {stats.MIN_SEEDS} seeds"
+        return f"{text}. An estimate: {few if rows.registered_seeds.any() else NO_WORDS}."
     return f"{text}. {'; '.join(f'{word} in {n}' for word, n in words.items()).capitalize()}."
 
 

@@ -4,7 +4,6 @@ A setup has the colour and the marker of its entry in setups.SETUPS everywhere. 
 on, a line is their mean and its band the 95 % t interval; with two, both seeds are drawn."""
 
 import itertools
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,8 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from ..setups import SETUPS
 from . import select, stats
 from .frames import order
+from .notes import TEMPLATES
 
-TEMPLATES = Path(__file__).parent / "templates"
 ACTIVE = LinearSegmentedColormap.from_list("active", ["#f2f2f2", "#8fbfe0", "#2f7fb8"])
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = yaml.safe_load((TEMPLATES / "labels.yaml").read_text("utf-8"))
@@ -200,10 +199,8 @@ def draw_games(table):
     a row per setup, a column per stage. table: rows of standing.judge_games."""
     cells = select.list_cells(table)
     n_rows = max(select.get_cell(table, *cell).setup.nunique() for cell in cells)
-    height = 0.5 + 0.2 * n_rows
-    fig, axes = make_panels(
-        len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + height * rows)
-    )
+    h = 0.5 + 0.2 * n_rows
+    fig, axes = make_panels(len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + h * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
         of = select.get_cell(table, *cell)
         known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))

@@ -85,12 +85,9 @@ def rebuild(results, base):
 def _write(results, base, folder):
     """Write tables and README of the study in `base` into a folder."""
     tables.write(results, folder / "tables")
-    files.write_text(folder / "README.md", _page(results, base))
-
-
-def _page(results, base):
     captions = files.read_json(base / "figures" / "captions.json")
-    return summary.render_study(results, _personal(base), captions)
+    page = summary.render_study(results, _personal(base), captions)
+    files.write_text(folder / "README.md", page)
 
 
 def _personal(base):
@@ -123,9 +120,8 @@ def verify(name):
         paths |= {p.relative_to(base) for p in (base / "tables").glob("*")}
         wrong = [line for path in sorted(paths) for line in _differs(path, base, made)]
         page = (made / "README.md").read_text(encoding="utf-8")
-    wrong += [
-        f"{PERSONAL}: {text}" for text in findings.fill_surprises(results, _personal(base))[1]
-    ]
+    _, claims = findings.fill_surprises(results, _personal(base))
+    wrong += [f"{PERSONAL}: {text}" for text in claims]
     shown = re.findall(r"\]\((figures/[^)]+)\)", page)
     return wrong + [f"{path}: missing" for path in shown if not (base / path).is_file()]
 

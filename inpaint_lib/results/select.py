@@ -66,14 +66,10 @@ def get_trained(results):
     return results.values[last & is_own_family(results)]
 
 
-def get_final(results):
-    """Return the values that answer the question: as `trained`, with the largest hole."""
-    return get_trained(results)[lambda t: t.mask_width == results.widths[-1]]
-
-
 def get_hole_l1(results):
-    """Return hole L1 with the largest hole: a row per run that finished."""
-    return get_final(results).query("region == 'hole' and metric == 'l1'")
+    """Return hole L1 with the largest hole after the last stage: a row per finished run."""
+    rows = get_trained(results).query("region == 'hole' and metric == 'l1'")
+    return rows[rows.mask_width == results.widths[-1]]
 
 
 def average_widths(results):

@@ -37,9 +37,8 @@ def judge_games(results):
 
 def _of_games(results):
     """Return a row per run: the game of its last stage, and in how many stages it is active."""
-    table = judge_games(results).assign(
-        has_game=lambda t: t.active.notna(), on=lambda t: t.active.eq(True)
-    )
+    table = judge_games(results)
+    table = table.assign(has_game=table.active.notna(), on=table.active.eq(True))
     counts = table.groupby(frames.RUN)[["on", "has_game"]].transform("sum")
     stages = counts.on.astype(str) + " of " + counts.has_game.astype(str)
     table["active_stages"] = stages.where(counts.has_game > 0, "not applicable")
@@ -103,9 +102,8 @@ def _beaten(results):
     found, largest = [], f"mask_width == {results.widths[-1]}"
     for cell, part in results.per_image.query(largest).groupby(frames.CELL, sort=False):
         own = part.pivot(index="image", columns=["setup", "seed"], values="l2")
-        rows = compare_with_baselines(
-            own, select.get_baseline_images(results, *cell).query(largest)
-        ).reset_index()
+        table = select.get_baseline_images(results, *cell).query(largest)
+        rows = compare_with_baselines(own, table).reset_index()
         found.append(rows.assign(**dict(zip(frames.CELL, cell, strict=True))))
     columns = [*frames.RUN, *BESIDE, *FLAGS[:2]]
     return pd.concat([pd.DataFrame(columns=columns), *found])

@@ -224,11 +224,10 @@ def judge(results):
     values, n_images = _values(results)
     pairs = functools.cache(lambda *of: _Pair(results, *of))
     asked_for = functools.cache(lambda *cell: find_registration(plan, results, *cell))
-    with_words = sum(asked_for(*cell)[0] > 0 for cell in select.list_cells(results.runs))
+    cells = select.list_cells(results.runs)
+    with_words = sum(asked_for(*cell)[0] > 0 for cell in cells)
     simultaneous = plan.level(len(plan.questions) * with_words)
-    for asked, cell in itertools.product(
-        _comparisons(plan, results), select.list_cells(results.runs)
-    ):
+    for asked, cell in itertools.product(_comparisons(plan, results), cells):
         seeds, of_paper = asked_for(*cell)
         seeds = seeds if asked.question else 0  # estimates use all
         key, pair = (*cell, *asked[4:7]), pairs(cell, (asked.first, asked.second), seeds)

@@ -8,23 +8,19 @@ BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in th
 def render_study(results, personal="", captions=None, front=False):
     """Return README.md of a published study, or what the front page says of it. personal: what
     a person has to say (findings.fill_surprises); captions: {figure: {"caption": text}}."""
-    runs, judged, config = (
-        standing.judge_runs(results),
-        stats.judge(results),
-        results.about["config"],
-    )
-    name = choose_picture(results, runs)
+    runs, judged = standing.judge_runs(results), stats.judge(results)
+    cell = choose_cell(results, runs)
     return notes.render(
         "study.md",
         front=front,
         about=results.about,
-        config=config,
+        config=results.about["config"],
         runs=results.runs,
         answers=notes.answer_questions(judged),
         meanings=notes.explain_words(judged),
         estimated=findings.describe_estimates(results),
         primaries="\n".join(tables.to_markdown(_primaries(judged))),
-        opening=name,
+        opening="_".join(["sizes", *cell]) if cell else None,
         captions={key: of["caption"] for key, of in (captions or {}).items()},
         standing=standing.summarise(runs),
         standings="\n".join(tables.to_markdown(tables.count_standings(runs))),
@@ -38,9 +34,8 @@ def render_study(results, personal="", captions=None, front=False):
 def _primaries(judged):
     """Return the registered questions as a table of words and intervals."""
     rows = stats.get_questions(judged)
-    table = (
-        notes.format_rows(rows).assign(comparison=rows.question).rename(columns={"comparison": ""})
-    )
+    table = notes.format_rows(rows).assign(comparison=rows.question)
+    table = table.rename(columns={"comparison": ""})
     return table.drop(columns=["width", "level", "smallest detectable effect"])
 
 
@@ -55,12 +50,6 @@ def fill_block(text, results):
     if not end:
         raise ValueError(f"after the line {begin} the page needs a line {END}")
     return f"{before}{begin}\n\n{render_study(results, front=True)}\n{end}{after}"
-
-
-def choose_picture(results, runs):
-    """Return the name of the picture that a page opens with, or None."""
-    cell = choose_cell(results, runs)
-    return cell and "_".join(["sizes", *cell])
 
 
 def choose_cell(results, runs):

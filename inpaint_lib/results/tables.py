@@ -82,10 +82,8 @@ def choose_columns(results, cell, controls=False):
     Best is the setup that is better than every other setup and every baseline; outputs that were
     made elsewhere don't count. Controls are left out unless `controls`, or if there is nothing
     else; so are columns without a value."""
-    part, every = (
-        select.get_cell(make_table(results), *cell),
-        select.get_cell(results.runs, *cell).setup,
-    )
+    part = select.get_cell(make_table(results), *cell)
+    every = select.get_cell(results.runs, *cell).setup
     papers = every[~every.map(select.is_control).astype(bool)]
     setups = list(dict.fromkeys(every if controls or papers.empty else papers))
     below = [name for name in part.setup.unique() if name not in set(every)]
@@ -169,10 +167,8 @@ def count_standings(runs):
 def count_games(results):
     """Return in how many runs the adversarial game is active in every stage, with D's accuracy and
     the share of the adversarial loss in G's gradient, means over seeds."""
-    rows = {}
-    for (*setup, stage), part in standing.judge_games(results).groupby(
-        [*SETUP, "stage"], sort=False
-    ):
+    rows, games = {}, standing.judge_games(results)
+    for (*setup, stage), part in games.groupby([*SETUP, "stage"], sort=False):
         active = part.active.dropna().astype(bool)
         accuracy, share = part.d_accuracy.mean(), part.adversarial_share.mean()
         text = f"{active.sum()} of {len(active)}; D {accuracy:.2f}, share {share:.2f}"
@@ -244,12 +240,8 @@ def write(results, folder):
         by_area = select.get_cell(tabulate_areas(results).reset_index(), *cell).drop(columns=CELL)
         by_area = by_area.dropna(axis="columns", how="all").round(4).astype(object).fillna("-")
         if results.family(cell[1]) == FOLDER or FOLDER in "".join(by_area):
-            lines += [
-                "Hole L1 by area; folder: the study's own masks",
-                "",
-                *to_markdown(by_area),
-                "",
-            ]
+            lines += ["Hole L1 by area; folder: the study's own masks", ""]
+            lines += [*to_markdown(by_area), ""]
     for cell, text in format_tables(results, bold=r"\textbf{{{}}}".format).items():
         text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: t.replace("_", r"\_"))
         look = {"column_format": "l" + "r" * text.shape[1], "multicolumn_format": "c"}

@@ -170,7 +170,9 @@ def test_bad_masks_are_refused_in_one_line_and_nothing_is_written(kind, tmp_path
 
 
 def test_a_family_of_masks_needs_its_folder_and_a_network_that_fills_any_hole(own, micro, tmp_path):
-    with pytest.raises(SourceError, match="models.custom.mask_family: .*name .* with --masks DIR"):
+    with pytest.raises(
+        SourceError, match="models.custom.mask_family is folder: name .* --masks DIR"
+    ):
         own_masks.check_widths(micro(FOLDER), None)
     with pytest.raises(config.ConfigError, match="models.context_encoder.mask_family: .* center"):
         own(CENTRAL | {"models.context_encoder.mask_family": "folder"})

@@ -99,9 +99,9 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     assert (
         "Test images of faces that free_form fills best, median and worst, of 3 recorded" in first
     )
-    assert summary.choose_picture(results, standing.judge_runs(results)) == "sizes_faces_free_form"
+    assert "(figures/sizes_faces_free_form.png)" in summary.render_study(results)
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
-    assert summary.choose_picture(worse, standing.judge_runs(worse)) is None
+    assert summary.choose_cell(worse, standing.judge_runs(worse)) is None
     assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
 
 

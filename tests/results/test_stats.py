@@ -345,8 +345,9 @@ def test_estimates_have_95_percent_intervals_and_no_word(registered):
 def test_an_estimate_of_scale_difference_is_in_the_unit_of_its_metric():
     results = synthetic.study(**CELL)
     row = stats.judge(results).set_index("metric").loc["psnr"]
-    values = select.get_final(results).query("region == 'hole' and metric == 'psnr'")
-    wide = values.pivot(index="seed", columns="setup", values="value")
+    values = select.get_trained(results).query("region == 'hole' and metric == 'psnr'")
+    wide = values[values.mask_width == results.widths[-1]]
+    wide = wide.pivot(index="seed", columns="setup", values="value")
     d = wide.progressive - wide.fixed
     ends = scipy_stats.ttest_1samp(d, 0).confidence_interval(0.95)
     assert row[["effect", "ci_low", "ci_high"]].tolist() == pytest.approx([d.mean(), *ends])
