@@ -46,7 +46,7 @@ def metrics(study):
         frames.save(results, study.report / "results")
     with part("verdicts and gates"):
         stats.judge(results)
-        standing.of_runs(results)
+        standing.judge_runs(results)
     with part("tables"):
         tables.write(results, study.report / "tables")
 

@@ -28,12 +28,12 @@ def open_requested(args, overrides):
     """
     study = grid.open_study(args.profile, overrides)
     if args.skip_published:
-        done = published.names(configuration.to_dict(study.config), PROTOCOL)
+        done = published.find_published(configuration.to_dict(study.config), PROTOCOL)
         left = [r.name for r in study.runs() if r.name in done and not grid.holds_work(r.folder)]
         say(f"{len(left)} runs are published and left out")
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})
         study = grid.open_study(args.profile, overrides)
-    stats.registered()
+    stats.read_plan()
     if args.cluster:
         slurm.check_slurm(study.config)
     return study
@@ -54,9 +54,9 @@ def check_study(study, args):
         raise ValueError(f"{next(iter(changed.values()))}{more}")
     if not args.dry_run:
         own = own_masks.prepare(study)
-        own_masks.check(study, own)
+        own_masks.check_widths(study, own)
         if own:
-            say(own_masks.described(study, own))
+            say(own_masks.describe_masks(study, own))
     return changed
 
 
@@ -106,12 +106,12 @@ def check_inputs(config, download):
         raise ValueError("--download: name the folder with --data-root DIR")
     for name in config.grid.datasets:
         try:
-            sources.find(name).fingerprint(config)
+            sources.find_dataset(name).fingerprint(config)
         except sources.SourceError:
             if not download:
                 raise
             sources.download(name, root)
-        plan = sources.find(name).plan(config)
+        plan = sources.find_dataset(name).plan(config)
         if name == advice.OWN:
             own.report_images(plan)
         if left := plan.passed_over:

@@ -156,8 +156,9 @@ def publish(argv):
     who = {"metavar": "NAME", "default": "", "help": "whose runs they are, for docs/results.md"}
     study, args = parse_study(publish, argv, "name", who=who)
     say(*published.publish(collect.collect(study, partial=True), args.name, args.who))
-    say(*(f"networks of {name}" for name in networks.save(study, published.place(args.name))))
-    if published.place(args.name).parent == published.FOLDER:
+    added = networks.save_networks(study, published.find_folder(args.name))
+    say(*(f"networks of {name}" for name in added))
+    if published.find_folder(args.name).parent == published.FOLDER:
         say("./run_all.sh publish --docs writes what README.md and docs/ say of it")
 
 
@@ -169,14 +170,14 @@ def _rewrite(argv):
     parser.add_argument("--docs", action="store_true")
     args = parser.parse_args(argv)
     if args.docs:
-        for path, text in ledger.pages().items():
+        for path, text in ledger.render_pages().items():
             files.write_text(path, text)
         return ["README.md, docs/glossary.md and docs/results.md are written"]
-    base, results = published.opened(args.rebuild or args.pages)
+    base, results = published.open_published(args.rebuild or args.pages)
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
-    recordings = networks.kept(results, base, "recording.npz")
+    recordings = networks.find_files(results, base, "recording.npz")
     return [f"{report.build(results, base, recordings=recordings)}: written"]
 
 

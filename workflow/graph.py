@@ -62,7 +62,7 @@ def describe(study, overrides, slots, cluster):
         },
         "code": {name: hash_code(name) for name in notebooks},
         "library": _last_change(),
-        "data": {d: [sources.find(d).fingerprint(study.config), *packed] for d in datasets},
+        "data": {d: [sources.find_dataset(d).fingerprint(study.config), *packed] for d in datasets},
         "train": {a: science | {"model": settings["models"][a]} for a in settings["models"]},
         "study": science | {"models": settings["models"]},
     }

@@ -54,7 +54,8 @@ def conclude(study):
 def _find_plan(study):
     """Return the data set's plan, or None if its images are missing or have changed since."""
     try:
-        return packs.current(study, advice.OWN) and sources.find(advice.OWN).plan(study.config)
+        entry = sources.find_dataset(advice.OWN)
+        return packs.find_current(study, advice.OWN) and entry.plan(study.config)
     except (sources.SourceError, OSError):
         return None
 
@@ -65,7 +66,7 @@ def _write_command(weights, plan):
     for container, name in islice(plan.test, 50) if plan else ():
         path = str(Path(container, name))
         try:
-            width, height = image_file.read(path)[0].size
+            width, height = image_file.read_photo(path)[0].size
         except (ValueError, OSError):
             continue
         if path == make_printable(path):  # it can be copied from a terminal
@@ -80,10 +81,10 @@ def _write_command(weights, plan):
 
 def _list_duplicates(study, plan):
     """Return lines that name test images which nearly equal a training image."""
-    pack = packs.existing(study, advice.OWN)
-    if not (found := near.pairs(pack)):
+    pack = packs.open_pack(study, advice.OWN)
+    if not (found := near.find_pairs(pack)):
         return []
-    named = near.names(pack, plan) if plan else None
+    named = near.name_files(pack, plan) if plan else None
     more = len(found) - NAMED
     pairs = [
         f"{named['test'][a]} and {named['train'][b]}" if named else f"test {a} and training {b}"

@@ -35,7 +35,7 @@ def forecast(study, changed, jobs):
             missing += max(0, sum(of.values()) - there)
             writing.append(2 * of["checkpoints"])  # the one before the last, and the next one
     for name in config.grid.datasets:
-        pack = packs.current(study, name)
+        pack = packs.find_current(study, name)
         parts["data"] += (size := _estimate_data(config, name, pack))
         missing += 0 if pack else size  # it is written beside an old one
     masks = study.folder.glob("masks_*.npz") if config.machine.masks else ()
@@ -63,7 +63,7 @@ def estimate_run(config, architecture):
 
 def _estimate_data(config, dataset, pack):
     """Return the bytes of a pack, made or not, and of what is measured on it."""
-    of = pack or sources.find(dataset).plan(config)
+    of = pack or sources.find_dataset(dataset).plan(config)
     features = A_FEATURE * len(of.test) * (config.evaluation.inception_weights != "none")
     return 3 * config.data.image_size**2 * (len(of.train) + len(of.test)) + features + 2 * A_RUN
 

@@ -1,8 +1,8 @@
-"""Draw clutter without end: a synthetic data set that replaces MSCOCO where it is not available.
+"""Draw any number of piles of shapes: a synthetic data set that replaces MSCOCO.
 
-Dead leaves (Lee, Mumford & Huang 2001, https://doi.org/10.1023/A:1011109015675): opaque shapes that
-hide one another, their sizes by a power law. Each has a colour and the texture of a photograph, for
-training from the left two thirds of the photographs, for testing from the right third.
+The dead leaves model (Lee, Mumford & Huang 2001, https://doi.org/10.1023/A:1011109015675): opaque
+shapes cover one another; their sizes follow a power law. Each shape has a colour and the texture of
+a photograph. Training images use the left two thirds of the photographs, test images the right one.
 
 Coordinates as in faces.py: x points right, y down, the image spans -1024 to 1024.
 """
@@ -18,10 +18,10 @@ from PIL import Image
 from .drawing import (
     ONE,
     TEST_FROM,
-    axis,
-    canvas,
-    random_colour,
-    random_numbers,
+    draw_colour,
+    make_axis,
+    make_canvas,
+    make_random,
     square,
     to_pixels,
     wave,
@@ -46,7 +46,7 @@ def _photographs(testing):
 
 
 def _texture(r, testing, n, *lengths):
-    """Return a piece of a photograph, turned, flipped and its channels rotated, less its mean."""
+    """Return a piece of a photograph, turned, flipped, its channels rotated, minus its mean."""
     photographs = _photographs(testing)
     photo = photographs[r(0, len(photographs) - 1)]
     if r(0, 1):
@@ -79,21 +79,21 @@ def _draw_leaf(image, r, testing, light, x, y, radius):
     ends = [((e - reach + ONE) * n // 2048, (e + reach + ONE) * n // 2048) for e in (y, x)]
     rows, columns = (slice(max(0, low), high) for low, high in ends)
     below = image[:, rows, columns]
-    dx, dy = axis(n)[columns] - x, axis(n)[rows, None] - y
+    dx, dy = make_axis(n)[columns] - x, make_axis(n)[rows, None] - y
     a, b, slim = r(-ONE, ONE), r(-ONE, ONE), r(500, ONE)
     length = math.isqrt(a * a + b * b) + 1
     u = (dx * a + dy * b) // length * ONE // radius
     v = (dy * a - dx * b) // length * ONE // radius * ONE // slim
     shape = _shape(r, u, v)
     shade = ONE + (dx * light[0] + dy * light[1]) // radius - 300 * (shape > -36 * ONE // radius)
-    colour = random_colour(r, 640) + _texture(r, testing, n, *shape.shape) * r(3, 12)
+    colour = draw_colour(r, 640) + _texture(r, testing, n, *shape.shape) * r(3, 12)
     shadow = ONE - (400 - shape * radius // (ONE // 4)).clip(0, 400)
     below[:] = np.where(shape < 0, colour * shade, below * shadow) >> 10
 
 
 def _image(seed, number, size):
-    r, testing = random_numbers(seed, number), number >= TEST_FROM
-    image = canvas(FINENESS * size)
+    r, testing = make_random(seed, number), number >= TEST_FROM
+    image = make_canvas(FINENESS * size)
     light = r(-300, 300), r(-300, -100)
     _draw_leaf(image, r, testing, light, 0, 0, 8 * ONE)  # covers all
     for _ in range(LEAVES):

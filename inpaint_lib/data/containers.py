@@ -1,4 +1,4 @@
-"""Read image files where they lie: a folder tree or a zip archive, as (container, name inside)."""
+"""Read image files in place from a folder tree or a zip archive, as (container, name inside)."""
 
 import errno
 import functools
@@ -17,7 +17,7 @@ LARGEST_MEMBER = 1 << 28  # bytes of one image in an archive
 SYSTEM_FOLDERS = set("__macosx @eadir #recycle @recycle $recycle.bin lost+found".split())
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError)
 ZIP_ERRORS += (RuntimeError, ValueError, KeyError)  # zipfile raises all of these
-DAMAGED = None, errno.EINVAL  # numbers of an OSError: an offset out of range
+DAMAGED = None, errno.EINVAL  # of an OSError: an offset out of range; any other is the machine's
 
 
 class SourceError(ValueError):
@@ -25,7 +25,7 @@ class SourceError(ValueError):
 
 
 def is_zip(container):
-    """Return whether a container is an archive, and not a folder of such a name."""
+    """Return whether a container is an archive; a folder may have a name that ends in .zip."""
     return str(container).endswith(".zip") and not os.path.isdir(container)
 
 
@@ -39,7 +39,10 @@ def _opened(path, changed):
 
 
 def locate(container, name):
-    """Return an image's path in a folder, or the image in an archive as a file in memory."""
+    """Return an image's path in a folder, or the image in an archive as a file in memory.
+
+    Raises Unusable if its part of the archive is damaged or above 256 MiB.
+    """
     if not is_zip(container):
         return Path(container, name)
     try:
@@ -59,7 +62,10 @@ def is_system(name):
 
 
 def list_names(container):
-    """Return the sorted relative names in a folder tree or an archive, but the system's."""
+    """Return the sorted relative names in a folder tree or an archive, without system files.
+
+    Raises SourceError for a damaged archive.
+    """
     if not is_zip(container):
         return sorted(walk(container))
     try:
@@ -67,18 +73,19 @@ def list_names(container):
     except ZIP_ERRORS as error:
         if isinstance(error, OSError) and error.errno not in DAMAGED:
             raise
-        raise SourceError(f"data_root: {container} is damaged ({error}); get it again") from None
+        what = f"data_root: {container} is damaged ({error}): download it again"
+        raise SourceError(what) from None
     return sorted(name for name in names if not (name.endswith("/") or is_system(name)))
 
 
-def by_file_name(container, suffixes):
+def map_file_names(container, suffixes):
     """Return {file name: relative name} of the images of a container, at any depth."""
     names = [name for name in list_names(container) if name.lower().endswith(suffixes)]
     return {name.rpartition("/")[2]: name for name in names}
 
 
 def walk(folder, prefix="", seen=None):
-    """Yield the relative names of a folder's files; links are followed, no folder is seen twice."""
+    """Yield the relative names of a folder's files. Links are followed, each folder once."""
     seen = set() if seen is None else seen
     if (place := os.path.realpath(folder)) in seen:
         return
@@ -91,7 +98,7 @@ def walk(folder, prefix="", seen=None):
 
 
 def fingerprint(*containers):
-    """Return a digest of names, sizes and times of change; contents are not read."""
+    """Return the SHA-256 of names, sizes and modification times; contents are not read."""
     found = hashlib.sha256()
     for container in containers:
         for name in walk(container) if os.path.isdir(container) else [""]:

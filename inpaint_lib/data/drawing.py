@@ -10,35 +10,39 @@ TEST_FROM = 1_000_000_000  # images for testing have numbers that no training im
 HUES = "ff0000 ffff00 00ff00 00ffff 0000ff ff00ff ff0000"
 
 
-def random_numbers(seed, number):
-    """Return r(low, high), which draws whole numbers, both ends included."""
+def make_random(seed, number):
+    """Return r(low, high), which draws integers from low to high, both included."""
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))).random_raw(512)
     raw = iter(bits.tolist())
     return lambda low, high: low + ((high - low + 1) * (next(raw) >> 32) >> 32)
 
 
 def rgb(*values):
+    """Return a colour as an array (3, 1, 1)."""
     return np.array(values, INTEGER).reshape(3, 1, 1)
 
 
 def mix(one, other, share):
+    """Return `one` with a share, 0 to ONE, of `other`."""
     return one + ((other - one) * share >> 10)
 
 
-def between(palette, t):
-    """Return the colour at t in [0, ONE] along a palette of hexadecimal colours."""
+def pick_colour(palette, t):
+    """Return the colour at t in [0, ONE] of a palette of hexadecimal colours."""
     colours = palette.split()
     k, share = divmod(t * (len(colours) - 1), ONE)
     nearest = (colours + colours[-1:])[k : k + 2]
     return mix(*(rgb(*bytes.fromhex(colour)) * 16 for colour in nearest), share)
 
 
-def random_colour(r, saturation):
-    pure = between(HUES, r(0, ONE))
+def draw_colour(r, saturation):
+    """Return a random colour whose saturation is at most `saturation`, 0 to ONE."""
+    pure = pick_colour(HUES, r(0, ONE))
     return mix(rgb(4080, 4080, 4080), pure, r(0, saturation)) * r(150, 960) >> 10
 
 
 def square(x):
+    """Return x squared, both in units of ONE."""
     return x * x >> 10
 
 
@@ -48,12 +52,13 @@ def wave(t):
     return t * (ONE - np.abs(t)) >> 8
 
 
-def axis(n):
+def make_axis(n):
     """Return the coordinates of n pixels that span -ONE to ONE."""
     return (2 * np.arange(n, dtype=INTEGER) + 1 - n) * ONE // n
 
 
-def canvas(n):
+def make_canvas(n):
+    """Return black pixels (3, n, n)."""
     return np.zeros((3, n, n), INTEGER)
 
 

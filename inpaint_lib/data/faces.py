@@ -1,7 +1,7 @@
-"""Draw faces without end: a synthetic stand-in for an aligned portrait set such as CelebA.
+"""Draw any number of faces: a synthetic data set that replaces CelebA's aligned portraits.
 
-No photograph and no person is behind these images. A face is a stack of shapes, painted back to
-front on a larger canvas and averaged down, in integers: the same pixels on every machine.
+No photograph and no person was used. A face is a stack of shapes, painted back to front on a larger
+canvas and averaged down, in integers: the same pixels on every machine.
 
 x points right, y down, the image spans -1024 to 1024. `u, v` are x, y with the head's pose undone
 (eyes near v = 0, chin near 700), `f` is u with its turn undone; abs(f) draws on both sides at once.
@@ -14,12 +14,12 @@ import numpy as np
 
 from .drawing import (
     ONE,
-    axis,
-    between,
-    canvas,
+    draw_colour,
+    make_axis,
+    make_canvas,
+    make_random,
     mix,
-    random_colour,
-    random_numbers,
+    pick_colour,
     rgb,
     square,
     to_pixels,
@@ -59,18 +59,18 @@ def _paint(s, where, colour):
 
 
 def _lit(colour, shade):
-    """Return a colour under a shade: red falls off least, as in skin, so that shadows stay warm."""
+    """Return a colour under a shade; red is dimmed least, as in skin, so shadows stay warm."""
     return colour * (ONE + (rgb(880, 1024, 1085) * (shade - ONE) >> 10)) >> 10
 
 
 def _traits(r):
-    """Return what parts of a face share: pose, light, measures, colours and the cut of the hair."""
+    """Draw what parts of a face share: pose, light, measures, colours and hair style."""
     p = SimpleNamespace(dx=r(-50, 50), dy=r(-92, 0), scale=r(1290, 1450), tilt=r(-70, 70))
     p.yaw, p.light, p.above, p.contrast = r(-80, 80), r(-800, 800), r(150, 600), r(350, 680)
     she, tone, p.age = r(0, ONE), r(0, ONE), square(r(0, ONE))
-    p.skin = between(SKIN, tone) * (ONE + rgb(26, 0, -50) * r(-10, 10) // 10) >> 10
-    p.iris = between(IRIS, r(0, ONE) if tone < 460 else r(0, 256))
-    hair = between(HAIR, r(0, ONE) if tone < 460 else r(0, 460) * (ONE - tone // 2) >> 10)
+    p.skin = pick_colour(SKIN, tone) * (ONE + rgb(26, 0, -50) * r(-10, 10) // 10) >> 10
+    p.iris = pick_colour(IRIS, r(0, ONE) if tone < 460 else r(0, 256))
+    hair = pick_colour(HAIR, r(0, ONE) if tone < 460 else r(0, 460) * (ONE - tone // 2) >> 10)
     p.hair = mix(hair, rgb(3000, 2960, 2920), min(max(3 * p.age - r(1024, 3072), 0), ONE))
     p.makeup = r(400, 870) if she > 512 and r(0, 9) < 6 else 0
     stick = rgb(r(2400, 3500), r(320, 1100), r(600, 1400))
@@ -89,14 +89,14 @@ def _traits(r):
 
 def _scene(p, n):
     """Return an empty canvas of n x n pixels, its coordinates and the shape of the bald head."""
-    x, y = np.meshgrid(axis(n), axis(n))
+    x, y = np.meshgrid(make_axis(n), make_axis(n))
     turn, grow = p.tilt * ONE // p.scale, (ONE - p.tilt * p.tilt // 2048) * ONE // p.scale
     u = (x - p.dx) * grow + (y - p.dy) * turn >> 10
     v = (y - p.dy) * grow - (x - p.dx) * turn >> 10
     f = u - (p.yaw * np.maximum(ONE - square(2 * u), 0) >> 10)
     wide = u + (u * (p.taper * square(v.clip(0) * ONE // p.chin) >> 10) >> 10)
     head = _ellipse(wide, np.where(v > 0, v * p.skull // p.chin, v), p.width, p.skull, p.corners)
-    return SimpleNamespace(image=canvas(n), x=x, y=y, u=u, v=v, f=f, head=head, shade=0 * u)
+    return SimpleNamespace(image=make_canvas(n), x=x, y=y, u=u, v=v, f=f, head=head, shade=0 * u)
 
 
 def _crop(s, p, left, right, top, bottom):
@@ -112,10 +112,10 @@ def _crop(s, p, left, right, top, bottom):
 
 def _background(s, p, r):
     along = 512 + (s.x * r(-400, 400) + s.y * r(-400, 400) >> 10)
-    s.image += mix(random_colour(r, 560), random_colour(r, 560), along.clip(0, ONE))
+    s.image += mix(draw_colour(r, 560), draw_colour(r, 560), along.clip(0, ONE))
     for _ in range(3):
         x, y, radius = r(-ONE, ONE), r(-ONE, ONE), r(200, 620)
-        _paint(s, _bump(s.x - x, s.y - y, radius, radius) * 9 >> 4, random_colour(r, 610))
+        _paint(s, _bump(s.x - x, s.y - y, radius, radius) * 9 >> 4, draw_colour(r, 610))
 
 
 def _hair(s, p, r):
@@ -164,8 +164,8 @@ def _body(s, p, r):
     folds = 1000 + (70 * wave(3 * x + 2 * y) + 60 * wave(5 * x - 3 * y) + p.light * x // 3 >> 10)
     cut = (np.abs(x) * r(2, 4) // 2 + y - r(1060, 1200)) // 2
     shirt = (_ellipse(x, y - 1540, 1100, 800, 300) < 0) & (cut > 0)
-    _paint(c, shirt, random_colour(r, 770) * folds >> 10)
-    _paint(c, shirt & (cut < r(0, 60)), random_colour(r, 510) * folds >> 10)
+    _paint(c, shirt, draw_colour(r, 770) * folds >> 10)
+    _paint(c, shirt & (cut < r(0, 60)), draw_colour(r, 510) * folds >> 10)
 
 
 def _skin(s, p, r):
@@ -212,7 +212,7 @@ def _eyes(s, p, r):
     arch = arch * (1280 - arch // 4) >> 10
     upper, lower = -high * arch * (ONE - w // 4) >> 20, high * lid * arch >> 20
     hole = (y > upper) & (y < lower)
-    _paint(c, _bump(x, y + 35, 70, 34) * p.makeup >> 11, random_colour(r, 512) // 2)
+    _paint(c, _bump(x, y + 35, 70, 34) * p.makeup >> 11, draw_colour(r, 512) // 2)
     _paint(c, (np.abs(y - upper + 24) < 5) * arch * r(300, 800) >> 10, p.skin * 7 >> 4)
     shadow = _bump(y - upper, 0, 22, 1) // 4
     _paint(c, hole, rgb(3800, 3750, 3670) * (ONE - shadow - square(w) // 7) >> 10)
@@ -277,10 +277,8 @@ def _glasses(s, p, r):
 
 
 def _face(seed, number, size):
-    r, k = (
-        random_numbers(seed, number),
-        3 if size <= 64 else 2,
-    )  # k x k pixels of the canvas make one
+    r = make_random(seed, number)
+    k = 3 if size <= 64 else 2  # k x k pixels of the canvas make one
     p = _traits(r)
     s = _scene(p, size * k)
     _background(s, p, r)

@@ -1,7 +1,7 @@
-"""Bring training images to the device: the same batches in the same order either way.
+"""Load training images onto the device, in two ways that give the same batches.
 
-`resident`: all images lie on the device (CelebA at 128 px: 9 GB), or in the CPU's memory map.
-`prefetch`: a thread gathers batches from disk, copied while the device computes.
+`resident`: all images are in the device's memory (CelebA at 128 px: 9 GB), or in the CPU's memory
+map. `prefetch`: a thread reads batches from disk, which are copied while the device computes.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -24,20 +24,20 @@ def choose_loading(wanted, n_bytes, device):
     return "resident" if n_bytes < SHARE * free else "prefetch"
 
 
-def mapped(pack):
+def map_images(pack):
     """Return the training images (N, H, W, 3) uint8 as a tensor over the memory map; read-only."""
     return torch.from_numpy(np.load(pack.folder / "train.npy", mmap_mode="c"))
 
 
 def to_device(tensor, device):
-    """Copy a tensor to a device; to CUDA from pinned memory, so that the host doesn't wait."""
+    """Copy a tensor to a device; to CUDA from pinned memory, so that the CPU does not wait."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def batches(images, seed, steps, batch_size, device, loading):
-    """Yield the images of each step, (batch_size, H, W, 3) uint8; seed and step choose them."""
+def load_batches(images, seed, steps, batch_size, device, loading):
+    """Yield the images of each step, (batch_size, H, W, 3) uint8, chosen by seed and step."""
 
     def indices(step):
         return rng.draw_batch(seed, step, batch_size, len(images))

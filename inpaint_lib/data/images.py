@@ -1,4 +1,4 @@
-"""Read one image file of any common kind as a square of RGB pixels, or say why it can't be used."""
+"""Read an image file of any common format as a square of RGB pixels, or say why it is unusable."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ SUFFIXES = tuple(".bmp .gif .jfif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .web
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # JPEG includes MPO
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError)
 PILLOW_ERRORS += (EOFError, struct.error, zlib.error)  # all found by changing bytes of valid files
-# what is wrong with the file itself; any other number is of the machine, and ends the reading
+# errors of the file itself; all others (a full disk, say) are the machine's and are raised
 OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EIO)
 OF_THE_FILE += (errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 ORIENTATION = 0x0112  # in EXIF
@@ -32,18 +32,18 @@ class Unusable(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read(source, size):
+def read_image(source, size):
     """Return the central square of an image (a path or a binary file) as (size, size, 3) uint8.
 
-    EXIF orientation is applied; transparent images lie on white; animated ones give their first
-    frame. Raises Unusable, also for images under a quarter of `size` and above 179 megapixels.
+    EXIF orientation is applied, transparent images are put on white, of an animation the first
+    frame is read. Raises Unusable, also below a quarter of `size` and above 179 megapixels.
     """
-    with opened(source) as image:
+    with open_image(source) as image:
         (width, height), kind = image.size, image.format
         if min(width, height) < max(size // 4, 2):
             raise Unusable("too small", f"{width} x {height} pixels")
         factor = DRAFT * size / min(width, height)
-        with decoding():
+        with translate_errors():
             image.draft(None, (math.ceil(width * factor), math.ceil(height * factor)))  # JPEG only
             image.load()
             if image.getexif().get(ORIENTATION, 1) != 1:
@@ -56,13 +56,15 @@ def read(source, size):
 
 
 def read_mask(source, size):
-    """Return the central square of a mask, white = hole, as (size, size) uint8, 1 = hole, made of
-    the nearest pixels. Raises Unusable as `read`, for no mask, and for no hole or nothing else.
+    """Return the central square of a mask, white = hole, as (size, size) uint8, 1 = hole.
+
+    It is resized to the nearest pixels. Raises Unusable as `read_image`, for an image that is not
+    black and white, and for a mask without a hole or without known pixels.
     """
-    with opened(source) as image:
-        with decoding():
+    with open_image(source) as image:
+        with translate_errors():
             upright = ImageOps.exif_transpose(image)
-        levels, why = mask_levels(upright, image.format)
+        levels, why = to_mask_levels(upright, image.format)
     if why:
         raise Unusable("not a mask", why)
     if (side := min(levels.shape)) < max(size // 4, 2):
@@ -75,12 +77,13 @@ def read_mask(source, size):
     return hole
 
 
-def mask_levels(image, kind):
-    """Return a decoded mask's grey levels (H, W) uint8, and why it is no mask, or None; `kind` is
-    its file's format.
+def to_mask_levels(image, kind):
+    """Return a decoded mask's grey levels (H, W) uint8, and why it is no mask, or None.
+
+    kind: the format of its file.
     """
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
-        return None, "has transparent pixels; save it without transparency"
+        return None, "has transparent pixels: save it without transparency"
     if image.mode in ("1", "L"):
         grey, saturation = np.asarray(image.convert("L")), 0
     else:
@@ -89,14 +92,17 @@ def mask_levels(image, kind):
         saturation = np.maximum.reduce(channels) - np.minimum.reduce(channels)
         grey = np.asarray(colours.convert("L"))
     neither = float((((grey > 63) & (grey < 192)) | (saturation > 63)).mean())
-    why = f"{neither:.0%} of it is grey or coloured; make the mask black and white"
+    why = f"{neither:.0%} of it is grey or coloured: make it black and white"
     return grey, why if neither > 0.5 else None
 
 
 @contextlib.contextmanager
-def opened(source):
-    """Yield the image in a path or a binary file, to decode inside `decoding()`; or Unusable."""
-    with decoding():
+def open_image(source):
+    """Yield the Pillow image of a path or a binary file, to decode inside `translate_errors()`.
+
+    Raises Unusable.
+    """
+    with translate_errors():
         if not hasattr(source, "read"):
             status = os.stat(source)
             if not stat.S_ISREG(status.st_mode):
@@ -113,8 +119,8 @@ def opened(source):
 
 
 @contextlib.contextmanager
-def decoding():
-    """Raise Unusable for what Pillow, and only Pillow, raises for a damaged file."""
+def translate_errors():
+    """Turn what Pillow raises for a damaged file into Unusable; errors of the machine stay."""
     usual = PngImagePlugin.MAX_TEXT_CHUNK  # too little for the history that photo editors write
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
     try:
@@ -136,7 +142,7 @@ def decoding():
 
 
 def to_rgb(image, kind=None):
-    """Return a decoded Pillow image as 8-bit RGB; `kind` is its file's format. Raises Unusable."""
+    """Return a decoded Pillow image as 8-bit RGB. kind: its file's format. Raises Unusable."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
@@ -144,7 +150,7 @@ def to_rgb(image, kind=None):
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise Unusable("unsupported pixels", f"mode {image.mode} has no fixed range")
-    with decoding():
+    with translate_errors():
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")

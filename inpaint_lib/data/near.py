@@ -1,8 +1,8 @@
-"""Find test images that nearly equal a training image: such a test measures memory.
+"""Find test images that nearly equal a training image: they would test memory, not filling.
 
-Images are reduced to 8 x 8 pixels, and pairs whose reduced colours correlate are named. That finds
-copies of other size, compression or brightness; not cuts, mirror images, quarter turns and grey
-copies, nor one scene from two places. An image of one colour is like none.
+Images are reduced to 8 x 8 pixels, and pairs whose reduced colours correlate are reported. This
+finds copies of another size, compression or brightness. It does not find crops, mirror images,
+quarter turns, grey copies, or one scene from two places. An image of one colour matches nothing.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ ALIKE = 0.97  # correlation; at most 0.963 in 2,560 x 128 pairs of drawn, aligne
 ROWS = 256  # test images at a time
 
 
-def pairs(pack):
+def find_pairs(pack):
     """Return (test row, row of the nearest training image) where both are nearly equal."""
     train, test, found = _reduced(pack.train), _reduced(pack.test), []
     for first in range(0, len(test), ROWS):
@@ -33,8 +33,8 @@ def _reduced(images):
     return small / np.linalg.norm(small, axis=1, keepdims=True).clip(1)
 
 
-def names(pack, plan):
-    """Return {split: the file of each row}; a row's number where that is not known."""
+def name_files(pack, plan):
+    """Return {split: the file name of each row, or "train image 3" where it is not known}."""
     skipped, found = pack.skipped(), {}
     for split, items in (("train", plan.train), ("test", plan.test)):
         left_out = set(skipped[skipped.split == split].file)

@@ -1,8 +1,8 @@
-"""Masks of one's own, `machine.masks`: a folder of images, white = hole, read once for a profile.
+"""A user's own masks, `machine.masks`: a folder of images, white = hole, read once for a profile.
 
     runs/<profile>/masks_<digest>.npz  skipped_masks.csv
 
-Which train and which test is decided as for a folder of photographs. The packs hold what is used.
+They are split into training and test masks as a folder of photographs is. Packs hold copies.
 """
 
 import json
@@ -21,8 +21,8 @@ from . import containers, images, packing, sources
 from .images import Unusable
 from .sources import SourceError
 
-LEAST = 20  # a stage draws from so many masks at least
-NO_FILE = OSError, ValueError, EOFError, zipfile.BadZipFile  # or a damaged one
+LEAST = 20  # masks that a stage draws from
+NO_FILE = OSError, ValueError, EOFError, zipfile.BadZipFile  # missing or damaged
 
 
 class Own(NamedTuple):
@@ -33,20 +33,20 @@ class Own(NamedTuple):
 
 
 def fingerprint(config):
-    """Return JSON that changes when the masks might have, or None without any."""
+    """Return a digest that changes when the masks may have changed, or None without masks."""
     if not config.machine.masks:
         return None
     root = os.path.expanduser(config.machine.masks)
     if not os.path.isdir(root):
         what = f"--masks: there is no folder {root}"
-        raise SourceError(f"{what}; name a folder of black and white images, white = hole")
+        raise SourceError(f"{what}: name a folder of black and white images, white = hole")
     return containers.fingerprint(root)
 
 
 def prepare(study):
-    """Return the Own masks that the configuration names, read if needed, or None.
+    """Return the configuration's Own masks, read if needed, or None without masks.
 
-    Raises SourceError where they are too few or too many are unusable; then nothing is written.
+    Raises SourceError if there are too few or too many are unusable; then nothing is written.
     """
     config, source = study.config, fingerprint(study.config)
     if not source:
@@ -67,24 +67,25 @@ def prepare(study):
 
 def read_masks(_, items, size, seed):
     """Return for every item its mask, (size, size) uint8, 1 = hole, or Unusable."""
-    return list(sources.file_pixels(items, size, seed, images.read_mask))
+    return list(sources.read_files(items, size, seed, images.read_mask))
 
 
 def _read(config):
-    """Return {"train", "test": masks (N, n) uint8, packed and by growing area}, and those left out:
-    a DataFrame of split, file, reason, detail.
+    """Return {"train", "test": masks (N, n) uint8, as bits, by growing area} and the skipped files.
+
+    Skipped files are a DataFrame of split, file, reason, detail.
     """
     root = Path(os.path.expanduser(config.machine.masks))
     plan, rows, names = sources.plan_folder(root, "--masks", config.data.seed), [], {}
     items, kept = [*plan.test, *plan.train], {"train": [], "test": []}
-    for k, (item, mask) in enumerate(packing.read(config, "masks", items, read_masks)):
+    for k, (item, mask) in enumerate(packing.read_items(config, "masks", items, read_masks)):
         split, name = "test" if k < len(plan.test) else "train", make_printable(item[1])
         if isinstance(mask, Unusable):
             rows.append((split, name, mask.reason, mask.detail))
             continue
         turns = [np.packbits(np.rot90(m, k)) for m in (mask, mask[:, ::-1]) for k in range(4)]
         own, least = turns[0].tobytes(), min(turn.tobytes() for turn in turns)
-        # turned ones count as equal to one for testing, not among each other
+        # a training mask is also a duplicate if it is a test mask turned or mirrored
         if twin := names.get(own) or (split == "train" and names.get(("test", least))):
             rows.append((split, name, "duplicate", f"same pixels as {twin}, or turned"))
         else:
@@ -103,17 +104,17 @@ def _area(bits):
     return np.bitwise_count(bits).sum(), bits.tobytes()
 
 
-def check(study, own):
-    """Raise SourceError if a run of the grid has no such masks, or too few, at a width it uses."""
+def check_widths(study, own):
+    """Raise SourceError if a run of the grid lacks masks, or has too few at a width it uses."""
     of, names = study.config.grid, study.config.grid.architectures
     drawing = [name for name in names if study.config.models[name].mask_family == masks.FOLDER]
     if drawing and not own:
         where = f"models.{drawing[0]}.mask_family"
-        raise SourceError(f"{where}: for {masks.FOLDER} name the masks' folder with --masks DIR")
+        raise SourceError(f"{where} is {masks.FOLDER}: name the folder of masks with --masks DIR")
     if own and all(map(models.is_central, names)):
         takes = f"{names[0]} takes central squares only"
-        raise SourceError(f"--masks: {takes}; add another architecture")
-    # not study.runs(): a data set is prepared with the profile's grid, which may have other runs
+        raise SourceError(f"--masks: {takes}: add another architecture")
+    # not study.runs(), which builds every run of the grid
     one = (of.datasets[0], *drawing[:1])
     trained = [grid.Run(study, *one, setup, of.seeds[-1]) for setup in of.setups if drawing]
     used = {run.phase(k).mask_width for run in trained for k in range(run.schedule.steps)}
@@ -125,7 +126,7 @@ def check(study, own):
 
 
 def _too_few(study, width, n, n_test, own):
-    """Return which masks a stage lacks, the areas that there are, and widths that would work."""
+    """Return which masks a stage lacks, the areas of all masks, and widths that would work."""
     size = study.config.data.image_size
     low, high = ((1 + sign * masks.NEAR) * (width / size) ** 2 for sign in (-1, 1))
     areas = np.histogram(own.train.areas / size**2, np.arange(11) / 10)[0]
@@ -143,8 +144,8 @@ def _too_few(study, width, n, n_test, own):
     )
 
 
-def described(study, own):
-    """Return in a line how many masks there are and what share of them the stages draw from."""
+def describe_masks(study, own):
+    """Return a line: how many masks there are and what share of them the stages draw from."""
     n, widths = len(own.train.areas), study.config.curriculum.mask_widths
     near = [own.train.near(width**2) for width in widths]
     drawn = sum(any(first <= k < end for first, end in near) for k in range(n))
@@ -157,6 +158,6 @@ def described(study, own):
     middle = shares[(len(shares) - 1) // 2]
     covers = f"those for testing cover {shares[0]:.0%} to {shares[-1]:.0%}, half up to {middle:.0%}"
     covers += " (are they inverted? white = hole)" * bool(middle > 0.5)
-    few = f" (few: at least {LEAST} tell more)" * (len(shares) < LEAST)
+    few = f" (few: {LEAST} or more measure better)" * (len(shares) < LEAST)
     of = f"masks: {n:,} for training, {len(shares):,} for testing{few}; {covers}"
     return f"{of}; left out: {why}; {use}"

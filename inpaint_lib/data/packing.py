@@ -1,4 +1,4 @@
-"""Write a pack: files under temporary names, which are replaced together, then manifest.json."""
+"""Write a pack: its files under temporary names, then all renamed, then manifest.json."""
 
 import contextlib
 import hashlib
@@ -22,23 +22,24 @@ from .images import Unusable
 from .sources import SourceError
 
 FILES = "train.npy", "test.npy", "masks.npz"
-SHARD_IMAGES = 32  # one task of a worker
-IMAGES_PER_WORKER = 1000  # another process is worth its start for each so many images
+SHARD_IMAGES = 32  # of one task of a worker
+IMAGES_PER_WORKER = 1000  # fewer are read faster than another process starts
 DEPTH = 3  # shards read ahead for each worker
-OWN = f"{masks.FOLDER}_train"  # masks of one's own to train on, packed and by growing area
+OWN = f"{masks.FOLDER}_train"  # the user's training masks, as bits, by growing area
 BAD = 0.1  # with a larger share of unusable files something is wrong with the source
 
 
 def write_pack(folder, config, dataset, plan, settings, own=None):
-    """Write a pack's files and its manifest into `folder`; `own`: masks of one's own. Raises
-    SourceError.
+    """Write a pack's files and its manifest into `folder`. own: the user's masks, if any.
+
+    Raises SourceError if too many images are unusable; the earlier pack then stays.
     """
     size, counts, hashes, rows, named = config.data.image_size, {}, {}, [], {}
     with contextlib.ExitStack() as stack:
         paths = {name: stack.enter_context(files.replace(folder / name)) for name in FILES}
-        images = read(config, dataset, [*plan.test, *plan.train])
+        images = read_items(config, dataset, [*plan.test, *plan.train])
         stack.enter_context(contextlib.closing(images))
-        # those for testing come first: of two equal images the one for testing is kept
+        # test images come first: of two equal images the test image is kept
         for split, items in (("test", plan.test), ("train", plan.train)):
             name, part = f"{split}.npy", itertools.islice(images, len(items))
             counts[split], hashes[name], skipped = _write_split(paths[name], size, part, named)
@@ -52,7 +53,7 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
         hashes["masks.npz"] = files.hash_text(json.dumps(drawn))  # equal on all machines
         sizes = {name: path.stat().st_size for name, path in paths.items()}
         (folder / "manifest.json").unlink(missing_ok=True)  # from here on there is no pack
-    source = sources.find(dataset)
+    source = sources.find_dataset(dataset)
     manifest = {
         "settings": settings,
         "about": source.about,
@@ -64,8 +65,8 @@ def write_pack(folder, config, dataset, plan, settings, own=None):
     files.write_json(folder / "manifest.json", manifest)
 
 
-def npy_header(shape):
-    """Return the start of a uint8 .npy file; it is equally long for any number of rows."""
+def make_npy_header(shape):
+    """Return the header of a uint8 .npy file; its length does not depend on the number of rows."""
     file = io.BytesIO()
     described = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, described)
@@ -75,44 +76,48 @@ def npy_header(shape):
 def check_usable(name, counts, listed, missing, lists):
     """Raise SourceError if too many files are unusable, or a split has no image left.
 
-    missing: the share of all that was not even planned; lists: where they are listed, in words.
+    missing: the share of files that no plan has; lists: words that say where the files are listed.
     """
     bad = sum((listed.split != "") & (listed.reason != "duplicate"))
     if bad > (BAD - missing) * (bad + sum(counts.values())) or not all(counts.values()):
         why = ", ".join(f"{n} {reason}" for reason, n in Counter(listed.reason).items())
         left = f"{counts['train']} images for training and {counts['test']} for testing"
         remedy = f"at most {BAD:.0%} may be unusable or missing; {lists}"
-        raise SourceError(f"{name}: {left} can be used ({why}); {remedy}")
+        raise SourceError(f"{name}: {left} can be used ({why}): {remedy}")
 
 
-def read(config, dataset, items, function=None):
-    """Yield (item, pixels or Unusable) of all items, read on all cores of this process."""
+def read_items(config, dataset, items, function=None):
+    """Yield (item, pixels or Unusable) of all items, read on all cores.
+
+    function: reads a shard, by default sources.read_pixels. Raises SourceError if a worker is
+    killed.
+    """
     shards = [items[k : k + SHARD_IMAGES] for k in range(0, len(items), SHARD_IMAGES)]
     tasks = [(dataset, shard, config.data.image_size, config.data.seed) for shard in shards]
     workers = processes.create_pool(len(items), IMAGES_PER_WORKER, config.extensions)
     workers = workers or ThreadPoolExecutor(1)  # few images: not worth a process
     depth = DEPTH * processes.count_workers(len(items), IMAGES_PER_WORKER)
     try:
-        results = processes.run_in_order(workers, function or sources.read_images, tasks, depth)
+        results = processes.run_in_order(workers, function or sources.read_pixels, tasks, depth)
         with tqdm(total=len(items), desc=dataset, unit="image", leave=False, delay=1) as bar:
             for shard, found in zip(shards, results, strict=True):
                 yield from zip(shard, found, strict=True)
                 bar.update(len(shard))
     except BrokenProcessPool:
-        what = f"{dataset}: a worker was killed (too little memory?); start the command again"
+        what = f"{dataset}: a worker was killed (too little memory?): start the command again"
         raise SourceError(what) from None
     finally:
         workers.shutdown(cancel_futures=True)
 
 
 def _write_split(path, size, images, named):
-    """Write the usable images -> their number and SHA-256, and (name, reason, detail) of others.
+    """Write the usable images; return their number and SHA-256, and the others.
 
-    `named` is {digest of an image's pixels: name}.
+    named: {digest of an image's pixels: name}; others: a list of (name, reason, detail).
     """
     count, pixels_hash, skipped = 0, hashlib.sha256(), []
     with open(path, "wb") as file:
-        file.write(npy_header((0, size, size, 3)))
+        file.write(make_npy_header((0, size, size, 3)))
         for item, pixels in images:
             name = make_printable(item[1]) if isinstance(item, tuple) else str(item)
             if isinstance(pixels, Unusable):
@@ -128,13 +133,14 @@ def _write_split(path, size, images, named):
             pixels_hash.update(raw)
             count += 1
         file.seek(0)
-        file.write(npy_header((count, size, size, 3)))
+        file.write(make_npy_header((count, size, size, 3)))
     return count, pixels_hash.hexdigest(), skipped
 
 
 def _write_masks(path, config, count, dataset, own):
-    """Write the frozen masks of `count` test images as bits, and one's own to train on -> what the
-    manifest says of them.
+    """Write the frozen masks of `count` test images as bits, and the user's training masks.
+
+    Return their entries of the manifest.
     """
     data, widths, described = config.data, config.curriculum.mask_widths, {}
     sets = [(family, width) for family in masks.FAMILIES for width in widths]
@@ -157,7 +163,7 @@ def _write_masks(path, config, count, dataset, own):
 
 
 def _store(archive, name, bits, hashed, hole_fraction):
-    """Write an array into an archive -> what the manifest says of it."""
+    """Write an array into an archive; return its entry of the manifest."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         np.lib.format.write_array(file, bits)
     digest = hashlib.sha256(hashed).hexdigest()

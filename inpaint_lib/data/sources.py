@@ -1,4 +1,4 @@
-"""The data sets: one entry of `DATASETS` is all there is of each; extensions may add entries.
+"""The data sets, one entry of `DATASETS` each; extensions may add entries.
 
 `faces` and `clutter` need no download and replace `celeba` and `coco`, which are read from
 `machine.data_root` in their publishers' layout, unpacked or zipped.
@@ -17,14 +17,14 @@ from .containers import SourceError
 from .drawing import TEST_FROM
 from .images import Unusable
 
-MISSING = 0.1  # with a larger share of its files missing, CelebA was not unpacked completely
+MISSING = 0.1  # with a larger share of its files missing, CelebA was not fully unpacked
 FOREIGN = ".heic .heif .avif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()
 PLACES = "", "celeba", "CelebA", "coco", "COCO", "images", "coco/images", "COCO/images"
 LISTS = "list_eval_partition.txt", "list_eval_partition.csv"
 PARTS = {
     "celeba": (LISTS, ("img_align_celeba.zip", "img_align_celeba")),
     "coco": (("train2014.zip", "train2014"), ("val2014.zip", "val2014")),
-}  # a whole archive first: unpacking it may have been broken off
+}  # a complete archive first: its folder may be partly unpacked
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
 CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -37,7 +37,7 @@ class Dataset:
     about: str
     plan: Callable  # (config) -> Plan
     pixels: Callable  # (items, size, seed) yields (size, size, 3) uint8 or Unusable for each item
-    fingerprint: Callable = lambda config: None  # -> JSON that changes when the images might have
+    fingerprint: Callable = lambda config: None  # -> JSON that changes if the images may have
     stands_in_for: str | None = None  # the paper's data set that this one replaces
     wanted: str = ""  # how to get and lay out the images
     licence: str = ""
@@ -45,10 +45,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Plan:
-    """The items of each split in order, and files passed over as (name, reason, detail).
+    """The items of each split in order, and skipped files as (name, reason, detail).
 
-    An item is a number, or an image file as (container, name inside). `missing` is the share of
-    all images that could not be planned: not there, or of a format that is not read.
+    An item is a number, or an image file as (container, name inside). missing: the share of all
+    images that are not there or have a format that is not read.
     """
 
     train: list
@@ -57,16 +57,17 @@ class Plan:
     missing: float = 0.0
 
 
-def find(name):
+def find_dataset(name):
     """Return a data set's entry. Raises SourceError."""
     if name not in DATASETS:
-        raise SourceError(f"no data set {name!r}; there are: {', '.join(DATASETS)}")
+        raise SourceError(f"no data set {name!r}: there are {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
-def read_images(dataset, items, size, seed):
-    """Return for every item its pixels, (size, size, 3) uint8, or Unusable."""
-    found, wanted = list(find(dataset).pixels(items, size, seed)), ("uint8", (size, size, 3))
+def read_pixels(dataset, items, size, seed):
+    """Return a list: for every item its pixels, (size, size, 3) uint8, or Unusable."""
+    found = list(find_dataset(dataset).pixels(items, size, seed))
+    wanted = "uint8", (size, size, 3)
     for pixels in found:
         if not isinstance(pixels, Unusable) and (got := (pixels.dtype, pixels.shape)) != wanted:
             raise SourceError(f"{dataset}: pixels() must yield {wanted}, not {got}")
@@ -78,8 +79,8 @@ def _drawn_plan(config):
     return Plan(list(range(train)), list(range(TEST_FROM, TEST_FROM + test)))
 
 
-def file_pixels(items, size, seed, read=images.read):
-    """Yield what `read` makes of each image file, or Unusable."""
+def read_files(items, size, seed, read=images.read_image):
+    """Yield `read(path or file, size)` of each image file, or Unusable."""
     for container, name in items:
         try:
             yield read(containers.locate(container, name), size)
@@ -88,7 +89,7 @@ def file_pixels(items, size, seed, read=images.read):
 
 
 def _choose(found, count, key):
-    """Return `count` keys of `found`, sorted, chosen by a hash: one file more changes few."""
+    """Return `count` keys of `found`, sorted, chosen by a hash: one more file changes few."""
 
     def digest(name):
         return hashlib.sha256(f"{key}/{name}".encode(errors="surrogateescape")).digest()
@@ -109,12 +110,12 @@ def _root(config, dataset):
     missing = f"data set {dataset}: name its folder with --data-root DIR"
     if root:
         missing = f"data_root: there is no folder {root:.300}"
-    remedy = f"{find(dataset).wanted} Or use the embedded data: --datasets faces,clutter"
+    remedy = f"{find_dataset(dataset).wanted} Or use the embedded data: --datasets faces,clutter"
     raise SourceError(f"{missing}. {remedy}")
 
 
 def _find(config, dataset):
-    """Return the places of a data set's parts: the first complete ones below data_root."""
+    """Return the paths of a data set's parts: the first complete ones below data_root."""
     root, found = _root(config, dataset), []
     for names in PARTS[dataset]:
         for path in (root / place / name for place in PLACES for name in names):
@@ -123,7 +124,7 @@ def _find(config, dataset):
                 break
         else:
             missing = f"{root} has no complete {' or '.join(names)} for {dataset}"
-            raise SourceError(f"data_root: {missing}. {find(dataset).wanted}")
+            raise SourceError(f"data_root: {missing}. {find_dataset(dataset).wanted}")
     return found
 
 
@@ -137,14 +138,14 @@ def _celeba_plan(config):
     text = partition.read_text(encoding="utf-8-sig", errors="replace")
     rows = re.findall(r"^(\d+\.\w+)[ ,\t]+([012])\s*$", text, re.M)
     if not rows:
-        raise SourceError(f"{partition}: no line like '000001.jpg 0'; download the file again")
-    there = containers.by_file_name(container, (".jpg", ".png"))
+        raise SourceError(f"{partition}: no line like '000001.jpg 0': download the file again")
+    there = containers.map_file_names(container, (".jpg", ".png"))
     missing = [(name, "not there", partition.name) for name, _ in rows if name not in there]
     test = {name: there[name] for name, part in rows if part == "1" and name in there}
     train = {name: there[name] for name, part in rows if part != "1" and name in there}
     if len(missing) > MISSING * len(rows) or not (train and test):
         found = f"holds {len(rows) - len(missing):,} of the {len(rows):,} files in {partition.name}"
-        remedy = f"unpack the zip again, or leave it alone there. {find('celeba').wanted}"
+        remedy = f"unpack the zip again, or keep the zip only. {find_dataset('celeba').wanted}"
         raise SourceError(f"{container}: {found}: {remedy}")
     train = _items(container, train, data.train_images, data.seed)
     test = _items(container, test, min(data.test_images, 10_000), data.seed)
@@ -155,9 +156,9 @@ def _coco_plan(config):
     data, splits = config.data, []
     counts = data.train_images, min(data.test_images, 5_000)
     for container, count in zip(_find(config, "coco"), counts, strict=True):
-        found = containers.by_file_name(container, (".jpg",))
+        found = containers.map_file_names(container, (".jpg",))
         if not found:
-            raise SourceError(f"{container}: no .jpg file in it. {find('coco').wanted}")
+            raise SourceError(f"{container}: no .jpg file in it. {find_dataset('coco').wanted}")
         splits.append(_items(container, found, count, data.seed))
     return Plan(*splits)
 
@@ -174,8 +175,9 @@ def _folder_plan(config):
 
 
 def plan_folder(root, key, seed, most_train=None, most_test=None):
-    """Return the Plan of a folder of images that a setting `key` names, split by seed, or by its
-    own folders for training and testing. Raises SourceError.
+    """Return the Plan of a folder of images, split by seed, or by its own train and test folders.
+
+    key: the setting that names the folder, for messages. Raises SourceError.
     """
     there = containers.list_names(root)
     names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
@@ -186,7 +188,7 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
     foreign = sum(suffix in FOREIGN for _, _, suffix in passed_over)
     if len(names) < 2:
         found = f"{root} holds {len(names)} images ({', '.join(images.SUFFIXES)})"
-        raise SourceError(f"{key}: {found}; at least two are needed")
+        raise SourceError(f"{key}: {found}: at least two are needed")
     parts = {part: [n for n in names if _part(n) == part] for part in ("train", "test", "val", "")}
     train, test = parts["train"], parts["test"] or parts["val"]
     if train and test:
@@ -198,7 +200,7 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
         train = {*names} - {*test}
     else:
         alone = f"all images of {root} are in a folder for training, or all in one for testing"
-        raise SourceError(f"{key}: {alone}; add the others, or rename it for a split by seed")
+        raise SourceError(f"{key}: {alone}: add the others, or rename it for a split by seed")
     train, test = ({name: name for name in split} for split in (train, test))
     train, test = _items(root, train, most_train, seed), _items(root, test, most_test, seed)
     return Plan(train, test, passed_over, foreign / (foreign + len(names)))
@@ -206,7 +208,7 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
 
 def download(dataset, root):
     """Print a data set's licence, then download it into `root`. Raises SourceError."""
-    source = find(dataset)
+    source = find_dataset(dataset)
     if dataset != "celeba":
         raise SourceError(f"--download: no library offers {dataset}. {source.wanted}")
     print(f"{source.licence}\ndownloading CelebA (1.4 GB) to {Path(root, 'celeba')}", flush=True)
@@ -231,7 +233,7 @@ DATASETS = {
     "celeba": Dataset(
         "aligned CelebA (Liu et al. 2015): testing on its validation part, training on the others",
         _celeba_plan,
-        file_pixels,
+        read_files,
         lambda config: containers.fingerprint(*_find(config, "celeba")),
         wanted="DIR or DIR/celeba must hold list_eval_partition.txt and img_align_celeba/ or "
         f"img_align_celeba.zip, from {CELEBA}, or by --download.",
@@ -240,7 +242,7 @@ DATASETS = {
     "coco": Dataset(
         "MSCOCO 2014 (Lin et al. 2014): training on train2014, testing on 5,000 of val2014",
         _coco_plan,
-        file_pixels,
+        read_files,
         lambda config: containers.fingerprint(*_find(config, "coco")),
         wanted="DIR or DIR/coco must hold train2014/ and val2014/, or train2014.zip and "
         "val2014.zip, from https://cocodataset.org/#download (13 GB and 6 GB).",
@@ -249,7 +251,7 @@ DATASETS = {
     "folder": Dataset(
         "a folder of images",
         _folder_plan,
-        file_pixels,
+        read_files,
         lambda config: containers.fingerprint(_root(config, "folder")),
         wanted="DIR must hold images, at any depth; they are split by seed, one in five for "
         "testing, or by folders train/ and test/ (or val/) if it has both.",

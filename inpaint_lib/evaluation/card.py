@@ -41,7 +41,7 @@ def write(run, frame):
         shown=[*KEYS[:3], *metrics.METRICS, KEYS[3]],
         fills=CENTRE if models.is_central(run.architecture) else ANYWHERE,
         warnings=_warnings(run, description["data"]),
-        licence=sources.find(run.dataset).licence,
+        licence=sources.find_dataset(run.dataset).licence,
     )
     files.write_text(folder / "README.md", text)
 

@@ -74,7 +74,7 @@ def evaluate(run, stage):
 
 
 def _evaluate(run, stage):
-    config, pack, last = run.config, packs.existing(run.study, run.dataset), stage == run.n_stages
+    config, pack, last = run.config, packs.open_pack(run.study, run.dataset), stage == run.n_stages
     device, batch = devices.choose_device(config.machine.device), config.machine.evaluation_batch
     widths, own = config.curriculum.mask_widths, run.model.mask_family
     raw = not models.is_central(run.architecture)  # else it has no output outside the hole
@@ -251,7 +251,7 @@ def measure_baselines(study, dataset):
 
     What is missing is measured first; the frame is always read from the files.
     """
-    pack, config = packs.existing(study, dataset), study.config
+    pack, config = packs.open_pack(study, dataset), study.config
     torch.set_num_threads(config.machine.threads)  # or two processes slow each other down
     pool = processes.create_pool(
         len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions

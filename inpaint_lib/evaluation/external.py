@@ -200,7 +200,7 @@ def _read(path, size):
     """Return an output, (size, size, 3) uint8. Raises Unusable."""
     if not path.exists():
         raise images.Unusable("missing")
-    with images.opened(path) as image, images.decoding():
+    with images.open_image(path) as image, images.translate_errors():
         if image.format != "PNG":
             raise images.Unusable(f"no PNG but {image.format}")
         if image.size != (size, size):

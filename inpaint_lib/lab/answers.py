@@ -104,7 +104,7 @@ def attention(state, _, run, stage, width, image):
 
 def health(state, _, runs):
     """Return what results/health.py finds: {"runs": [{"level", "headline", "findings"}]}."""
-    return {"runs": [rules.told(state.health(name)) for name in runs]}
+    return {"runs": [rules.describe_health(state.health(name)) for name in runs]}
 
 
 ANSWERS = {f.__name__: f for f in (histories, recorded, image, errors, fill, attention, health)}

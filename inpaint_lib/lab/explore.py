@@ -21,7 +21,7 @@ def draw_fills(state, names, stage, width, image):
     shown = {run.setup: one["fill"][None] for run, one in zip(runs, found, strict=True)}
     shown = {"input": pictures.show_hole(truth[None], hole[None])} | shown | {"truth": truth[None]}
     table = pd.DataFrame({run.setup: [one["l1"]] for run, one in zip(runs, found, strict=True)})
-    return pictures.grid(shown, f"stage {stage}", holes=hole[None]), table
+    return pictures.draw_grid(shown, f"stage {stage}", holes=hole[None]), table
 
 
 def draw_scores(state, name, stage, width, image):
@@ -36,7 +36,7 @@ def draw_scores(state, name, stage, width, image):
     boundary = run.architecture_entry.objective.adversarial[2]
     reach = max(np.abs(m - boundary).max() for _, maps in rows.values() for m in maps) or 1
     columns = 1 + len(found["real"])
-    fig, axes = plots.figure(2, columns, figsize=(2.1 * columns + 0.8, 4.2), squeeze=False)
+    fig, axes = plots.make_figure(2, columns, figsize=(2.1 * columns + 0.8, 4.2), squeeze=False)
     for row, (title, (seen, maps)) in zip(axes, rows.items(), strict=True):
         row[0].set_title(title)
         for axis, shown in zip(row, [seen, *maps], strict=True):

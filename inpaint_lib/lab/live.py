@@ -145,7 +145,7 @@ def check_health(run, history=None):
     found = {"errors": None, "beside": None}
     if any((run.folder / "evaluation").glob("stage*.csv")):
         found = _read_errors(run)
-    return health.of_run(history, run.setup, run.schedule, **found, lost=lost)
+    return health.examine_run(history, run.setup, run.schedule, **found, lost=lost)
 
 
 def _read_errors(run):
@@ -166,16 +166,19 @@ def _read_errors(run):
         return {"errors": errors, "beside": None}
     table = table[(table.mask_family == run.model.mask_family) & (table.mask_width == largest)]
     own = images[images.mask_width == largest].set_index("image")[["l2"]]
-    return {"errors": errors, "beside": standing.against(own, table).iloc[0].to_dict()}
+    return {
+        "errors": errors,
+        "beside": standing.compare_with_baselines(own, table).iloc[0].to_dict(),
+    }
 
 
 def render_health(found):
     """Return the health of one run as HTML: what is wrong, the evidence, what to try."""
-    level, _ = health.headline(found)
+    level, _ = health.summarise(found)
     items = [
         f"<li><b>{row.title}</b> ({row.level}, stage {row.stages}). {escape(row.sentence)} "
         f"{escape(row.evidence)} <i>{escape(row.advice)}</i></li>"
-        for row in health.wrong(found).itertuples()
+        for row in health.list_faults(found).itertuples()
     ]
     text = {"none": "too early to tell", "ok": "ok, no rule finds anything"}.get(level, level)
     return f"<p><b>Health: {text}.</b></p>" + f"<ul>{''.join(items)}</ul>" * bool(items)
@@ -188,8 +191,10 @@ def draw_training(run, state, title):
     """Draw a training: its losses, and test images as its G fills them now."""
     history = pd.DataFrame(state.history)
     shown = (run.architecture_entry.objective.terms[-1], "adversarial_g", "adversarial_d")
-    look = {"color": plots.style(run.setup)["color"]}
-    fig, axes = plots.figure(2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained")
+    look = {"color": plots.get_style(run.setup)["color"]}
+    fig, axes = plots.make_figure(
+        2, 3, figsize=(8.5, 4.2), height_ratios=[1, 1.4], layout="constrained"
+    )
     for axis, term in zip(axes[0], shown, strict=True):
         plots.shade_stages(axis, history)
         marker = "." if len(history) < 20 else ""  # one point alone is no line
@@ -198,14 +203,14 @@ def draw_training(run, state, title):
     for axis in axes[1]:
         axis.remove()
     below = fig.add_subplot(axes[1, 0].get_gridspec()[1, :])
-    pack, width = packs.existing(run.study, run.dataset), run.config.curriculum.mask_widths[-1]
+    pack, width = packs.open_pack(run.study, run.dataset), run.config.curriculum.mask_widths[-1]
     real = np.array(pack.test[:SAMPLES])
     hole = pack.test_masks(run.model.mask_family, width, slice(SAMPLES))
     device = next(state.G.parameters()).device
     [batch] = metrics.inpaint(state.G, real, hole, device, SAMPLES)
     now = metrics.to_uint8(losses.composite(*batch))
     rows = {"input": pictures.show_hole(real, hole), "now": now, "truth": real}
-    picture, gap = pictures.tiled(list(np.stack(list(rows.values()), axis=1)), len(rows))
+    picture, gap = pictures.tile(list(np.stack(list(rows.values()), axis=1)), len(rows))
     below.imshow(picture, interpolation="nearest")
     below.set_yticks((np.arange(len(rows)) + 0.5) * (real.shape[1] + gap), list(rows))
     below.set_xticks([])
@@ -222,13 +227,13 @@ def draw_families(images, width):
         for name in masks.FAMILIES
     }
     shown = {name: pictures.show_hole(images, mask) for name, mask in frozen.items()}
-    return pictures.grid(shown, f"{width} px of {size}")
+    return pictures.draw_grid(shown, f"{width} px of {size}")
 
 
 def read_batch(run, pack, step):
     """Return the images of one training step with their holes painted: (B,H,W,3) uint8."""
     config, cpu = run.config, torch.device("cpu")
     steps, size = range(step, step + 1), config.curriculum.batch_size
-    images = next(feed.batches(feed.mapped(pack), run.seed, steps, size, cpu, "resident"))
+    images = next(feed.load_batches(feed.map_images(pack), run.seed, steps, size, cpu, "resident"))
     holes = loop.draw_holes(run, step, run.phase(step).mask_width)
     return pictures.show_hole(images.numpy(), holes[:, 0])

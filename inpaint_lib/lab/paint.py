@@ -109,7 +109,7 @@ def own_image(state, buffers, name, size, offset):
         return {"received": len(state.upload)}
     file, state.upload = io.BytesIO(state.upload), bytearray()
     try:
-        return {"received": size, "image": images.read(file, state.about["size"])}
+        return {"received": size, "image": images.read_image(file, state.about["size"])}
     except images.Unusable as error:
         why = f"{error.reason} ({error.detail})" if error.detail else error.reason
         raise ValueError(f"{name} cannot be used: {why}") from None
@@ -138,7 +138,7 @@ for run in [
 ]:
     G = artifacts.load_generator(run, stage={stage})
     # batch norm's statistics: of holes of {width} px, as in evaluation
-    G = probe.calibrate_for(run, packs.existing(study, run.dataset), G, {width}, "cpu")
+    G = probe.calibrate_for(run, packs.open_pack(study, run.dataset), G, {width}, "cpu")
     [batch] = metrics.inpaint(G, image[None], hole[None], "cpu", 1)
     fills[run.name] = metrics.to_uint8(losses.composite(*batch))[0]
     hole_l1[run.name] = float(metrics.measure_images(*batch)[0, 0, 0])
@@ -157,12 +157,12 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
         raise ValueError(
             "Fills by published networks cannot be written as Python: train the profile."
         )
-    test = f"np.array(packs.existing(study, {dataset!r}).test[{image}])"
+    test = f"np.array(packs.open_pack(study, {dataset!r}).test[{image}])"
     study = state.study
     text = CODE.format(
         profile=study.source,
         overrides=_list_changes(grid.open_study(study.source), study),
-        image=f"images.read({own!r}, {size})  # give the path of your file" if own else test,
+        image=f"images.read_image({own!r}, {size})  # give the path of your file" if own else test,
         bits=base64.b64encode(zlib.compress(np.packbits(hole).tobytes(), 9)).decode(),
         size=size,
         runs="\n".join(f"    {_as_code(study, run)}," for run in chosen),

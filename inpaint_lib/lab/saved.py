@@ -19,8 +19,8 @@ class Published(explored.Saved):
     def __init__(self, results, base, studies):
         super().__init__(results, studies)
         self.base, self.kept = base, Kept()
-        self.models = networks.kept(results, base, "model.safetensors")
-        self.records = networks.kept(results, base, "recording.npz")
+        self.models = networks.find_files(results, base, "model.safetensors")
+        self.records = networks.find_files(results, base, "recording.npz")
         config = results.about["config"]
         checked = configuration.validate(configuration.Config, config, str(base))
         self.study = grid.Study(results.about["name"], checked)

@@ -33,7 +33,9 @@ def list_studies():
         if ended := [path.stat().st_mtime for path in folder.glob("*/*/*/seed*/result.json")]:
             found.append((max(ended), folder.name))
     trained = [(name, name) for _, name in sorted(found, reverse=True)]
-    return trained + [(f"published/{p.name}", f"{p.name} (published)") for p in published.studies()]
+    return trained + [
+        (f"published/{p.name}", f"{p.name} (published)") for p in published.list_studies()
+    ]
 
 
 def load_study(name="", overrides=None):
@@ -61,7 +63,7 @@ def load_study(name="", overrides=None):
 
 def _opened(name, overrides=None):
     if name.startswith("published/"):
-        base, results = published.opened(name.removeprefix("published/"))
+        base, results = published.open_published(name.removeprefix("published/"))
         return Published(results, base, list_studies())
     return Trained(
         grid.reopen_study(name) if overrides is None else grid.open_study(name, overrides)
@@ -92,7 +94,7 @@ class Trained:
         more |= {"opened": study.profile, "studies": list_studies()}
         lacks |= lacking
         told = study.profile, self.config, entries, lacks, datasets
-        self.about = explored.described(*told, **more)
+        self.about = explored.describe_study(*told, **more)
         for run, label, colour in zip(others, labels, cycle(WHAT_IF), strict=False):
             look = {"about": what_if.describe_changes(run), "control": False, "colour": colour}
             self.about["setups"].setdefault(label, look)
@@ -129,7 +131,7 @@ class Trained:
 
     def pack(self, dataset):
         """Return the data set's Pack."""
-        return packs.existing(self.study, dataset)
+        return packs.open_pack(self.study, dataset)
 
     def image(self, dataset, image):
         """Return (test image, {family_width: its frozen hole})."""
@@ -171,7 +173,8 @@ class Trained:
         own = values[values.mask_family == run.model.mask_family]
         images = evaluate.read_image_errors(run)
         n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
-        return explored.by_stage(own, images, self.config, n), explored.per_image(images, widths)
+        by_image = explored.tabulate_images(images, widths)
+        return explored.tabulate_stages(own, images, self.config, n), by_image
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""

@@ -42,7 +42,7 @@ def train(run, name, changes):
         files.write_json(path, changes)
     if live.train(wanted, evaluate.evaluate, ANOTHER)["outcome"] == "finished":
         evaluate.complete(wanted)
-        print(f"{wanted.name}: {health.headline(live.check_health(wanted))[1]}.")
+        print(f"{wanted.name}: {health.summarise(live.check_health(wanted))[1]}.")
         print("Open 40_explore again: it is there beside the runs of the study.")
 
 
@@ -80,7 +80,7 @@ def list_runs(study):
         try:
             changes = files.read_json(study.folder / "what_if" / name / CHANGES) or {}
             run = make_run(study, name, dataset, architecture, setup, int(seed[4:]), changes)
-            pack = packs.existing(study, dataset)
+            pack = packs.open_pack(study, dataset)
             identity.refuse_other(run, identity.identify(run, pack, device))
         except (ValueError, OSError) as error:
             lacks["/".join(parts)] = str(error)

@@ -20,7 +20,7 @@ ANSWERS = answers.ANSWERS | paint.PAINT
 class Explorer(anywidget.AnyWidget):
     """The explorer of a study: `Explorer(state.load_study("tiny"))`."""
 
-    _esm = script.module()
+    _esm = script.make_module()
     _css = script.STYLE
     meta = traitlets.Dict().tag(sync=True)
 
@@ -45,7 +45,7 @@ class Explorer(anywidget.AnyWidget):
                 of_kind = ANSWERS[content["kind"]]
                 found = of_kind(self.state, buffers, **content["params"])
             sent = []
-            self.send({"id": content["id"], "answer": explored.packed(found, sent)}, sent)
+            self.send({"id": content["id"], "answer": explored.pack_arrays(found, sent)}, sent)
         except Exception as error:
             known = isinstance(error, ValueError | FileNotFoundError | images.Unusable)
             if not known:

@@ -1,7 +1,7 @@
-"""One photograph as a file, and its mask: read, and written with all outside the hole as it was.
+"""Read a photograph and its mask, and write the photograph with only the hole changed.
 
-Images are turned as their EXIF orientation says while they are read: so viewers show them, and so
-they are written. All functions raise ValueError with one line: the file and the remedy.
+Images are turned as their EXIF orientation says, as viewers show them, and written that way. All
+functions raise ValueError with one line that names the file and what to do.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ..data import images
 from ..study import files
 
 MODES = ("L", "LA", "RGB", "RGBA")
-# EXIF tags that describe how the old file stored its pixels, turned or not, or a thumbnail
+# EXIF tags that say how the old file stored its pixels, or hold a thumbnail
 STRUCTURAL = {*range(254, 267), 273, 274, *range(277, 285), *range(288, 294), 296, 317}
 STRUCTURAL |= {*range(320, 348), *range(512, 533), 700, 33723, 34377, 34675}
 WRITERS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
@@ -26,22 +26,22 @@ OPTIONS = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 95, "s
 
 @contextlib.contextmanager
 def _decoding(path, what):
-    """Yield the image in a file; what fails in reading it becomes a ValueError."""
+    """Yield the image in a file. Raises ValueError if it cannot be read."""
     try:
-        with images.opened(path) as image, images.decoding():
+        with images.open_image(path) as image, images.translate_errors():
             yield image
     except images.Unusable as why:
         reason = "format not read" if why.reason == "not an image" else why.reason
         remedy = "give a complete image, an 8-bit PNG for example"
         detail = f" ({why.detail})" if why.detail else ""
-        raise ValueError(f"{what} {path}: {reason}{detail}; {remedy}") from None
+        raise ValueError(f"{what} {path}: {reason}{detail}: {remedy}") from None
 
 
-def read(path):
+def read_photo(path):
     """Return the first frame of a photograph, {"exif", "icc_profile"}, and messages.
 
-    A palette becomes RGB or RGBA. Raises ValueError also for pixels that would not be kept: more
-    than 8 bits a colour, CMYK and the like.
+    A palette becomes RGB or RGBA. Raises ValueError also for pixels that could not be written
+    unchanged: more than 8 bits a channel, CMYK and the like.
     """
     messages = []
     with _decoding(path, "photo") as image:
@@ -54,12 +54,12 @@ def read(path):
     deep = ";16" in stored or "'ppm" in stored  # Pillow cuts their colours to 8 bits
     if deep or plain.mode not in MODES:
         what = f"{'16-bit ' * deep}{plain.mode} pixels"
-        raise ValueError(f"photo {path}: {what} would not be kept; convert it to 8-bit RGB(A)")
+        raise ValueError(f"photo {path}: {what} would not be kept: convert it to 8-bit RGB(A)")
     return plain, {"exif": _exif(exif, messages), "icc_profile": icc_profile}, messages
 
 
 def _plain(image):
-    """Return a decoded image in one of MODES with equal colours, or as it is."""
+    """Return a decoded image in one of MODES, its colours unchanged, if its mode allows that."""
     clear = image.has_transparency_data  # one transparent colour, too
     if image.mode in ("P", "PA") or (image.mode == "RGB" and clear):
         return image.convert("RGBA" if clear else "RGB")
@@ -67,33 +67,36 @@ def _plain(image):
 
 
 def _exif(exif, messages):
-    """Return the EXIF to write, without a thumbnail: it would show what the hole hid."""
+    """Return the EXIF to write, without a thumbnail, which would show what the hole hides."""
     for tag in STRUCTURAL & set(exif):
         del exif[tag]
     try:
-        with images.decoding():  # foreign tags can fail anywhere in the writer
+        with images.translate_errors():  # foreign tags can fail anywhere in the writer
             return exif.tobytes() if len(exif) else b""
     except images.Unusable:
         messages.append("EXIF is damaged and not kept")
         return b""
 
 
-def encoded(photo, kept, filled, hole, path):
-    """Return the file of a photograph with the hole's pixels of `filled` (H, W, 3) uint8, grey in a
-    grey one; alpha stays as it is. Lossless except for JPEG.
+def encode(photo, kept, filled, hole, path):
+    """Return a photograph as the bytes of a file, its hole filled, lossless except for JPEG.
+
+    filled: (H, W, 3) uint8, converted to grey for a grey photograph; hole: (H, W) bool; kept: what
+    `read_photo` returned. Alpha stays as it is.
     """
     kind, mode = WRITERS[Path(path).suffix.lower()], photo.mode
     if kind == "JPEG" and mode.endswith("A"):
-        raise ValueError(f"-o {path}: JPEG cannot hold transparency; name it .png or .tif")
+        raise ValueError(f"-o {path}: JPEG cannot hold transparency: name it .png or .tif")
     pixels, file = np.array(photo), io.BytesIO()
     new = np.asarray(Image.fromarray(filled).convert(mode.removesuffix("A")))
     visible = pixels[..., :-1] if mode.endswith("A") else pixels
     visible[hole] = new.reshape(visible.shape)[hole]
     try:
-        with images.decoding():  # foreign EXIF can fail here, and a photo too large for the format
+        # foreign EXIF can fail here, and a photo that is too large for the format
+        with images.translate_errors():
             Image.fromarray(pixels).save(file, kind, **OPTIONS.get(kind, {}), **kept)
     except images.Unusable as why:
-        raise ValueError(f"-o {path}: {kind} cannot hold it ({why.detail}); try .png") from None
+        raise ValueError(f"-o {path}: {kind} cannot hold it ({why.detail}): try .png") from None
     return file.getvalue()
 
 
@@ -101,34 +104,34 @@ def check_target(path, overwrite, *sources):
     """Raise ValueError if a file must not or cannot be written at `path`."""
     path, reason = Path(path), None
     if path.suffix.lower() not in WRITERS:
-        reason = f"the suffix says the format; give one of {', '.join(WRITERS)}"
+        reason = f"unknown suffix: give one of {', '.join(WRITERS)}"
     elif path.exists() and any(Path(s).exists() and path.samefile(s) for s in sources):
-        reason = "is another file of this command; name another"
+        reason = "is another file of this command: name another"
     elif os.path.lexists(path) and not overwrite:
-        reason = "exists; name another file, or add --overwrite"
+        reason = "exists: name another file, or add --overwrite"
     if reason := reason or files.find_obstacle(path):
         raise ValueError(f"-o {path}: {reason}")
 
 
-def read_mask(path, shape, invert=False):
-    """Return the hole in a mask file as shown, bool of `shape` (H, W), and messages.
+def read_hole(path, shape, invert=False):
+    """Return the hole in a mask file, (H, W) bool as `shape`, and messages.
 
-    White is hole, or black with `invert`.
+    White is hole, or black with `invert`. Raises ValueError.
     """
     with _decoding(path, "mask") as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
-        grey, reason = images.mask_levels(upright, image.format)
+        grey, reason = images.to_mask_levels(upright, image.format)
     if upright.size[::-1] != shape:
         sizes = [f"{width} x {height}" for height, width in (upright.size[::-1], shape)]
-        reason = f"is {sizes[0]} pixels, the photo as shown {sizes[1]}; give the photo's size"
+        reason = f"is {sizes[0]} pixels, the photo as shown {sizes[1]}: give the photo's size"
     if reason:
         raise ValueError(f"mask {path}: {reason}")
     hole = grey < images.WHITE if invert else grey >= images.WHITE
     if not hole.any():
         than, colour = ("darker", "black") if invert else ("brighter", "white")
         reason = f"empty, no pixel is {than} than half ({grey.min()} to {grey.max()} of 255)"
-        raise ValueError(f"mask {path}: {reason}; {colour} must mark the hole")
+        raise ValueError(f"mask {path}: {reason}: {colour} must mark the hole")
     if hole.mean() <= 0.9:
         return hole, []
     share, advice = f"warning: {hole.mean():.0%} of the photo is hole", "drop" if invert else "add"

@@ -3,9 +3,9 @@
     ./run_all.sh inpaint PHOTO --box 40,60,120,90 --weights RUN_FOLDER -o OUT.png
     ./run_all.sh inpaint FOLDER --mask MASKS --weights model.safetensors -o OUT
 
-Every hole is filled from a square window around it: as large as the model's images, or twice the
-hole's longer side if that is more, because the networks were trained on holes up to half of the
-image. No pixel of any hole reaches the network, and no pixel outside the holes is changed.
+Every hole is filled from a square window around it. The window is as large as the model's images,
+or twice the hole's longer side if that is more: networks are trained on holes up to half as wide as
+the image. No pixel of any hole reaches the network; no pixel outside the holes changes.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from ..study import command, devices, files
 from ..training.weights import GENERATOR, find, open_weights, read_tensors
 from . import image_file, windows
 
-TOLD = 100  # holes that get a line each
+LISTED = 100  # holes that get a line each
 FOREIGN = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
-LOSSY = "JPEG changes every pixel, also outside the hole; .png, .tif and .webp keep them"
+LOSSY = "JPEG changes every pixel, also outside the hole: use .png, .tif or .webp to keep them"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Model:
 
 
 def load(weights, device="cpu"):
-    """Return the Model of what weights.find finds. Raises ValueError for anything else."""
+    """Return the Model of a run, a published name or a .safetensors file. Raises ValueError."""
     label = f"--weights {weights}"
     path = find(weights, "--weights", with_d=False)
     with open_weights(path, label) as file:
@@ -60,41 +60,44 @@ def load(weights, device="cpu"):
         generator.load_state_dict(state, assign=True)
     except FOREIGN as error:
         why = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
-        why = f"its header does not fit its weights ({why}); name another file"
+        why = f"its header does not fit its weights ({why}): name another file"
         raise ValueError(f"{label}: {why}") from None
     if not all(torch.isfinite(v).all() for v in state.values()):
-        raise ValueError(f"{label}: holds weights that are not finite; use another run")
+        raise ValueError(f"{label}: holds weights that are not finite: use another run")
     return Model(generator.to(device).eval(), architecture, size, str(device))
 
 
 def fill(model, image, hole):
-    """Fill `hole` (H, W) bool in `image` (H, W, 3) uint8: return a filled copy and messages.
+    """Return a copy of `image` (H, W, 3) uint8 with `hole` (H, W) bool filled, and messages.
 
-    Raises ValueError for other arrays, and for a hole that the architecture can't fill.
+    Raises ValueError for other arrays, and for a hole that the architecture cannot fill.
     """
     if image.dtype != np.uint8 or image.shape != (*hole.shape, 3) or hole.dtype != bool:
-        raise ValueError("fill takes (H, W, 3) uint8 and a hole (H, W) bool")
-    size, (number, boxes) = model.image_size, windows.number(hole, model.image_size)
+        raise ValueError("fill needs an image (H, W, 3) uint8 and a hole (H, W) bool")
+    size, (number, boxes) = model.image_size, windows.number_holes(hole, model.image_size)
     central = models.is_central(model.architecture)
-    place = windows.central_square if central else windows.square
+    place = windows.place_central if central else windows.place_square
     pairs = [(box, place(box, hole.shape, size)) for box in boxes]
     filled = image.copy()
-    # hidden here, too: the rounding of a result could tell what was in the hole
+    # hidden here, too: the rounding of an output would depend on what was in the hole
     known = np.where(hole[..., None], np.uint8(0), image)
     for k, (box, square) in enumerate(tqdm(pairs, unit="hole", delay=2, leave=False, disable=None)):
         (y, x, y2, x2), (top, left, side) = box, square
-        window, mask = windows.shrunk(*windows.cut(known, hole, square), size)
+        window, mask = windows.shrink(*windows.cut(known, hole, square), size)
         (tensors,) = metrics.inpaint(model.generator, window[None], mask[None], model.device, 1)
         output = Image.fromarray(metrics.to_uint8(composite(*tensors))[0])
         if side != size:
             output = output.resize((side, side), Image.Resampling.LANCZOS)
         own = number[y:y2, x:x2] == k + 1
         filled[y:y2, x:x2][own] = np.asarray(output)[y - top : y2 - top, x - left : x2 - left][own]
-    messages = [_message(*pair, hole.shape, size) for pair in pairs[:TOLD]]
-    return filled, messages + [f"{len(pairs) - TOLD:,} smaller holes more"] * (len(pairs) > TOLD)
+    messages = [_message(*pair, hole.shape, size) for pair in pairs[:LISTED]]
+    if len(pairs) > LISTED:
+        messages.append(f"{len(pairs) - LISTED:,} more, smaller holes")
+    return filled, messages
 
 
 def _message(box, square, shape, size):
+    """Return a line about one hole: its box, its window, and what may reduce the quality."""
     (y, x, y2, x2), (top, left, side) = box, square
     scale = "native resolution" if side == size else f"scaled by {size / side:.3g}"
     text = f"hole {x},{y},{x2 - x},{y2 - y}: window {left},{top},{side},{side}, {scale}"
@@ -104,26 +107,26 @@ def _message(box, square, shape, size):
 
 
 def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite=False):
-    """Fill the holes of one photograph's file into another and return messages.
+    """Fill the holes of a photograph, write it to another file and return messages.
 
-    photo, output, mask: paths; boxes: (x, y, width, height). Mask and boxes are those of the
-    photograph as shown. Raises ValueError; then nothing is written.
+    photo, output, mask: paths; boxes: (x, y, width, height). Mask and boxes refer to the photograph
+    as viewers show it. Raises ValueError; then nothing is written.
     """
     image_file.check_target(output, overwrite, *[path for path in (photo, mask) if path])
-    original, kept, messages = image_file.read(photo)
+    original, kept, messages = image_file.read_photo(photo)
     shown = np.asarray(images.to_rgb(original))
     hole = np.zeros(shown.shape[:2], bool)
     if mask:
-        hole, more = image_file.read_mask(mask, hole.shape, invert)
+        hole, more = image_file.read_hole(mask, hole.shape, invert)
         messages += more
     height, width = hole.shape
     for x, y, w, h in boxes:
         if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
-            why = f"reaches outside photo {photo}; stay inside 0,0,{width},{height}"
+            why = f"reaches outside photo {photo}: stay inside 0,0,{width},{height}"
             raise ValueError(f"--box {x},{y},{w},{h}: {why}")
         hole[y : y + h, x : x + w] = True
     filled, done = fill(model, shown, hole)
-    data = image_file.encoded(original, kept, filled, hole, output)
+    data = image_file.encode(original, kept, filled, hole, output)
     with files.replace(output) as temporary:
         temporary.write_bytes(data)
     lossy = [LOSSY] * (image_file.WRITERS[Path(output).suffix.lower()] == "JPEG")
@@ -131,9 +134,7 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
 
 
 def _stem(name):
-    """Return a relative name without its suffix, equal for equal letters: an accented one may be
-    two characters.
-    """
+    """Return a relative name without its suffix, in one Unicode form for accented letters."""
     return unicodedata.normalize("NFC", str(PurePath(name).with_suffix("")))
 
 
@@ -148,22 +149,22 @@ def _masks(mask):
 
 
 def _mask_of(name, mask, masks):
-    """Return the mask file of a photograph: `mask`, or the one of `masks` of the same stem."""
+    """Return a photograph's mask file: `mask`, or the one of `masks` with the same stem."""
     if masks is None:
         return mask
     found = masks.get(_stem(name), [])
     if len(found) != 1:
-        raise ValueError(f"--mask {mask}: holds {len(found)} masks named {_stem(name)}; give one")
+        raise ValueError(f"--mask {mask}: holds {len(found)} masks named {_stem(name)}: give one")
     return mask / found[0]
 
 
 def _folder(model, args, options):
     """Fill every photograph of a folder and its sub-folders as PNG; return the exit code.
 
-    What is there already is kept, unless it is to be overwritten; what failed has its own line.
+    Existing files are kept without --overwrite; each failure gets a line.
     """
     if args.output.resolve() in {path.resolve() for path in (args.photo, args.mask) if path}:
-        raise ValueError(f"-o {args.output}: holds the photos or masks; name another folder")
+        raise ValueError(f"-o {args.output}: holds the photos or masks: name another folder")
     own = [path.resolve() for path in (args.output, args.mask) if path]  # may lie inside
     names = [
         name
@@ -171,7 +172,7 @@ def _folder(model, args, options):
         if not any((args.photo / name).resolve().is_relative_to(folder) for folder in own)
     ]
     if not names:
-        raise ValueError(f"{args.photo}: holds no image; name another folder")
+        raise ValueError(f"{args.photo}: holds no image: name another folder")
     counts, made, masks = Counter(), set(), _masks(args.mask)
     alike = Counter(map(_stem, names))
     for name in names:
@@ -179,7 +180,7 @@ def _folder(model, args, options):
         try:
             there = output.exists() and not options["overwrite"]
             if _stem(name) in made or (there and alike[_stem(name)] > 1):
-                raise ValueError(f"photo {name}: another has this name, too; rename one")
+                raise ValueError(f"photo {name}: another has this name, too: rename one")
             if there:
                 counts["already there (--overwrite fills them again)"] += 1
                 continue
@@ -204,7 +205,7 @@ def _box(text):
     return tuple(map(int, text.split(",")))
 
 
-def arguments(argv=None):
+def parse_arguments(argv=None):
     """Return the parsed command line. Raises ValueError."""
     about = "Fill holes in photographs with a trained network."
     parser = command.Parser(prog="run_all.sh inpaint", description=about)
@@ -225,16 +226,16 @@ def arguments(argv=None):
     add("--device", default="cpu", choices=("cpu", "cuda", "mps", "auto"))
     args = parser.parse_args(argv)
     if not args.mask and not args.boxes:
-        raise ValueError("no hole is given; add --mask, --box or both")
+        raise ValueError("no hole is given: add --mask, --box or both")
     if args.invert and not args.mask:
-        raise ValueError("--invert: there is no mask to invert; give --mask")
+        raise ValueError("--invert: there is no mask to invert: give --mask")
     return args
 
 
 def main(argv=None):
     """Run the command line and return its exit code."""
     try:
-        args = arguments(argv)
+        args = parse_arguments(argv)
         options = {"boxes": args.boxes, "invert": args.invert, "overwrite": args.overwrite}
         model = load(args.weights, devices.choose_device(args.device))
         if args.photo.is_dir():

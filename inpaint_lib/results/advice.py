@@ -20,7 +20,7 @@ def advise(results, dataset):
     that of the best baseline in the same holes; one that fills central holes alone comes last.
     """
     found = []
-    for cell in select.cells(select.finished(results)):
+    for cell in select.list_cells(select.get_finished(results)):
         if cell[0] == dataset:
             rank, name, text = _of_cell(results, *cell)
             found.append({"rank": rank, "run": name, "text": text})
@@ -29,11 +29,11 @@ def advise(results, dataset):
 
 def _of_cell(results, *cell):
     """Return (sort key, run, text) of a data set and architecture."""
-    images = select.of_cell(results.per_image, *cell)
+    images = select.get_cell(results.per_image, *cell)
     n = images.image.nunique()
     few = n < FEW
     chooses, measures = (_errors(images if few else images[images.image % 2 == k]) for k in (0, 1))
-    runs = select.of_cell(standing.of_runs(results), *cell)
+    runs = select.get_cell(standing.judge_runs(results), *cell)
     safe = [setup for setup in chooses.columns if not runs[runs.setup == setup].diverged.any()]
     order = chooses[safe or list(chooses)].mean().sort_values().index
     best, seed = order[0], int(chooses[order[0]].idxmin())
@@ -62,15 +62,15 @@ def _compared(errors, best, others):
     if not len(others):
         return ["No other setup was trained."]
     d = errors[others].rsub(errors[best], axis=0)
-    (low, high), n = stats.interval(d[others[0]].dropna()), int(d[others[0]].count())
-    effect = notes.per_cent(np.expm1(d[others[0]].mean()))
+    (low, high), n = stats.compute_interval(d[others[0]].dropna()), int(d[others[0]].count())
+    effect = notes.format_per_cent(np.expm1(d[others[0]].mean()))
     text = f"Its error, over all hole widths, against that of {others[0]}, the next: {effect}"
     if n < stats.MIN_SEEDS:
         need = f"that takes {stats.MIN_SEEDS} seeds (--seeds 0,1,2)"
         of = f"{n} seed{'s' * (n != 1)}"
         return [f"{text} ({of}).", f"How sure that is cannot be said: {need}."]
-    ends = " to ".join(notes.per_cent(np.expm1(end)) for end in (low, high))
-    alike = [o for o in others if not stats.interval(d[o].dropna())[1] < 0]
+    ends = " to ".join(notes.format_per_cent(np.expm1(end)) for end in (low, high))
+    alike = [o for o in others if not stats.compute_interval(d[o].dropna())[1] < 0]
     sure = f"It cannot be told from {', '.join(alike)}: any of them will do."
     if not alike:
         sure = "It is better than each of the others, as far as these seeds, which chose it, show."

@@ -39,7 +39,7 @@ def write(saved, folder, recordings):
             _sheet(folder, dataset, [saved.results.fills[f"{dataset}/truth"]])
             for family in set(saved.about["families"].values()):
                 _sheet(folder, f"{dataset}/{family}", _painted(saved.results, dataset, family))
-    for dataset, architecture in select.cells(select.finished(saved.results)):
+    for dataset, architecture in select.list_cells(select.get_finished(saved.results)):
         about = saved.about["datasets"][dataset]
         names = [name for name in saved.runs if name.startswith(f"{dataset}/{architecture}/")]
         curves = {name: _curves(saved, name) for name in names}
@@ -50,13 +50,14 @@ def write(saved, folder, recordings):
                 pixels = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
                 fills[name], columns[name] = {"pixels": pixels}, list(found)
                 if name in recordings:
-                    fills[name]["scores"] = scores(recordings[name], len(about["recorded"]))
+                    n = len(about["recorded"])
+                    fills[name]["scores"] = compress_scores(recordings[name], n)
                 _sheet(folder, name, _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns
 
 
-def sheet(name):
+def name_sheet(name):
     """Return where the sheet of a run lies in the report's folder."""
     return f"sheets/{name.replace('/', '_')}.png"
 
@@ -69,7 +70,7 @@ def _curves(saved, name):
     return {
         "histories": {"columns": list(history), "values": history.to_numpy(np.float32).T},
         "errors": {"stages": stages, "images": images},
-        "health": health.told(saved.health(name)),
+        "health": health.describe_health(saved.health(name)),
     }
 
 
@@ -85,7 +86,7 @@ def _fills(results, name):
     return found
 
 
-def scores(path, n_images):
+def compress_scores(path, n_images):
     """Return D's scores of the recorded fills of as many images, {width: [{"levels" (S,R,h,w) int8,
     "scale"}, one for each scale of D]}: a score is their product."""
     found = {}
@@ -127,14 +128,14 @@ def _sheet(folder, name, columns):
     pixels = np.concatenate([np.concatenate(list(images)) for images in columns], 1)
     if pixels.shape[2] == 4:
         pixels = pixels * (pixels[..., 3:] > 0)  # what is not seen compresses to nothing
-    with files.replace(folder / sheet(name)) as temporary:
+    with files.replace(folder / name_sheet(name)) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
 
 
 def _script(folder, name, value):
     """Write a script that passes a value to the page, arrays included."""
     buffers = []
-    answer = explored.packed(value, buffers)
+    answer = explored.pack_arrays(value, buffers)
     said = json.dumps(answer, separators=(",", ":"), allow_nan=False, default=float)
     buffers.insert(0, said.encode())
     deflated = base64.b64encode(zlib.compress(b"".join(buffers), 9)).decode()

@@ -39,14 +39,14 @@ def collect(study, partial=False):
                 fills |= {f"{run.name}/{key}": v for key, v in evaluate.read_fills(run).items()}
     found["runs"] = [pd.DataFrame(rows)]
     about = {"name": study.profile, "profile": study.profile, "protocol": PROTOCOL}
-    about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.digest()}
+    about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.hash_plan()}
     if study.config.initial_weights:
         about["initial_weights"] = weights.hash_weights(study.config.initial_weights)
     about |= {"left_out": left_out, "data": {}, "recorded": {}}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         _add_data(study, dataset, about, found, fills)
-    tables = {name: frames.joined(name, parts) for name, parts in found.items()}
-    return frames.narrowed(frames.Results(about, **tables, fills=fills))
+    tables = {name: frames.join(name, parts) for name, parts in found.items()}
+    return frames.narrow(frames.Results(about, **tables, fills=fills))
 
 
 def _lacks(run, result):
@@ -59,7 +59,7 @@ def _lacks(run, result):
 
 def _refuse_other(run, result):
     """Raise SettingsChanged for a run of other settings; precision `auto` is what it was there."""
-    wanted = identity.identify(run, packs.existing(run.study, run.dataset), result["device_kind"])
+    wanted = identity.identify(run, packs.open_pack(run.study, run.dataset), result["device_kind"])
     if run.config.training.precision == "auto":
         made = result["identity"]["settings"]["training"]["precision"]
         wanted["settings"]["training"]["precision"] = made
@@ -94,7 +94,7 @@ def _add_run(run, found):
 
 def _add_data(study, dataset, about, found, fills):
     """Add what is known of a data set, with its baselines, which are measured where missing."""
-    pack, folder = packs.existing(study, dataset), study.data_folder(dataset)
+    pack, folder = packs.open_pack(study, dataset), study.data_folder(dataset)
     found["baselines"].append(evaluate.measure_baselines(study, dataset).assign(dataset=dataset))
     others, stale = external.read_scores(study.config, pack)
     for name, frame in others.items():

@@ -48,7 +48,7 @@ def convert(notebook, page, title, neighbours, run=None):
     exporter = nbconvert.HTMLExporter(template_name="basic")
     body = PLAIN.sub(r"\1", exporter.from_notebook_node(node)[0])
     shown = {"title": title, "neighbours": neighbours, "run": run, "body": body}
-    files.write_text(page, layout.render("page.html", "../", **shown))
+    files.write_text(page, layout.render_page("page.html", "../", **shown))
 
 
 def _output(output, section, folder, folded):
@@ -77,10 +77,10 @@ def _picture(content, folder):
     with Image.open(io.BytesIO(content)) as image:
         if not (folder / name).is_file():
             with files.replace(folder / name) as temporary:
-                with_few_colours(image, COLOURS).save(temporary, "PNG", optimize=True)
+                reduce_colours(image, COLOURS).save(temporary, "PNG", optimize=True)
         return name, image.size
 
 
-def with_few_colours(image, n):
+def reduce_colours(image, n):
     """Return an opaque picture with a palette of n colours."""
     return image.convert("RGB").quantize(n, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -13,7 +13,7 @@ BANDS = 40  # seeds, at most, for which the page knows the t interval
 WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
 
 
-def packed(value, buffers):
+def pack_arrays(value, buffers):
     """Return a value whose arrays are replaced by where they lie in `buffers`, to which they go."""
     if isinstance(value, np.ndarray):
         array = np.ascontiguousarray(value, WIRE.get(value.dtype.name, value.dtype))
@@ -21,13 +21,13 @@ def packed(value, buffers):
         shape, name = list(array.shape), array.dtype.name
         return {"buffer": len(buffers) - 1, "shape": shape, "dtype": name}
     if isinstance(value, dict):
-        return {key: packed(part, buffers) for key, part in value.items()}
+        return {key: pack_arrays(part, buffers) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [packed(part, buffers) for part in value]
+        return [pack_arrays(part, buffers) for part in value]
     return value
 
 
-def described(name, config, entries, lacks, datasets, **more):
+def describe_study(name, config, entries, lacks, datasets, **more):
     """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
     widths = config["curriculum"]["mask_widths"]
     steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
@@ -53,11 +53,11 @@ def described(name, config, entries, lacks, datasets, **more):
         "runs": [dict(zip(("name", *frames.RUN), entry, strict=True)) for entry in entries],
         "lacks": lacks,
         "datasets": datasets,
-        "bands": {n: stats.half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
+        "bands": {n: stats.compute_half_width(1.0, n) for n in range(stats.MIN_SEEDS, BANDS)},
     } | more
 
 
-def by_stage(values, per_image, config, n):
+def tabulate_stages(values, per_image, config, n):
     """Return hole L1 (stages, widths) on the images measured after every stage; NaN: no value.
 
     values: rows of one run, of the family trained with; per_image: its last stage.
@@ -71,7 +71,7 @@ def by_stage(values, per_image, config, n):
     return table.to_numpy(np.float32)
 
 
-def per_image(images, widths):
+def tabulate_images(images, widths):
     """Return hole L1 (widths, images) of the last stage."""
     table = images.pivot_table("l1", "mask_width", "image").reindex(widths)
     return table.to_numpy(np.float32)
@@ -82,27 +82,27 @@ class Saved:
 
     def __init__(self, results, studies=()):
         self.results, self.parts = results, {}
-        config, runs = results.about["config"], select.finished(results)
-        names = frames.names_of(runs)
+        config, runs = results.about["config"], select.get_finished(results)
+        names = frames.name_runs(runs)
         self.runs = dict.fromkeys(names)
         parts = runs[frames.RUN].itertuples(index=False)
         entries = [(name, *part) for name, part in zip(names, parts, strict=True)]
         lacks = dict(results.about["left_out"])
         ended = results.runs[results.runs.outcome != "finished"]
-        lacks |= dict(zip(frames.names_of(ended), "diverged: " + ended.why, strict=True))
+        lacks |= dict(zip(frames.name_runs(ended), "diverged: " + ended.why, strict=True))
         datasets = {
             name: {"images": data["images"]["test"], "recorded": results.about["recorded"][name]}
             for name, data in results.about["data"].items()
         }
         name = results.about["name"]
         more = {"points": [], "live": False, "opened": f"published/{name}", "studies": studies}
-        self.about = described(name, config, entries, lacks, datasets, **more)
+        self.about = describe_study(name, config, entries, lacks, datasets, **more)
 
     def _of(self, frame, run):
         """Return the rows that a frame of `results`, or "health", has of a run, or none."""
         if frame not in self.parts:
             of_health = frame == "health"
-            rows = health.of_results(self.results) if of_health else getattr(self.results, frame)
+            rows = health.examine_runs(self.results) if of_health else getattr(self.results, frame)
             groups = rows.groupby(frames.RUN, sort=False)
             found = {"{}/{}/{}/seed{}".format(*key): part for key, part in groups}
             self.parts[frame] = found | {"": rows.iloc[:0]}
@@ -144,7 +144,8 @@ class Saved:
         values, images = self._of("values", name), self._of("per_image", name)
         n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
         own = values[values.mask_family == family]
-        return by_stage(own, images, config, n), per_image(images, self.about["widths"])
+        by_image = tabulate_images(images, self.about["widths"])
+        return tabulate_stages(own, images, config, n), by_image
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""

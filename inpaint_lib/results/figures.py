@@ -18,37 +18,36 @@ VARIED = {  # of decomposition: setup: what is compared with it
     "progressive": ("mixed", "replay", "reversed", "continuous", "long_last"),
     "fixed": ("progressive", "last_only", "recon_only"),
 }
-VALUES = {"largest": select.hole_l1, "all": select.all_widths}  # what a question compares
+VALUES = {"largest": select.get_hole_l1, "all": select.average_widths}  # what a question compares
 
 
-def answer(results):
+def _answer(results):
     """Draw the effects of the three questions and of every setup against fixed."""
-    judged = stats.primary(stats.judge(results))
+    judged = stats.get_questions(stats.judge(results))
     parts = {}
     for row in judged.drop_duplicates("question").itertuples():
-        wide = VALUES[row.width](results).pivot_table(
-            "value", [*frames.CELL, "seed"], "setup", sort=False
-        )
+        keys = [*frames.CELL, "seed"]
+        wide = VALUES[row.width](results).pivot_table("value", keys, "setup", sort=False)
         wide = wide.reindex(columns=[row.first, row.second]).dropna()
         effect = (wide[row.first] / wide[row.second] - 1).rename("effect")
         parts[row.question] = effect.reset_index().assign(setup=row.first)
-    parts["setups against fixed"] = select.effects(results)
+    parts["setups against fixed"] = select.compute_effects(results)
     effects = pd.concat([part.assign(panel=panel) for panel, part in parts.items()])
-    return None if effects.empty else plots.answer(effects, judged)
+    return None if effects.empty else plots.draw_answer(effects, judged)
 
 
-def pairs(results):
+def _pairs(results):
     """Draw the setups of the three questions, a line per seed; from two seeds."""
-    values = select.all_widths(results)
-    several = select.effects(results).seed.nunique() > 1
-    return plots.pairs(values[values.setup.isin(ASKED)], ASKED) if several else None
+    values = select.average_widths(results)
+    several = select.compute_effects(results).seed.nunique() > 1
+    return plots.draw_pairs(values[values.setup.isin(ASKED)], ASKED) if several else None
 
 
-def decomposition(results, dataset):
+def _decomposition(results, dataset):
     """Draw what each control changes, by hole width: against the setup that it varies."""
-    values = select.measured(results).query("region == 'hole' and metric == 'l1'")
+    values = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     values = values[values.dataset == dataset]
-    names = select.width_names(results)
+    names = select.name_widths(results)
     labels = {name: str(width) for width, name in names.items()} | {"all": "all"}
     rows = []
     for architecture, of in values.groupby("architecture", sort=False):
@@ -58,72 +57,73 @@ def decomposition(results, dataset):
                 logs = np.log(wide[setup] / wide[base]).dropna()
                 for width in [width for width in labels if width in logs]:
                     d = logs[width].to_numpy()
-                    low, high = stats.interval(d) if len(d) >= stats.MIN_SEEDS else [np.nan] * 2
+                    few = len(d) < stats.MIN_SEEDS
+                    ends = [np.nan] * 2 if few else stats.compute_interval(d)
                     found = [architecture, base, setup, labels[width]]
-                    rows.append(found + np.expm1([d.mean(), low, high]).tolist())
+                    rows.append(found + np.expm1([d.mean(), *ends]).tolist())
     columns = ["architecture", "base", "setup", "width", "effect", "low", "high"]
     controls = any(map(select.is_control, values.setup))
     effects = pd.DataFrame(rows, columns=columns)
-    return plots.by_width(effects, stats.registered().margin) if controls and rows else None
+    return plots.draw_by_width(effects, stats.read_plan().margin) if controls and rows else None
 
 
-def forgetting(results):
+def _forgetting(results):
     """Draw the smallest holes' error by stage, of the setups of the questions and of replay."""
-    values = select.by_stage(results).query("metric == 'l1' and stage.notna()")
+    values = select.get_by_stage(results).query("metric == 'l1' and stage.notna()")
     width = results.widths[0]
     shown = (values.mask_width == width) & values.setup.isin([*ASKED, "replay"])
-    return plots.forgetting(values[shown], width) if shown.any() else None
+    return plots.draw_forgetting(values[shown], width) if shown.any() else None
 
 
-def games(results):
+def _games(results):
     """Draw in how many runs the adversarial game is active."""
-    table = standing.games(results)
-    return plots.games(table) if len(table) else None
+    table = standing.judge_games(results)
+    return plots.draw_games(table) if len(table) else None
 
 
-def schedules(results):
+def _schedules(results):
     """Draw hole width and loss weights over the iterations of the setups known here."""
-    names = [name for name in frames.ordered(results.runs.setup) if name in SETUPS]
-    return plots.schedules({name: SETUPS[name].phase for name in names}, results.schedule)
+    names = [name for name in frames.order(results.runs.setup) if name in SETUPS]
+    return plots.draw_schedules({name: SETUPS[name].phase for name in names}, results.schedule)
 
 
-def stages(results, *cell):
+def _stages(results, *cell):
     """Draw the measures after every stage."""
-    values = select.of_cell(select.by_stage(results), *cell)
-    return plots.per_stage(values[values.stage.notna()])
+    values = select.get_cell(select.get_by_stage(results), *cell)
+    return plots.draw_stages(values[values.stage.notna()])
 
 
-def heat(results, *cell):
+def _heat(results, *cell):
     """Draw the same as matrices, beside the baselines."""
-    return plots.heat_maps(tables.stage_matrix(results).loc[cell])
+    return plots.draw_heat_maps(tables.make_stage_matrix(results).loc[cell])
 
 
-def curves(results, *cell):
+def _curves(results, *cell):
     """Draw the training dynamics."""
-    return plots.training_curves(select.of_cell(results.history, *cell))
+    return plots.draw_curves(select.get_cell(results.history, *cell))
 
 
-def pair(results, dataset):
+def _pair(results, dataset):
     """Show the paper's comparison: custom against free_form on the same holes."""
-    cells = select.cells(select.finished(results))
+    cells = select.list_cells(select.get_finished(results))
     both = all((dataset, architecture) in cells for architecture in PAPER_PAIR)
-    return pictures.comparison(results, dataset, *PAPER_PAIR) if both else None
+    return pictures.draw_comparison(results, dataset, *PAPER_PAIR) if both else None
 
 
 KINDS = {  # kind: function, for what it is drawn
-    "answer": (answer, "study"),
-    "pairs": (pairs, "study"),
-    "decomposition": (decomposition, "dataset"),
-    "games": (games, "study"),
-    "forgetting": (forgetting, "study"),
-    "schedules": (schedules, "study"),
-    "sizes": (pictures.sizes, "cell"),
-    "grid": (pictures.comparison, "cell"),
-    "stages": (stages, "cell"),
-    "heat": (heat, "cell"),
-    "curves": (curves, "cell"),
-    "pair": (pair, "dataset"),
-    "masks": (pictures.growing_masks_of, "dataset"),
+    "answer": (_answer, "study"),
+    "pairs": (_pairs, "study"),
+    "decomposition": (_decomposition, "dataset"),
+    "games": (_games, "study"),
+    "forgetting": (_forgetting, "study"),
+    "schedules": (_schedules, "study"),
+    "sizes": (pictures.draw_sizes, "cell"),
+    "grid": (pictures.draw_comparison, "cell"),
+    "stages": (_stages, "cell"),
+    "heat": (_heat, "cell"),
+    "curves": (_curves, "cell"),
+    "pair": (_pair, "dataset"),
+    "masks": (pictures.draw_stage_masks, "dataset"),
 }
 PUBLISHED = ("answer", "pairs", "decomposition", "games", "forgetting", "sizes")
 
@@ -131,7 +131,7 @@ PUBLISHED = ("answer", "pairs", "decomposition", "games", "forgetting", "sizes")
 def draw(results, *kinds):
     """Return {name: (figure, caption)} of some kinds, or of all."""
     places = {"study": [()], "dataset": [(name,) for name in results.about["data"]]}
-    places["cell"] = select.cells(select.finished(results))
+    places["cell"] = select.list_cells(select.get_finished(results))
     found = {}
     for kind in kinds or KINDS:
         function, place = KINDS[kind]

@@ -7,7 +7,7 @@ import numpy as np
 from . import notes, select, standing, stats
 
 
-def estimated(results):
+def describe_estimates(results):
     """Return (name, text) of what is estimated beside the registered questions, a few sentences
     each."""
     judged = stats.judge(results)
@@ -28,14 +28,14 @@ def _exposure(results, judged):
     ):
         if len(part := rows[rows.second == setup].dropna(subset="effect")):
             found.append(
-                f"Against {setup}, {what}, its error there is {notes.spread(part.effect)}."
+                f"Against {setup}, {what}, its error there is {notes.describe_spread(part.effect)}."
             )
     first = f"progressive trains on the largest hole in one step of {n}, fixed in all."
     return [first, *found] if found else []
 
 
 def _game(results, judged):
-    runs, found = standing.of_runs(results), []
+    runs, found = standing.judge_runs(results), []
     for setup in ("fixed", "progressive", "mixed"):
         of = runs[(runs.setup == setup) & runs.has_game]
         if len(of):
@@ -44,11 +44,11 @@ def _game(results, judged):
     rows = rows[rows["first"] == "progressive"].dropna(subset="effect")
     if not len(rows):
         return []
-    active = f"It is active in every stage of {', '.join(found)}."
+    spread = notes.describe_spread(rows.effect)
     return [
-        active,
+        f"It is active in every stage of {', '.join(found)}.",
         "Where it is active in the last stage of all runs of both, the deviation of G's "
-        f"adversarial loss under progressive, against fixed, is {notes.spread(rows.effect)}.",
+        f"adversarial loss under progressive, against fixed, is {spread}.",
     ]
 
 
@@ -65,14 +65,14 @@ class Claims:
         self.names = {f.__name__: f for f in (self.lower, self.higher, self.error, self.active)}
 
     def _of(self, frame, *cell):
-        rows = select.of_cell(frame, *cell)
+        rows = select.get_cell(frame, *cell)
         if rows.empty:
             raise ValueError(f"nothing is published of {', '.join(cell)}")
         return rows
 
     def effect(self, first, second, dataset, architecture, width):
         """Return the mean over seeds of log(first / second), and what it is called."""
-        rows = self._of(select.measured(self.results), dataset, architecture)
+        rows = self._of(select.get_compared(self.results), dataset, architecture)
         rows = rows.query("region == 'hole' and metric == 'l1'")
         rows = rows[rows.width == str(width)]
         wide = rows.pivot_table("value", "seed", "setup")
@@ -101,17 +101,17 @@ class Claims:
         return true
 
     def error(self, setup, dataset, architecture, width, stage):
-        rows = self._of(select.by_stage(self.results), dataset, architecture)
+        rows = self._of(select.get_by_stage(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & (rows.mask_width == width) & (rows.stage == stage)]
         return f"{rows[rows.metric == 'l1'].value.mean():.3f}"
 
     def active(self, setup, dataset, architecture):
-        rows = self._of(standing.of_runs(self.results), dataset, architecture)
+        rows = self._of(standing.judge_runs(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & rows.has_game]
         return f"{rows.always_active.sum()} of {len(rows)}"
 
 
-def surprises(results, text):
+def fill_surprises(results, text):
     """Return (a person's text with its numbers filled in, what of it is wrong). Raises ValueError
     for a text that names what there is not."""
     claims = Claims(results)

@@ -100,19 +100,19 @@ class Results:
 # --- making one
 
 
-def ordered(names, kind="setup"):
+def order(names, kind="setup"):
     """Return names, each once, in the order of their registry; unknown ones last, as they come."""
     known = list(REGISTRIES[kind])
     names = dict.fromkeys(names)
     return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
 
 
-def names_of(runs):
+def name_runs(runs):
     """Return the names of the runs of a frame, in its order."""
     return [f"{r.dataset}/{r.architecture}/{r.setup}/seed{r.seed}" for r in runs.itertuples()]
 
 
-def joined(name, found):
+def join(name, found):
     """Return frames one below the other, with the columns and types of the frame `name`."""
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     columns = list(COLUMNS[name])
@@ -126,18 +126,18 @@ def joined(name, found):
     return frame.astype({column: kinds.get(column, "float64") for column in columns})
 
 
-def narrowed(results):
+def narrow(results):
     """Return Results without what belongs to no listed run, in the order of the registries."""
     about, runs = results.about, results.runs
-    grid = {key: ordered(runs[kind], kind) for key, kind in GRID.items() if kind in REGISTRIES}
+    grid = {key: order(runs[kind], kind) for key, kind in GRID.items() if kind in REGISTRIES}
     grid["seeds"] = sorted(set(runs.seed.tolist()))
     runs = runs.sort_values(RUN, key=lambda part: part.map(grid[f"{part.name}s"].index))
-    names, datasets = set(names_of(runs)), grid["datasets"]
+    names, datasets = set(name_runs(runs)), grid["datasets"]
     frames = {"runs": runs.reset_index(drop=True)}
     frames |= {name: runs[RUN].merge(getattr(results, name), on=RUN) for name in SHARDED}
     for name in ("baselines", "baseline_images"):
         frame = getattr(results, name)
-        frames[name] = joined(name, [frame[frame.dataset == dataset] for dataset in datasets])
+        frames[name] = join(name, [frame[frame.dataset == dataset] for dataset in datasets])
     fills = {
         key: pixels
         for key, pixels in results.fills.items()
@@ -201,19 +201,19 @@ def load(folder):
     about = files.read_json(folder / "study.json")
     if about is None or not (folder / "runs.csv").is_file():
         raise ValueError(f"{folder}: no saved results (study.json or runs.csv is missing)")
-    runs = joined("runs", [_read(folder / "runs.csv")])
+    runs = join("runs", [_read(folder / "runs.csv")])
     shards = [f"seed{seed}.csv.gz" for seed in sorted(set(runs.seed))]
     paths = {name: [folder / name / shard for shard in shards] for name in SHARDED}
     paths["baselines"] = [folder / "baselines.csv"]
     paths["baseline_images"] = [folder / "baseline_images.csv.gz"]
-    frames = {n: joined(n, [_read(p) for p in of if p.is_file()]) for n, of in paths.items()}
+    frames = {n: join(n, [_read(p) for p in of if p.is_file()]) for n, of in paths.items()}
     fills = {}
     for path in sorted((folder / "fills").glob("*.npz")):
         with np.load(path, allow_pickle=False) as stored:
             fills |= dict(stored.items())
-    found = narrowed(Results(about, runs, **frames, fills=fills))
-    measured = set(names_of(found.values[RUN].drop_duplicates()))
-    finished = names_of(runs[runs.outcome == "finished"])
+    found = narrow(Results(about, runs, **frames, fills=fills))
+    measured = set(name_runs(found.values[RUN].drop_duplicates()))
+    finished = name_runs(runs[runs.outcome == "finished"])
     if lacking := [name for name in finished if name not in measured]:
         raise ValueError(f"{folder}: runs.csv lists {lacking[0]}, but values/ has nothing of it")
     return found
@@ -231,10 +231,10 @@ def _read(path):
 def merge(one, other):
     """Return the runs of both; of a run in both, that of `one`. Raises ValueError naming what
     differs."""
-    if found := differences(one.about, other.about):
+    if found := compare_studies(one.about, other.about):
         listed = "; ".join(f"{key}: {a} and {b}" for key, a, b in found[:6])
         raise ValueError(f"{other.about['name']} does not fit {one.about['name']}: {listed}")
-    new = other.runs[[name not in set(names_of(one.runs)) for name in names_of(other.runs)]]
+    new = other.runs[[name not in set(name_runs(one.runs)) for name in name_runs(other.runs)]]
     added = {"runs": new}
     added |= {name: new[RUN].merge(getattr(other, name), on=RUN) for name in SHARDED}
     for name in ("baselines", "baseline_images"):
@@ -244,19 +244,19 @@ def merge(one, other):
             for t in (frame, getattr(one, name))
         ]
         added[name] = frame[~keys[0].isin(keys[1])]
-    frames = {name: joined(name, [getattr(one, name), part]) for name, part in added.items()}
+    frames = {name: join(name, [getattr(one, name), part]) for name, part in added.items()}
     recorded = other.about["recorded"] | one.about["recorded"]
     alike = [name for name, images in other.about["recorded"].items() if images == recorded[name]]
     fills = {k: pixels for k, pixels in other.fills.items() if k.split("/")[0] in alike}
     models = other.about["config"]["models"] | one.about["config"]["models"]
     about = one.about | {"config": one.about["config"] | {"models": models}}
     about |= {key: other.about[key] | one.about[key] for key in ("data", "recorded", "left_out")}
-    named = {name: of for name, of in other.about.get("who", {}).items() if name in names_of(new)}
+    named = {name: of for name, of in other.about.get("who", {}).items() if name in name_runs(new)}
     about |= {"who": one.about.get("who", {}) | named} if named else {}
-    return narrowed(replace(one, about=about, fills=fills | one.fills, **frames))
+    return narrow(replace(one, about=about, fills=fills | one.fills, **frames))
 
 
-def differences(one, other):
+def compare_studies(one, other):
     """Return (key, one, other) of what keeps two studies apart, in what both have."""
     parts = []
     for about, beside in ((one, other), (other, one)):

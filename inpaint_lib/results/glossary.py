@@ -15,9 +15,9 @@ WORDS = yaml.safe_load((notes.TEMPLATES / "glossary.yaml").read_text("utf-8"))
 OTHERS = WORDS.pop("other forms")
 
 
-def terms():
+def list_terms():
     """Return {group: {term: its meaning}}."""
-    margin = f"{100 * stats.registered().margin:g} %"
+    margin = f"{100 * stats.read_plan().margin:g} %"
     rules = {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     found = WORDS | {"health": WORDS["health"] | rules}
     found["verdicts"] = {
@@ -36,12 +36,12 @@ def terms():
     return found
 
 
-def every():
+def explain_terms():
     """Return {term: its meaning} of all groups."""
-    return {term: text for group in terms().values() for term, text in group.items()}
+    return {term: text for group in list_terms().values() for term, text in group.items()}
 
 
-def key(term):
+def make_key(term):
     """Return a term as part of an address."""
     return re.sub(r"[^a-z0-9]+", "-", term.lower()).strip("-")
 
@@ -49,21 +49,21 @@ def key(term):
 @functools.cache
 def _forms():
     """Return {form of a term: the term}, and their pattern, the longest first."""
-    forms = {form: term for term in every() for form in (term, *OTHERS.get(term, []))}
+    forms = {form: term for term in explain_terms() for form in (term, *OTHERS.get(term, []))}
     forms |= {form[0].upper() + form[1:]: term for form, term in forms.items()}
     longest = sorted(forms, key=len, reverse=True)
     return forms, re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])")
 
 
-def button(term, text=None):
+def make_button(term, text=None):
     """Return the word as a button that opens what it means."""
     shown = escape(text or term)
     return Markup('<button type="button" class="term" popovertarget="t-{}">{}</button>').format(
-        key(term), shown
+        make_key(term), shown
     )
 
 
-def marked(text, *, also=()):
+def mark_terms(text, *, also=()):
     """Return plain text as markup, escaped, every term but those in `also` once as a button."""
     forms, pattern = _forms()
     text, seen, parts, end = str(text), set(also), [], 0
@@ -71,17 +71,17 @@ def marked(text, *, also=()):
         term = forms[found[0]]
         if term not in seen:
             seen.add(term)
-            parts += [escape(text[end : found.start()]), button(term, found[0])]
+            parts += [escape(text[end : found.start()]), make_button(term, found[0])]
             end = found.end()
     return Markup("").join([*parts, escape(text[end:])])
 
 
-def markdown():
+def to_markdown():
     """Return docs/glossary.md."""
     lines = ["# The words of the report", ""]
     command = "`./run_all.sh publish --docs`"
     lines += [f"They are the tooltips of the report, too. {command} writes this page.", ""]
-    for group, of in terms().items():
+    for group, of in list_terms().items():
         lines += [f"## {group.capitalize()}", ""]
         lines += [f"- **{term}**: {text}" for term, text in of.items()]
         lines.append("")

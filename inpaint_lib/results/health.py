@@ -88,12 +88,13 @@ COLUMNS = ["rule", "title", "stage", "level", "sentence", "evidence", "advice"]
 LEVELS = ["bad", "warn", "ok", "none"]  # worst first
 
 
-def of_run(history, setup, schedule, errors=None, beside=None, lost=None):
+def examine_run(history, setup, schedule, errors=None, beside=None, lost=None):
     """Return the findings on one run: a row per rule and stage, COLUMNS.
 
     history: its log points so far (history.csv). schedule: a setups.Schedule. errors: hole L1 after
     the stages measured so far, on the same images (columns stage, mask_width, l1). beside: its row
-    of standing.against, once the last stage is measured. lost: (step, why), if it diverged.
+    of standing.compare_with_baselines, once the last stage is measured. lost: (step, why), if it
+    diverged.
     """
     rows, reached = [], history.stage.max() if len(history) else 0
     if lost:
@@ -119,13 +120,13 @@ def of_run(history, setup, schedule, errors=None, beside=None, lost=None):
     return _frame(rows)
 
 
-@select.once
-def of_results(results):
+@select.compute_once
+def examine_runs(results):
     """Return the findings on every run of a study that finished or diverged: RUN and COLUMNS."""
-    measured = select.by_stage(results).query("metric == 'l1'").dropna(subset="stage")
+    measured = select.get_by_stage(results).query("metric == 'l1'").dropna(subset="stage")
     measured = measured.rename(columns={"value": "l1"})
     found, steps = [], results.runs.step.tolist()
-    for run in standing.of_runs(results).to_dict("records"):
+    for run in standing.judge_runs(results).to_dict("records"):
         own = {key: run[key] for key in frames.RUN}
         history, errors = (
             frame.merge(pd.DataFrame([own]), on=frames.RUN) for frame in (results.history, measured)
@@ -133,12 +134,12 @@ def of_results(results):
         beside = run if run["outcome"] == "finished" else None
         schedule = setups.Schedule(results.schedule.steps, tuple(results.widths), run["seed"])
         lost = (steps[len(found)], run["why"]) if run["diverged"] else None
-        table = of_run(history, run["setup"], schedule, errors, beside, lost)
+        table = examine_run(history, run["setup"], schedule, errors, beside, lost)
         found.append(table.assign(**own)[[*frames.RUN, *COLUMNS]])
     return pd.concat(found, ignore_index=True)
 
 
-def wrong(findings):
+def list_faults(findings):
     """Return a row per rule that finds something in one run, the worst first: its newest finding,
     and in `stages` all stages in which it finds something, as text.
     """
@@ -148,9 +149,9 @@ def wrong(findings):
     return rows.drop_duplicates("rule").assign(stages=lambda t: t.rule.map(stages))
 
 
-def headline(findings):
+def summarise(findings):
     """Return (the worst level, what is wrong in one line) of one run's findings."""
-    rows = wrong(findings)
+    rows = list_faults(findings)
     if len(rows):
         named = [f"{row.title} (stage {row.stages})" for row in rows.itertuples()]
         return rows.level.iloc[0], "; ".join(named)
@@ -158,9 +159,9 @@ def headline(findings):
     return ("ok", "no rule finds anything") if known else ("none", "too early to tell")
 
 
-def told(findings):
+def describe_health(findings):
     """Return what the explorer's page is told of one run: {"level", "headline", "findings"}."""
-    level, text = headline(findings)
+    level, text = summarise(findings)
     rows = findings[COLUMNS].to_dict("records")
     return {"level": level, "headline": text, "findings": rows}
 
@@ -211,7 +212,7 @@ def _forgetting(errors, setup, schedule, stage):
     """Judge hole L1 after a stage for widths that were taught in earlier ones."""
     if setup not in setups.SETUPS:
         return "none", "The setup has no entry here."
-    taught = {w: k for w, k in last_taught(setup, schedule).items() if k < stage}
+    taught = {w: k for w, k in find_last_taught(setup, schedule).items() if k < stage}
     if not taught:
         return "none", "Every width trained so far is still trained."
     if errors is None or stage not in set(errors.stage):
@@ -230,7 +231,7 @@ def _forgetting(errors, setup, schedule, stage):
 
 
 @lru_cache(maxsize=256)
-def last_taught(setup, schedule):
+def find_last_taught(setup, schedule):
     """Return {hole width: the last stage (1 ..) in which a setup trains it for more than one
     step in twenty}; widths of no such stage are left out.
     """

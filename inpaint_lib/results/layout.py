@@ -11,29 +11,31 @@ from . import frames, glossary, health, notes, pictures, plots, script, select, 
 SIGNS = {"bad": "✕", "warn": "!", "ok": "✓", "none": "·"}
 NUMBER = re.compile(r"([+-]?\d+\.?\d*)( %)?( to .*)?")  # an effect, an interval's lower end
 POINTS = 40  # of a curve on a run's page, at most
-notes.ENVIRONMENT.filters["terms"] = glossary.marked
-notes.ENVIRONMENT.globals |= {"term": glossary.button, "key": glossary.key, "signs": SIGNS}
+notes.ENVIRONMENT.filters["terms"] = glossary.mark_terms
+notes.ENVIRONMENT.globals |= {"term": glossary.make_button, "key": glossary.make_key}
+notes.ENVIRONMENT.globals["signs"] = SIGNS
 
 
-def assets():
+def read_assets():
     """Return {name: text} of what all pages share."""
     style = "\n".join([(notes.TEMPLATES / "style.css").read_text("utf-8"), script.STYLE])
     scripts = {"report.js": (script.STATIC / "report.js").read_text("utf-8")}
-    return {"report.css": style, "explorer.js": script.classic()} | scripts
+    return {"report.css": style, "explorer.js": script.make_script()} | scripts
 
 
-def render(template, root, **values):
+def render_page(template, root, **values):
     """Return a page, with every term's meaning; root leads to the report's folder."""
-    colours = {name: plots.style(name)["color"] for name in plots.SETUPS}
-    return notes.render(template, root=root, known=glossary.every(), colours=colours, **values)
+    colours = {name: plots.get_style(name)["color"] for name in plots.SETUPS}
+    shown = {"known": glossary.explain_terms(), "colours": colours}
+    return notes.render(template, root=root, **shown, **values)
 
 
-def page_of(run):
+def name_page(run):
     """Return the address of a run's page."""
     return f"runs/{run.replace('/', '_')}.html"
 
 
-def beside(items):
+def add_neighbours(items):
     """Return (item, the one before or None, the one after or None) of all."""
     return zip(items, [None, *items[:-1]], [*items[1:], None], strict=False)
 
@@ -41,7 +43,7 @@ def beside(items):
 # --- tables
 
 
-def table(frame, digits=4):
+def prepare_table(frame, digits=4):
     """Return a frame as {"head", "rows", "setups", "kinds"}: of columns (group, name, whether text)
     and of cells (text, number to sort by or None, second line, whether best). A column without a
     value is left out."""
@@ -71,10 +73,10 @@ def _cell(value, digits):
     return text, float(value), "", False
 
 
-def paper_table(results, cell):
+def prepare_paper_table(results, cell):
     """Return the paper-style table of a cell as `table` does: means over seeds with their 95 %
     intervals from three seeds on, deviations of two, the best setup marked."""
-    setups, below, columns = tables.columns(results, cell, controls=True)
+    setups, below, columns = tables.choose_columns(results, cell, controls=True)
     rows = [[(name, None, "", False)] for name in [*setups, *below]]
     for digits, of in columns.values():
         for row, entry in zip(rows, of.itertuples(), strict=True):
@@ -89,7 +91,7 @@ def _measured(entry, digits):
         return "", None, "", False
     beside = ""
     if entry.n_seeds >= stats.MIN_SEEDS:
-        beside = f"± {stats.half_width(entry.deviation, entry.n_seeds):.{digits}f}"
+        beside = f"± {stats.compute_half_width(entry.deviation, entry.n_seeds):.{digits}f}"
     elif pd.notna(entry.deviation):
         beside = f"deviation {entry.deviation:.{digits}f}"
     text = f"{round(entry.mean, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.0
@@ -99,19 +101,19 @@ def _measured(entry, digits):
 # --- runs
 
 
-def run_list(saved, of_runs):
-    """Return a dict per run of an explored.Saved: its row, that of standing.of_runs, name, page,
+def describe_runs(saved, of_runs):
+    """Return a dict per run of an explored.Saved: its row, that of standing.judge_runs, name, page,
     health and sign."""
     found, runs = [], saved.results.runs
     parts = (frame.to_dict("records") for frame in (runs, of_runs))
-    for name, made, row in zip(frames.names_of(runs), *parts, strict=True):
-        level, headline = health.headline(saved.health(name))
+    for name, made, row in zip(frames.name_runs(runs), *parts, strict=True):
+        level, headline = health.summarise(saved.health(name))
         told = {"level": level, "headline": headline, "sign": SIGNS[level]}
-        found.append(made | row | {"name": name, "page": page_of(name)} | told)
+        found.append(made | row | {"name": name, "page": name_page(name)} | told)
     return found
 
 
-def curves(history, schedule):
+def trace_curves(history, schedule):
     """Return small pictures of a run's logged quantities: label, low, high, last, points."""
     found = []
     step = max(1, math.ceil(len(history) / POINTS))
@@ -132,18 +134,18 @@ def curves(history, schedule):
 # --- pictures: places in the sheets that bundle.py writes
 
 
-def opening(results, cell, columns):
+def choose_opening(results, cell, columns):
     """Return the first picture of the index: setups of a cell and, a row each, the recorded images
     filled best, median and worst, with the largest hole after the last stage; or None."""
     last = len(results.widths), results.widths[-1]
-    runs = frames.names_of(select.of_cell(results.runs, *cell)) if cell else []
+    runs = frames.name_runs(select.get_cell(results.runs, *cell)) if cell else []
     found = {}
     for run in [run for run in runs if last in columns.get(run, [])]:
         found.setdefault(run.split("/")[2], {"run": run, "column": columns[run].index(last)})
     if not found:
         return None
-    chosen = {
-        name: found[name] | {"n": len(columns[found[name]["run"]])} for name in pictures.few(found)
-    }
-    rows = {label: int(row) for label, row in pictures.ranked(results, *cell).items()}
+    for of in found.values():
+        of["n"] = len(columns[of["run"]])
+    chosen = {name: found[name] for name in pictures.choose_setups(found)}
+    rows = {label: int(row) for label, row in pictures.rank_images(results, *cell).items()}
     return {"cell": cell, "setups": chosen, "rows": rows, "width": last[1]}

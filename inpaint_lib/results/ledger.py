@@ -11,30 +11,30 @@ ROOT = files.ROOT
 NOBODY = "this project"  # whose runs are without a name
 
 
-def pages():
+def render_pages():
     """Return {path: text} of what `./run_all.sh publish --docs` writes."""
-    studies = [frames.load(base) for base in published.studies()]
+    studies = [frames.load(base) for base in published.list_studies()]
     front = ROOT / "README.md"
     text = front.read_text(encoding="utf-8")
     for results in studies:
-        text = summary.filled(text, results)
-    docs = {"glossary.md": glossary.markdown(), "results.md": ledger(studies)}
+        text = summary.fill_block(text, results)
+    docs = {"glossary.md": glossary.to_markdown(), "results.md": render_ledger(studies)}
     return {front: text} | {ROOT / "docs" / name: text for name, text in docs.items()}
 
 
-def ledger(studies):
+def render_ledger(studies):
     """Return docs/results.md for a list of Results."""
-    questions = {key: of.name for key, of in stats.registered().questions.items()}
+    questions = {key: of.name for key, of in stats.read_plan().questions.items()}
     rows = [row for results in studies for row in _rows(results)]
-    table = "\n".join(tables.markdown(pd.DataFrame(rows))) if rows else "No study is published."
+    table = "\n".join(tables.to_markdown(pd.DataFrame(rows))) if rows else "No study is published."
     return notes.render("results.md", questions=questions, table=table) + "\n"
 
 
 def _rows(results):
     """Return a study's rows: a question in a data set and architecture."""
     name, who = results.about["name"], results.about.get("who", {})
-    asked = stats.primary(stats.judge(results))
-    for row, shown in zip(asked.itertuples(), notes.in_words(asked).itertuples(), strict=True):
+    asked = stats.get_questions(stats.judge(results))
+    for row, shown in zip(asked.itertuples(), notes.format_rows(asked).itertuples(), strict=True):
         runs = results.runs[results.runs.setup.isin([row.first, row.second])]
         runs = runs[(runs.dataset == row.dataset) & (runs.architecture == row.architecture)]
         runs = runs[runs.seed < (row.registered_seeds or runs.seed.max() + 1)]
@@ -47,6 +47,6 @@ def _rows(results):
             "word": (row.word or "none yet") + (f" ({row.badges})" if row.badges else ""),
             "effect": shown.effect,
             "interval": shown.interval,
-            "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.names_of(runs))),
+            "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.name_runs(runs))),
             "commit": ", ".join(dict.fromkeys(runs.commit)),
         }

@@ -25,7 +25,7 @@ SETUPS = ("fixed", "progressive", "mixed")  # whose networks are kept
 RECORDED = (*SETUPS, "replay")  # whose recordings are kept
 
 
-def save(study, base):
+def save_networks(study, base):
     """Add the networks of a study's finished runs to the published study in the folder `base`; what
     is there stays. Return the names of the setups' folders that were added."""
     config, added = study.config.grid, []
@@ -44,11 +44,11 @@ def save(study, base):
     return added
 
 
-def kept(results, base, file):
+def find_files(results, base, file):
     """Return {run: its file, as "recording.npz"} of those runs for which a published study keeps
     it."""
     runs = results.runs[results.runs.seed == results.about["config"]["grid"]["seeds"][0]]
-    paths = {name: base / "networks" / Path(name).parent / file for name in frames.names_of(runs)}
+    paths = {name: base / "networks" / Path(name).parent / file for name in frames.name_runs(runs)}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
@@ -58,16 +58,16 @@ def _save_model(run, path):
     G, D = (network.state_dict() for network in artifacts.load_networks(run, run.n_stages))
     tensors = G | {artifacts.DISCRIMINATOR + name: value for name, value in D.items()}
     with files.replace(path) as temporary:
-        save_file({name: halved(value) for name, value in tensors.items()}, temporary, header)
+        save_file({name: halve(value) for name, value in tensors.items()}, temporary, header)
 
 
-def halved(tensor):
+def halve(tensor):
     """Return a tensor in half precision if it has floating point, else as it is."""
     return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
 
 
 def _save_calibration(run, path):
-    pack = packs.existing(run.study, run.dataset)
+    pack = packs.open_pack(run.study, run.dataset)
     chosen = probe.spread_evenly(len(pack.train), probe.CALIBRATION)
     if not path.is_file():
         with files.replace(path) as temporary:

@@ -34,16 +34,17 @@ def render(template, **values):
     return ENVIRONMENT.get_template(f"{template}.j2").render(**values)
 
 
-def caveats(results):
+def list_caveats(results):
     """Return what a reader must know before believing a number: one sentence each."""
     said = {"about": results.about, "architectures": set(results.runs.architecture)}
     text = render("caveats.txt", seeds=results.runs.seed.nunique(), needed=stats.MIN_SEEDS, **said)
     return text.splitlines()
 
 
-def footnote(results):
+def render_footnote(results):
     """Return what every table must say about itself."""
-    n_seeds = select.finished(results).groupby(["dataset", "architecture", "setup"]).seed.count()
+    finished = select.get_finished(results)
+    n_seeds = finished.groupby(["dataset", "architecture", "setup"]).seed.count()
     measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
     others = results.baselines[results.baselines.baseline.str.endswith(frames.EXTERNAL)]
     changed = others.query("region == 'visible' and metric == 'l1' and value > 0")
@@ -52,20 +53,20 @@ def footnote(results):
         about=results.about,
         largest=results.widths[-1],
         families={name: results.family(name) for name in set(results.runs.architecture)},
-        cells=select.cells(results.runs),
+        cells=select.list_cells(results.runs),
         seeds=sorted(set(n_seeds)),
         cap=PSNR_CAP,
         slow=measured[measured < measured.max()].to_dict(),
         external=len(others),
         changed=list(dict.fromkeys(changed.baseline.str.removesuffix(frames.EXTERNAL))),
     )
-    return " ".join([*text.split(), *networks(results)])
+    return " ".join([*text.split(), *describe_networks(results)])
 
 
-def networks(results):
+def describe_networks(results):
     """Return with which networks FID, IS and LPIPS were measured, or that they were not: one
     sentence each."""
-    finished, metrics = select.finished(results), results.values.metric
+    finished, metrics = select.get_finished(results), results.values.metric
     known = {name: sorted(set(finished[name])) for name in ("inception", "alexnet")}
     measured = {name: metrics.str.startswith(name).any() for name in ("fid", "lpips")}
     warnings = {text for texts in finished.warnings for text in texts.split("; ") if text}
@@ -73,11 +74,11 @@ def networks(results):
     return text.splitlines()
 
 
-def answers(judged):
+def answer_questions(judged):
     """Return the registered questions: question, name, badges, a sentence over all cells, and per
     cell the word, what it means, and the estimate in a sentence."""
     found = []
-    for question, rows in stats.primary(judged).groupby("question", sort=False):
+    for question, rows in stats.get_questions(judged).groupby("question", sort=False):
         cells = []
         for row in rows.itertuples():
             meaning = MEANING.get(row.word, "").format(margin=f"{100 * row.margin:g} %")
@@ -88,9 +89,9 @@ def answers(judged):
     return found
 
 
-def meanings(judged):
+def explain_words(judged):
     """Return what the words of the registered questions mean, a text each."""
-    rows = stats.primary(judged).query("word != ''")
+    rows = stats.get_questions(judged).query("word != ''")
     margins = dict(zip(rows.word, rows.margin, strict=True))
     return [
         f"{word}: {MEANING[word].format(margin=f'{100 * m:g} %')}" for word, m in margins.items()
@@ -103,18 +104,16 @@ def _overall(rows):
     effects, (first, second) = rows.effect.dropna(), rows[["first", "second"]].iloc[0]
     if effects.empty:
         return "No complete pair of runs."
-    text = f"The error of {first}, against that of {second}: {spread(effects)}"
+    text = f"The error of {first}, against that of {second}: {describe_spread(effects)}"
     if words.empty:
-        why = (
-            f"a verdict needs {stats.MIN_SEEDS} seeds" if rows.registered_seeds.any() else NO_WORDS
-        )
-        return f"{text}. An estimate: {why}."
+        few = f"a verdict needs {stats.MIN_SEEDS} seeds"
+        return f"{text}. An estimate: {few if rows.registered_seeds.any() else NO_WORDS}."
     return f"{text}. {'; '.join(f'{word} in {n}' for word, n in words.items()).capitalize()}."
 
 
-def spread(effects):
+def describe_spread(effects):
     """Return between what per cents some effects lie, and how many are below zero."""
-    ends = " to ".join(dict.fromkeys(map(per_cent, (effects.min(), effects.max()))))
+    ends = " to ".join(dict.fromkeys(map(format_per_cent, (effects.min(), effects.max()))))
     lower = f" (lower in {(effects < 0).sum()} of {len(effects)} comparisons)"
     return ends + lower * (len(effects) > 1)
 
@@ -132,7 +131,7 @@ def _estimate(row):
     return text + f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}{between}){remark}."
 
 
-def in_words(judged):
+def format_rows(judged):
     """Return rows of stats.judge as a table of text. An effect is in its scale's unit: per cent of
     the second setup's value, or the metric's own."""
     rows = list(judged.itertuples())
@@ -160,9 +159,9 @@ def _interval(row):
 def _effect(row, value):
     if pd.isna(value):
         return "-"
-    return per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
+    return format_per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
 
 
-def per_cent(value):
+def format_per_cent(value):
     """Return a ratio less one as text."""
     return f"{round(100 * value, 1) + 0.0:+.1f} %"  # + 0.0: no -0.0

@@ -19,7 +19,7 @@ def show_hole(images, holes):
     return np.where(np.asarray(holes)[..., None] > 0, HOLE, images)
 
 
-def grid(columns, title=None, rows=(), holes=()):
+def draw_grid(columns, title=None, rows=(), holes=()):
     """Draw {heading: (N,H,W,3) uint8}, or such pairs, side by side, a row per image, enlarged
     without blur.
 
@@ -28,11 +28,11 @@ def grid(columns, title=None, rows=(), holes=()):
     pairs = columns.items() if isinstance(columns, dict) else columns
     headings, columns = zip(*pairs, strict=True)
     n, size = max(map(len, columns)), columns[0].shape[2]
-    canvas, gap = tiled(columns, n)
+    canvas, gap = tile(columns, n)
     head = 0.1 + 0.18 * max(h.count("\n") + 1 for h in headings) + 0.25 * bool(title)  # inches
     left = 0.25 * bool(rows)
     width, height = 1.35 * len(columns) + left, 1.35 * n + head
-    fig, axis = plots.figure(figsize=(width, height))
+    fig, axis = plots.make_figure(figsize=(width, height))
     axis.imshow(canvas, interpolation="none")  # a PDF then holds the pixels as they are
     axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], headings)
     axis.xaxis.tick_top()
@@ -43,7 +43,7 @@ def grid(columns, title=None, rows=(), holes=()):
         axis.text(-size / 20, middle, label, rotation=90, ha="right", va="center")
     for j, of in enumerate(holes if isinstance(holes, list) else [holes] * len(columns)):
         for i, hole in enumerate(of):
-            lines = outline(hole) + (j * (size + gap), i * (size + gap))
+            lines = trace_outline(hole) + (j * (size + gap), i * (size + gap))
             axis.add_collection(LineCollection(lines, colors=OUTLINE, lw=0.8), autolim=False)
     if title:
         fig.suptitle(title, fontsize=10, y=0.99, va="top")
@@ -51,7 +51,7 @@ def grid(columns, title=None, rows=(), holes=()):
     return fig
 
 
-def outline(mask):
+def trace_outline(mask):
     """Return the borders of the hole in a mask (H,W) as (K,2,2) segments of (x, y)."""
     hole = np.pad(np.asarray(mask) > 0, 1)
     y, x = np.nonzero(hole[1:] != hole[:-1])  # between rows y - 1 and y
@@ -61,12 +61,12 @@ def outline(mask):
     return np.concatenate([across, along]) - 0.5
 
 
-def sheet(images):
+def draw_sheet(images):
     """Draw a contact sheet of (N,H,W,3) uint8."""
     columns = min(12, len(images))
     rows = -(-len(images) // columns)
-    fig, axis = plots.figure(figsize=(0.85 * columns, 0.85 * rows))
-    canvas, _ = tiled([images[k::columns] for k in range(columns)], rows)
+    fig, axis = plots.make_figure(figsize=(0.85 * columns, 0.85 * rows))
+    canvas, _ = tile([images[k::columns] for k in range(columns)], rows)
     axis.imshow(canvas, interpolation="nearest")
     axis.set_xticks([])
     _bare(axis)
@@ -74,7 +74,7 @@ def sheet(images):
     return fig
 
 
-def tiled(columns, n):
+def tile(columns, n):
     """Return one picture of all images, and the gap in pixels: a list of (N,H,W,3) with N <= n."""
     size = columns[0].shape[2]
     gap = max(1, size // 24)
@@ -91,43 +91,43 @@ def _bare(axis):
     axis.grid(False)
 
 
-def growing_masks(images, masks_by_width):
+def draw_growing_masks(images, masks_by_width):
     """Draw the same images with the hole of every stage, {width: (N,H,W)}: the paper's Figure 2."""
     stages = enumerate(masks_by_width.items(), 1)
     shown = {f"stage {k}: {width} px": show_hole(images, m) for k, (width, m) in stages}
-    return grid({"image": images} | shown)
+    return draw_grid({"image": images} | shown)
 
 
-def ranked(results, dataset, architecture):
+def rank_images(results, dataset, architecture):
     """Return {"best", "median", "worst": position among the recorded images}, by hole L1 (largest
     hole, last stage), averaged over setups and seeds."""
-    cell = select.of_cell(results.per_image, dataset, architecture)
+    cell = select.get_cell(results.per_image, dataset, architecture)
     l1 = cell[cell.mask_width == results.widths[-1]].groupby("image").l1.mean()
     recorded = l1.reindex(results.about["recorded"][dataset]).to_numpy()
     positions = np.argsort(recorded, kind="stable")
     return {"best": positions[0], "median": positions[len(positions) // 2], "worst": positions[-1]}
 
 
-def fills(results, dataset, architecture, stage, holes):
+def find_fills(results, dataset, architecture, stage, holes):
     """Return {setup: recorded fills (R,H,W,3)} of the first seed that has them; holes: as
     "square_32"."""
     found = {}
-    for run in frames.names_of(select.of_cell(results.runs, dataset, architecture)):
+    for run in frames.name_runs(select.get_cell(results.runs, dataset, architecture)):
         if (key := f"{run}/stage{stage}/{holes}") in results.fills:
             found.setdefault(run.split("/")[2], results.fills[key])
     return found
 
 
-def comparison(results, dataset, *architectures):
+def draw_comparison(results, dataset, *architectures):
     """Draw input, every setup's output after its last stage, truth; None without recorded fills.
 
     The largest hole is of the last architecture's family. Rows: the recorded images that the last
     architecture fills best, median and worst."""
-    picked = ranked(results, dataset, architectures[-1])
+    picked = rank_images(results, dataset, architectures[-1])
     holes = f"{results.family(architectures[-1])}_{results.widths[-1]}"
     rows, columns = list(picked.values()), {}
     for architecture in architectures:
-        found = fills(results, dataset, architecture, len(results.widths), holes)
+        found = find_fills(results, dataset, architecture, len(results.widths), holes)
         if not found:
             return None
         for setup, images in found.items():
@@ -136,16 +136,16 @@ def comparison(results, dataset, *architectures):
     truth = results.fills[f"{dataset}/truth"][rows]
     hole = results.fills[f"{dataset}/mask/{holes}"][rows]
     shown = {"input": show_hole(truth, hole)} | columns | {"truth": truth}
-    return grid(shown, rows=list(picked), holes=hole)
+    return draw_grid(shown, rows=list(picked), holes=hole)
 
 
-def few(setups):
+def choose_setups(setups):
     """Return as many setups as SHOWN has, those in it first."""
     first = [name for name in SHOWN if name in setups]
     return [*first, *[name for name in setups if name not in SHOWN]][: len(SHOWN)]
 
 
-def sizes(results, dataset, architecture):
+def draw_sizes(results, dataset, architecture):
     """Draw recorded images with holes of several widths (rows), as some setups fill them; None
     without fills. The images that the architecture fills best and median are shown."""
     family, last = results.family(architecture), len(results.widths)
@@ -153,28 +153,28 @@ def sizes(results, dataset, architecture):
     chosen = np.linspace(0, last - 1, min(4, last)).round().astype(int)
     by_width, masks = {}, {}
     for width in [results.widths[k] for k in chosen]:
-        by_width[width] = fills(results, dataset, architecture, last, f"{family}_{width}")
+        by_width[width] = find_fills(results, dataset, architecture, last, f"{family}_{width}")
         masks[width] = results.fills.get(f"{dataset}/mask/{family}_{width}")
     found = by_width[results.widths[-1]]
     if not found:
         return None
     pairs, holes = [], []
-    for image in list(ranked(results, dataset, architecture).values())[:2]:
+    for image in list(rank_images(results, dataset, architecture).values())[:2]:
         real = np.repeat(truth[image][None], len(masks), 0)
         own = np.stack([mask[image] for mask in masks.values()])
         columns = [("input", show_hole(real, own))]
-        for setup in few(found):
+        for setup in choose_setups(found):
             columns.append((setup, np.stack([of[setup][image] for of in by_width.values()])))
         pairs += [*columns, ("truth", real)]
         holes += [own] * (len(columns) + 1)
-    return grid(pairs, rows=[f"{width} px" for width in masks], holes=holes)
+    return draw_grid(pairs, rows=[f"{width} px" for width in masks], holes=holes)
 
 
-def growing_masks_of(results, dataset):
+def draw_stage_masks(results, dataset):
     """Draw the holes of every stage on recorded test images; None without them."""
     for architecture in dict.fromkeys(results.runs.architecture):
         keys = {w: f"{dataset}/mask/{results.family(architecture)}_{w}" for w in results.widths}
         if set(keys.values()) <= results.fills.keys():
             masks = {width: results.fills[key][:4] for width, key in keys.items()}
-            return growing_masks(results.fills[f"{dataset}/truth"][:4], masks)
+            return draw_growing_masks(results.fills[f"{dataset}/truth"][:4], masks)
     return None

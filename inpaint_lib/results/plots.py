@@ -4,7 +4,6 @@ A setup has the colour and the marker of its entry in setups.SETUPS everywhere. 
 on, a line is their mean and its band the 95 % t interval; with two, both seeds are drawn."""
 
 import itertools
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,15 +12,15 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from ..setups import SETUPS
 from . import select, stats
-from .frames import ordered
+from .frames import order
+from .notes import TEMPLATES
 
-TEMPLATES = Path(__file__).parent / "templates"
 ACTIVE = LinearSegmentedColormap.from_list("active", ["#f2f2f2", "#8fbfe0", "#2f7fb8"])
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
 TERM_LABELS = yaml.safe_load((TEMPLATES / "labels.yaml").read_text("utf-8"))
 
 
-def figure(*args, **kwargs):
+def make_figure(*args, **kwargs):
     """Return plt.subplots in the project's style; pyplot does not keep the figure open."""
     plt.style.use(TEMPLATES / "style.mplstyle")
     fig, axes = plt.subplots(*args, **kwargs)
@@ -29,7 +28,7 @@ def figure(*args, **kwargs):
     return fig, axes
 
 
-def style(setup):
+def get_style(setup):
     """Return a setup's colour and marker; grey for a setup that has no entry here."""
     entry = SETUPS.get(setup)
     if entry is None:
@@ -37,22 +36,22 @@ def style(setup):
     return {"color": entry.colour, "marker": entry.marker}
 
 
-def panels(n, size, sharex=False):
+def make_panels(n, size, sharex=False):
     """Return a figure with n panels, three a row; size: its inches by (columns, rows)."""
     rows, columns = -(-n // 3), min(3, n)
     look = {"figsize": size(columns, rows), "squeeze": False, "layout": "constrained"}
-    fig, axes = figure(rows, columns, sharex=sharex, **look)
+    fig, axes = make_figure(rows, columns, sharex=sharex, **look)
     for axis in axes.flat[n:]:
         axis.axis("off")
     return fig, axes
 
 
-def coverage(fractions):
+def draw_coverage(fractions):
     """Draw histograms of the realised hole fraction; dashed: the nominal fraction.
 
     fractions: {family: {width: (fractions (N,), nominal fraction)}}."""
     look = {"sharey": True, "squeeze": False, "layout": "constrained"}
-    fig, axes = figure(1, len(fractions), figsize=(2.6 * len(fractions), 2.3), **look)
+    fig, axes = make_figure(1, len(fractions), figsize=(2.6 * len(fractions), 2.3), **look)
     for axis, (family, by_width) in zip(axes[0], fractions.items(), strict=True):
         for k, (width, (values, nominal)) in enumerate(by_width.items()):
             colour = plt.cm.viridis(k / len(by_width))
@@ -65,18 +64,18 @@ def coverage(fractions):
     return fig
 
 
-def schedules(setups, schedule):
+def draw_schedules(setups, schedule):
     """Draw mask width and loss weights over the iterations. setups: {name: phase function}."""
     steps = np.unique(np.linspace(0, schedule.steps - 1, 400).astype(int))
     names = ("mask_width", "reconstruction", "adversarial")
     labels = ("mask width (px)", "reconstruction weight", "adversarial weight")
-    fig, axes = figure(3, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
+    fig, axes = make_figure(3, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
     for k, (setup, phase) in enumerate(setups.items()):
         phases = [phase(schedule, int(step)) for step in steps]
         width = 1.2 + 1.1 * (len(setups) - 1 - k)  # equal curves show as bands
         for axis, name in zip(axes, names, strict=True):
             values = [getattr(p, name) if p.trains else np.nan for p in phases]
-            colour = style(setup)["color"]
+            colour = get_style(setup)["color"]
             axis.step(steps, values, where="post", color=colour, label=setup, lw=width)
     for axis, label in zip(axes, labels, strict=True):
         axis.set_ylabel(label, fontsize=8)
@@ -86,33 +85,33 @@ def schedules(setups, schedule):
     return fig
 
 
-def answer(effects, judged):
+def draw_answer(effects, judged):
     """Draw effects on hole L1, %: a panel per question and one of every setup against fixed, a row
     per data set and architecture. Ticks are seeds, marks their means.
 
     effects: columns panel, dataset, architecture, setup, seed, effect. judged: the rows of
     stats.judge whose intervals and margins are drawn, by the panel that their question names."""
-    cells, others = select.cells(effects), ordered(effects.setup)
+    cells, others = select.list_cells(effects), order(effects.setup)
     names = list(dict.fromkeys(effects.panel))
     look = {"figsize": (1.6 + 2.6 * len(names), 1.2 + 0.42 * len(cells)), "layout": "constrained"}
-    fig, axes = figure(1, len(names), sharey=True, squeeze=False, **look)
+    fig, axes = make_figure(1, len(names), sharey=True, squeeze=False, **look)
     for axis, name in zip(axes[0], names, strict=True):
         asked = judged[judged.question == name]
         margin = 100 * asked.margin.max() if len(asked) else 0
         axis.axvspan(-margin, margin, color="0.9", zorder=0)
         axis.axvline(0, color="0.3", lw=0.8)
         of = effects[effects.panel == name]
-        shown = ordered(of.setup)
+        shown = order(of.setup)
         for (*cell, setup), part in of.groupby(["dataset", "architecture", "setup"], sort=False):
             y = -cells.index(tuple(cell)) - 0.17 * (shown.index(setup) - (len(shown) - 1) / 2)
             if len(part) > 1:
                 ticks = {"color": "0.2", "marker": "|", "ms": 7, "ls": "", "zorder": 3}
                 axis.plot(100 * part.effect, [y] * len(part), **ticks)
-            axis.plot(100 * part.effect.mean(), y, ms=6, ls="", **style(setup))
-            for row in select.of_cell(asked, *cell).dropna(subset="ci_low").itertuples():
+            axis.plot(100 * part.effect.mean(), y, ms=6, ls="", **get_style(setup))
+            for row in select.get_cell(asked, *cell).dropna(subset="ci_low").itertuples():
                 ends = [100 * row.ci_low, 100 * row.ci_high]
                 if row.n_seeds >= stats.MIN_SEEDS:
-                    axis.plot(ends, [y, y], color=style(setup)["color"], lw=2)
+                    axis.plot(ends, [y, y], color=get_style(setup)["color"], lw=2)
         title, holes = name, "largest hole"
         for row in asked[:1].itertuples():
             title = f"{name}: {row.first} against {row.second}"
@@ -121,23 +120,23 @@ def answer(effects, judged):
         axis.set_xlabel("% (left: better)")
         axis.grid(axis="y", visible=False)
     for setup in others:
-        axis.plot([], [], label=setup, ls="", **style(setup))
+        axis.plot([], [], label=setup, ls="", **get_style(setup))
     axes[0, 0].set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
     axes[0, 0].set_ylim(-len(cells) + 0.5, 0.5)
     _legend(fig, axis)
     return fig
 
 
-def pairs(values, setups):
+def draw_pairs(values, setups):
     """Draw a value of some setups, a line per seed, a panel per cell."""
-    cells = select.cells(values)
-    fig, axes = panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
+    cells = select.list_cells(values)
+    fig, axes = make_panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        wide = select.of_cell(values, *cell).pivot_table("value", "setup", "seed")
+        wide = select.get_cell(values, *cell).pivot_table("value", "setup", "seed")
         wide = wide.reindex([name for name in setups if name in wide.index])
         axis.plot(wide.index, wide, "-", color="0.6", lw=1)
         for name in wide.index:
-            axis.plot([name] * wide.shape[1], wide.loc[name], ls="", ms=4, **style(name))
+            axis.plot([name] * wide.shape[1], wide.loc[name], ls="", ms=4, **get_style(name))
         axis.set_xlim(-0.3, len(wide) - 0.7)
         axis.set_title(", ".join(cell))
     for axis in axes[:, 0]:
@@ -145,7 +144,7 @@ def pairs(values, setups):
     return fig
 
 
-def by_width(effects, margin):
+def draw_by_width(effects, margin):
     """Draw effects on hole L1, %, by hole width: a row per setup that others are compared with, a
     column per architecture. Bars: 95 % intervals.
 
@@ -154,17 +153,17 @@ def by_width(effects, margin):
     widths = list(dict.fromkeys(effects.width))
     shape = len(bases), len(names)
     look = {"figsize": (1 + 2.6 * shape[1], 0.6 + 2.3 * shape[0]), "layout": "constrained"}
-    fig, axes = figure(*shape, sharex=True, sharey="row", squeeze=False, **look)
+    fig, axes = make_figure(*shape, sharex=True, sharey="row", squeeze=False, **look)
     for (i, base), (j, name) in itertools.product(enumerate(bases), enumerate(names)):
         axis, of = axes[i, j], effects[(effects.base == base) & (effects.architecture == name)]
         axis.axhspan(-100 * margin, 100 * margin, color="0.9", zorder=0)
         axis.axhline(0, color="0.3", lw=0.8)
-        setups = ordered(of.setup)
+        setups = order(of.setup)
         for k, setup in enumerate(setups):
             part = of[of.setup == setup]
             x = [widths.index(w) + 0.12 * (k - (len(setups) - 1) / 2) for w in part.width]
-            axis.plot(x, 100 * part.effect, lw=0.8, ms=4, label=setup, **style(setup))
-            axis.vlines(x, 100 * part.low, 100 * part.high, color=style(setup)["color"], lw=1.2)
+            axis.plot(x, 100 * part.effect, lw=0.8, ms=4, label=setup, **get_style(setup))
+            axis.vlines(x, 100 * part.low, 100 * part.high, color=get_style(setup)["color"], lw=1.2)
         axis.set_title(f"{name}, against {base}")
         axis.set_xticks(range(len(widths)), widths)
     for axis in axes[:, 0]:
@@ -175,15 +174,15 @@ def by_width(effects, margin):
     return fig
 
 
-def forgetting(values, width):
+def draw_forgetting(values, width):
     """Draw hole L1 of the smallest holes after every stage, a panel per data set and architecture.
 
-    values: rows of select.by_stage with holes of `width` px."""
-    cells = select.cells(values)
-    fig, axes = panels(len(cells), lambda columns, rows: (0.8 + 2.5 * columns, 0.5 + 2 * rows))
+    values: rows of select.get_by_stage with holes of `width` px."""
+    cells = select.list_cells(values)
+    fig, axes = make_panels(len(cells), lambda columns, rows: (0.8 + 2.5 * columns, 0.5 + 2 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        of = select.of_cell(values, *cell)
-        for setup in ordered(of.setup):
+        of = select.get_cell(values, *cell)
+        for setup in order(of.setup):
             _lines(axis, of[of.setup == setup].pivot_table("value", "stage", "seed"), setup, ms=4)
         axis.set_title(", ".join(cell))
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -195,17 +194,17 @@ def forgetting(values, width):
     return fig
 
 
-def games(table):
+def draw_games(table):
     """Draw in how many runs the adversarial game is active, a panel per data set and architecture:
-    a row per setup, a column per stage. table: rows of standing.games."""
-    cells = select.cells(table)
-    n_rows = max(select.of_cell(table, *cell).setup.nunique() for cell in cells)
-    height = 0.5 + 0.2 * n_rows
-    fig, axes = panels(len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + height * rows))
+    a row per setup, a column per stage. table: rows of standing.judge_games."""
+    cells = select.list_cells(table)
+    n_rows = max(select.get_cell(table, *cell).setup.nunique() for cell in cells)
+    h = 0.5 + 0.2 * n_rows
+    fig, axes = make_panels(len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + h * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
-        of = select.of_cell(table, *cell)
+        of = select.get_cell(table, *cell)
         known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))
-        setups, stages = ordered(of.setup), sorted(of.stage.unique())
+        setups, stages = order(of.setup), sorted(of.stage.unique())
         counts = known.pivot_table("on", "setup", "stage", ["sum", "count"])
         counts = counts.reindex(setups).reindex(columns=stages, level=1)
         active, of_runs = (counts[key].to_numpy() for key in ("sum", "count"))
@@ -222,13 +221,13 @@ def games(table):
     return fig
 
 
-def training_curves(history):
+def draw_curves(history):
     """Draw logged quantities over the iterations of one data set and architecture."""
     terms = [t for t in TERM_LABELS if t in history and history[t].notna().any()]
-    fig, axes = panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), sharex=True)
+    fig, axes = make_panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), sharex=True)
     for axis, term in zip(axes.flat, terms, strict=False):
         shade_stages(axis, history)
-        for setup in ordered(history.setup):
+        for setup in order(history.setup):
             part = history[history.setup == setup]
             _lines(axis, part.pivot_table(term, "step", "seed"), setup, marker="")
         axis.set_title(TERM_LABELS[term])
@@ -246,17 +245,17 @@ def shade_stages(axis, history):
             axis.axvspan(left, right, color="0.93", zorder=0)
 
 
-def per_stage(values):
+def draw_stages(values):
     """Draw metrics in the hole of one architecture after every stage: a row per metric, a column
     per hole width."""
     widths = sorted(values.mask_width.unique())
     shape, size = (len(METRIC_LABELS), len(widths)), (1 + 2.1 * len(widths), 5.6)
     look = {"squeeze": False, "layout": "constrained"}
-    fig, axes = figure(*shape, figsize=size, sharex=True, sharey="row", **look)
+    fig, axes = make_figure(*shape, figsize=size, sharex=True, sharey="row", **look)
     for row, (metric, label) in zip(axes, METRIC_LABELS.items(), strict=True):
         for axis, width in zip(row, widths, strict=True):
             panel = values[(values.mask_width == width) & (values.metric == metric)]
-            for setup in ordered(panel.setup):
+            for setup in order(panel.setup):
                 wide = panel[panel.setup == setup].pivot_table("value", "stage", "seed")
                 _lines(axis, wide, setup, ms=4)
         row[0].set_ylabel(label)
@@ -269,12 +268,12 @@ def per_stage(values):
     return fig
 
 
-def heat_maps(matrix):
-    """Draw the stage x hole width matrix of each setup of one cell of tables.stage_matrix."""
+def draw_heat_maps(matrix):
+    """Draw the stage x hole width matrix of each setup of one cell of tables.make_stage_matrix."""
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())
-    fig, axes = panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows))
+    fig, axes = make_panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows))
     for axis, name in zip(axes.flat, names, strict=False):
         part = matrix.loc[name]
         if part.index[0] in stages:
@@ -295,12 +294,12 @@ def heat_maps(matrix):
 
 def _lines(axis, values, setup, **options):
     """Draw one setup's curve: `values` has a column per seed."""
-    look = style(setup) | {"lw": 1.2} | options
+    look = get_style(setup) | {"lw": 1.2} | options
     mean = values.mean(axis=1)
     if values.shape[1] == 2:
         axis.plot(values, color=look["color"], lw=0.6, alpha=0.6)
     if values.shape[1] >= stats.MIN_SEEDS:
-        half = stats.half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
+        half = stats.compute_half_width(values.to_numpy().std(axis=1, ddof=1), values.shape[1])
         band = dict(color=look["color"], alpha=0.18, lw=0)
         axis.fill_between(mean.index, mean - half, mean + half, **band)
     axis.plot(mean.index, mean, label=setup, **look)

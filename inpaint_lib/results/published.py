@@ -25,7 +25,7 @@ PERSONAL = "surprised.md"
 SHOWN = ("mixed", "replay")  # of the controls, those whose fills are published
 
 
-def place(name):
+def find_folder(name):
     """Return the folder of a published study: a name, or a path. Raises ValueError."""
     if os.sep in name:
         return Path(name)
@@ -35,16 +35,16 @@ def place(name):
     return FOLDER / name
 
 
-def studies():
+def list_studies():
     """Return the folders of all published studies."""
     return sorted(path.parent for path in FOLDER.glob("*/runs.csv"))
 
 
-def opened(name):
+def open_published(name):
     """Return (folder, Results) of a published study. Raises ValueError."""
-    base = place(name)
+    base = find_folder(name)
     if not (base / "runs.csv").is_file():
-        there = ", ".join(path.name for path in studies()) or "none"
+        there = ", ".join(path.name for path in list_studies()) or "none"
         raise ValueError(f"{base}: no published study; published are: {there}")
     return base, frames.load(base)
 
@@ -52,20 +52,20 @@ def opened(name):
 def publish(results, name, who=""):
     """Add runs to a published study, or begin it -> lines to print; who: whose runs they are.
     Raises ValueError where they do not fit the published ones."""
-    base = place(name)
+    base = find_folder(name)
     if not re.fullmatch(r"[\w .,'&@/()+-]{0,80}", who):
         raise ValueError(f"--who {who!r}: a name of letters, digits and .,'&@/()+-, at most 80")
     if results.runs.empty:
         profile = results.about["profile"]
         raise ValueError(f"no run of profile {profile} is finished: ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
-    about |= {"who": dict.fromkeys(frames.names_of(results.runs), who)} if who.strip() else {}
+    about |= {"who": dict.fromkeys(frames.name_runs(results.runs), who)} if who.strip() else {}
     results = replace(results, about=about, fills=_of_main_runs(results))
     kept, new = [], len(results.runs)
     with files.lock(base.parent):
         if (base / "runs.csv").is_file():
             there = frames.load(base)
-            kept = set(frames.names_of(there.runs)) & set(frames.names_of(results.runs))
+            kept = set(frames.name_runs(there.runs)) & set(frames.name_runs(results.runs))
             results = frames.merge(there, results)
         frames.save(results, base)
         rebuild(results, base)
@@ -85,12 +85,9 @@ def rebuild(results, base):
 def _write(results, base, folder):
     """Write tables and README of the study in `base` into a folder."""
     tables.write(results, folder / "tables")
-    files.write_text(folder / "README.md", _page(results, base))
-
-
-def _page(results, base):
     captions = files.read_json(base / "figures" / "captions.json")
-    return summary.page(results, _personal(base), captions)
+    page = summary.render_study(results, _personal(base), captions)
+    files.write_text(folder / "README.md", page)
 
 
 def _personal(base):
@@ -115,7 +112,7 @@ def verify(name):
     """Rebuild tables, verdicts and README of a published study -> what differs, a line each.
 
     Raises ValueError if there is no such study, or if what it holds cannot be read."""
-    base, results = opened(name)
+    base, results = open_published(name)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         _write(results, base, made)
@@ -123,7 +120,8 @@ def verify(name):
         paths |= {p.relative_to(base) for p in (base / "tables").glob("*")}
         wrong = [line for path in sorted(paths) for line in _differs(path, base, made)]
         page = (made / "README.md").read_text(encoding="utf-8")
-    wrong += [f"{PERSONAL}: {text}" for text in findings.surprises(results, _personal(base))[1]]
+    _, claims = findings.fill_surprises(results, _personal(base))
+    wrong += [f"{PERSONAL}: {text}" for text in claims]
     shown = re.findall(r"\]\((figures/[^)]+)\)", page)
     return wrong + [f"{path}: missing" for path in shown if not (base / path).is_file()]
 
@@ -153,12 +151,12 @@ def _same(one, other):
         return False
 
 
-def names(config, protocol):
+def find_published(config, protocol):
     """Return the names of published runs of a config (nested dict) and a protocol."""
     asked, found = {"config": config, "protocol": protocol, "data": {}}, set()
     asked["initial_weights"] = weights.hash_weights(config.get("initial_weights"))
-    for base in studies():
+    for base in list_studies():
         about = files.read_json(base / "study.json")
-        if not frames.differences(about | {"data": {}}, asked):
-            found |= set(frames.names_of(pd.read_csv(base / "runs.csv")))
+        if not frames.compare_studies(about | {"data": {}}, asked):
+            found |= set(frames.name_runs(pd.read_csv(base / "runs.csv")))
     return found

@@ -48,7 +48,7 @@ def save_figures(folder, figures, pdf=True):
             dpi = 192 if figure.get_figheight() < TALL else 120
             figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
             with Image.open(temporary) as image:
-                few = executed.with_few_colours(image, COLOURS)
+                few = executed.reduce_colours(image, COLOURS)
             few.save(temporary, "PNG", optimize=True)
         if pdf:
             with files.replace(folder / f"{name}.pdf") as temporary:
@@ -58,14 +58,14 @@ def save_figures(folder, figures, pdf=True):
     files.write_json(folder / "captions.json", captions)
 
 
-def choices(results):
+def list_choices(results):
     """Return the choices that the paper leaves open as (what, value) pairs: the configuration's,
     then the code's."""
     rows = provenance.flatten({key: results.about["config"][key] for key in frames.SCIENCE})
     return [*((key, _plain(value)) for key, value in rows.items()), *CHOICES.items()]
 
 
-def deviations(results):
+def list_deviations(results):
     """Return what differs from the profile `paper`, the paper's study, as (what, paper, here)."""
     config = results.about["config"]
     kept = ("data.", "curriculum.", "training.", "grid.datasets", "evaluation.fid_stages")
@@ -80,7 +80,7 @@ def _plain(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def command(results, run):
+def make_command(results, run):
     """Return the command that trains a run again, with the settings its profile does not have."""
     about, more = results.about, []
     kept = tuple(f"{name}." for name in frames.SCIENCE if name != "models")
@@ -109,14 +109,14 @@ def build(results, folder, notebooks=(), recordings=None):
         told = f"draw the figures with ./run_all.sh {results.about['profile']}"
         raise FileNotFoundError(f"no {path}: {told}")
     there = {path.stem for path in (folder / "figures").glob("*.png")}
-    for name, text in layout.assets().items():
+    for name, text in layout.read_assets().items():
         files.write_text(folder / "assets" / name, text)
-    saved, of_runs = explored.Saved(results), standing.of_runs(results)
+    saved, of_runs = explored.Saved(results), standing.judge_runs(results)
     shared = {
         "about": results.about,
         "config": results.about["config"],
         "widths": results.widths,
-        "runs": layout.run_list(saved, of_runs),
+        "runs": layout.describe_runs(saved, of_runs),
         "columns": bundle.write(saved, folder, recordings or {}),
         "images": [
             (dataset, image, place)
@@ -127,13 +127,13 @@ def build(results, folder, notebooks=(), recordings=None):
         "captions": {name: of for name, of in captions.items() if name in there},
         "notebooks": notebooks,
     }
-    for (title, path, page, run), *beside in layout.beside(notebooks):
-        own = run and f"../{layout.page_of(run)}"
+    for (title, path, page, run), *beside in layout.add_neighbours(notebooks):
+        own = run and f"../{layout.name_page(run)}"
         executed.convert(path, folder / "notebooks" / page, title, beside, own)
     _run_pages(saved, folder, shared)
     _image_pages(results, folder, shared)
     shown = _index(results, folder, of_runs, shared)
-    files.write_text(folder / "index.html", layout.render("index.html", "", **shared, **shown))
+    files.write_text(folder / "index.html", layout.render_page("index.html", "", **shared, **shown))
     return folder / "index.html"
 
 
@@ -141,23 +141,23 @@ def _run_pages(saved, folder, shared):
     """Write a page per run: its health, history, fills, settings and how to train it again."""
     results, config = saved.results, shared["config"]
     pages = {run: page for _, _, page, run in shared["notebooks"]}
-    for run, before, after in layout.beside(shared["runs"]):
+    for run, before, after in layout.add_neighbours(shared["runs"]):
         settings = {part: config[part] for part in ("data", "curriculum", "training")}
         settings["model"] = config["models"][run["architecture"]]
         found = saved.health(run["name"])
         rules = {}
         for row in found.to_dict("records"):
             rules.setdefault(row["title"], {})[row["stage"]] = row
-        text = layout.render(
+        text = layout.render_page(
             "run.html",
             "../",
             **shared,
             run=run,
             settings=json.dumps(settings, indent=1),
-            command=command(results, run),
+            command=make_command(results, run),
             rules=rules,
-            wrong=health.wrong(found).to_dict("records"),
-            curves=layout.curves(saved.history(run["name"]), results.schedule),
+            wrong=health.list_faults(found).to_dict("records"),
+            curves=layout.trace_curves(saved.history(run["name"]), results.schedule),
             notebook=pages.get(run["name"]),
             before=before,
             after=after,
@@ -168,13 +168,13 @@ def _run_pages(saved, folder, shared):
 def _image_pages(results, folder, shared):
     """Write a page per recorded test image: what every run of the first seed made of it."""
     l1 = results.per_image.set_index([*frames.RUN, "mask_width", "image"]).l1
-    for (dataset, image, place), before, after in layout.beside(shared["images"]):
+    for (dataset, image, place), before, after in layout.add_neighbours(shared["images"]):
         cells = {}
         for run in shared["runs"]:
             if run["dataset"] == dataset and run["name"] in shared["columns"]:
                 key = (*(run[part] for part in frames.RUN), results.widths[-1], image)
                 cells.setdefault(run["architecture"], []).append(run | {"l1": l1.get(key)})
-        text = layout.render(
+        text = layout.render_page(
             "image.html",
             "../",
             **shared,
@@ -190,48 +190,48 @@ def _image_pages(results, folder, shared):
 
 def _index(results, folder, of_runs, shared):
     """Return what index.html alone shows."""
-    judged, cards = stats.judge(results), verdicts.cards(results)
-    cell = summary.opening_cell(results, of_runs)
+    judged, cards = stats.judge(results), verdicts.make_cards(results)
+    cell = summary.choose_cell(results, of_runs)
     shown = {
-        "questions": notes.in_words(stats.primary(judged)),
-        "standings": tables.standings(of_runs),
-        "exposure": tables.exposure(results),
-        "cost": tables.cost(results),
+        "questions": notes.format_rows(stats.get_questions(judged)),
+        "standings": tables.count_standings(of_runs),
+        "exposure": tables.count_exposure(results),
+        "cost": tables.sum_cost(results),
     }
     return {
         "pdfs": {path.stem for path in (folder / "figures").glob("*.pdf")},
         "files": {path.name for path in (folder / "tables").glob("*")},
         "cards": cards,
-        "reach": verdicts.reach(cards),
-        "estimated": findings.estimated(results),
-        "standing": standing.summary(of_runs),
-        "certainty": verdicts.certainty(results, cards),
-        "caveats": notes.caveats(results),
+        "reach": verdicts.find_reach(cards),
+        "estimated": findings.describe_estimates(results),
+        "standing": standing.summarise(of_runs),
+        "certainty": verdicts.describe_certainty(results, cards),
+        "caveats": notes.list_caveats(results),
         "advice": advice.advise(results, advice.OWN),
-        "footnote": notes.footnote(results),
-        "opening": layout.opening(results, cell, shared["columns"]),
+        "footnote": notes.render_footnote(results),
+        "opening": layout.choose_opening(results, cell, shared["columns"]),
         "failed": [run for run in shared["runs"] if run["diverged"]],
         "cells": [
             _cell(results, shared["runs"], judged[judged.question == ""], of)
-            for of in select.cells(results.runs)
+            for of in select.list_cells(results.runs)
         ],
-        "shown": {name: layout.table(frame) for name, frame in shown.items()},
-        "deviations": deviations(results),
-        "choices": choices(results),
+        "shown": {name: layout.prepare_table(frame) for name, frame in shown.items()},
+        "deviations": list_deviations(results),
+        "choices": list_choices(results),
         "provenance": provenance.describe_environment(),
-        "groups": glossary.terms(),
+        "groups": glossary.list_terms(),
     }
 
 
 def _cell(results, runs, estimates, cell):
     """Return what the tab of a data set and architecture shows."""
     parts = {
-        "areas": tables.areas(results),
-        "generalisation": tables.generalisation(results),
-        "elsewhere": tables.generalisation(results, "fid", "whole_composite"),
-        "gates": standing.gates(results),
-        "games": tables.games(results),
-        "estimates": notes.in_words(estimates).rename(columns={"data": "dataset"}),
+        "areas": tables.tabulate_areas(results),
+        "generalisation": tables.make_generalisation(results),
+        "elsewhere": tables.make_generalisation(results, "fid", "whole_composite"),
+        "gates": standing.judge_gates(results),
+        "games": tables.count_games(results),
+        "estimates": notes.format_rows(estimates).rename(columns={"data": "dataset"}),
     }
     shown = {}
     for name, frame in parts.items():
@@ -240,14 +240,14 @@ def _cell(results, runs, estimates, cell):
             foreign = frame.setup.str.endswith(frames.EXTERNAL)
             foreign &= frame.architecture == tables.NO_TRAINING
             frame = frame.assign(architecture=frame.architecture.mask(foreign, cell[1]))
-        own = select.of_cell(frame, *cell) if len(frame) else frame
+        own = select.get_cell(frame, *cell) if len(frame) else frame
         if len(own):
-            shown[name] = layout.table(own.drop(columns=frames.CELL))
+            shown[name] = layout.prepare_table(own.drop(columns=frames.CELL))
     return {
         "dataset": cell[0],
         "architecture": cell[1],
         "place": f"{cell[0]}-{cell[1]}",
-        "table": layout.paper_table(results, cell),
+        "table": layout.prepare_paper_table(results, cell),
         "shown": shown,
         "runs": [run for run in runs if (run["dataset"], run["architecture"]) == cell],
     }

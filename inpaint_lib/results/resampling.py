@@ -19,7 +19,7 @@ def _counts(n):
     return np.concatenate(found)
 
 
-def means(values):
+def resample_means(values):
     """Return the mean of each column of `values` (n, K) in every resample: (RESAMPLES, K). All
     calls with the same n share their draws."""
     counts = _counts(len(values))

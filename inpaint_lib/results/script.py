@@ -10,18 +10,17 @@ FILES = (
 STYLE = "\n".join((STATIC / f"{n}.css").read_text("utf-8") for n in ("explorer", "painter"))
 
 
-def source():
+def join_files():
     """Return all files as one text, to stand in one scope."""
     return "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in FILES)
 
 
-def module():
+def make_module():
     """Return the ES module that anywidget loads."""
-    return source() + "\nexport default { render };\n"
+    return join_files() + "\nexport default { render };\n"
 
 
-def classic():
+def make_script():
     """Return a script for a page opened from a file, which may have no module."""
-    return (
-        f"(function () {{\n{source()}\nwindow.inpaint = {{ mount, makeHost, revived }};\n}})();\n"
-    )
+    exported = "window.inpaint = { mount, makeHost, revived };"
+    return f"(function () {{\n{join_files()}\n{exported}\n}})();\n"

@@ -10,7 +10,7 @@ from ..setups import SETUPS
 from .frames import CELL, RUN
 
 
-def once(function):
+def compute_once(function):
     """Return a function of Results that computes a frame once for each and returns copies of it."""
 
     @functools.wraps(function)
@@ -28,58 +28,54 @@ def is_control(setup):
     return setup in SETUPS and SETUPS[setup].control
 
 
-def cells(runs):
+def list_cells(runs):
     """Return the (dataset, architecture) pairs of a frame, in its order."""
     return list(dict.fromkeys(zip(runs.dataset, runs.architecture, strict=True)))
 
 
-def of_cell(frame, dataset, architecture):
+def get_cell(frame, dataset, architecture):
     """Return a frame's rows of one data set and architecture."""
     return frame[(frame.dataset == dataset) & (frame.architecture == architecture)]
 
 
-def finished(results):
+def get_finished(results):
     """Return the rows of the runs that finished."""
     return results.runs[results.runs.outcome == "finished"]
 
 
-def of_own_family(results):
+def is_own_family(results):
     """Return, for every row of the values, whether its holes are of the family trained with."""
     return results.values.mask_family == results.values.architecture.map(results.family)
 
 
-def baseline_images(results, dataset, architecture):
+def get_baseline_images(results, dataset, architecture):
     """Return the baselines' errors with the holes that an architecture is trained with."""
     table = results.baseline_images
     own = table.mask_family == results.family(architecture)
     return table[own & (table.dataset == dataset)]
 
 
-def baseline_names(names, n_images, enough):
+def name_baselines(names, n_images, enough):
     """Return names of baselines: where one was measured on too few images, the name says so."""
     return names.where(n_images >= enough, names + " (first " + n_images.astype(str) + ")")
 
 
-def trained(results):
+def get_trained(results):
     """Return the values after the last stage on holes of the family trained with."""
     last = results.values.stage == len(results.widths)
-    return results.values[last & of_own_family(results)]
+    return results.values[last & is_own_family(results)]
 
 
-def final(results):
-    """Return the values that answer the question: as `trained`, with the largest hole."""
-    return trained(results)[lambda t: t.mask_width == results.widths[-1]]
+def get_hole_l1(results):
+    """Return hole L1 with the largest hole after the last stage: a row per finished run."""
+    rows = get_trained(results).query("region == 'hole' and metric == 'l1'")
+    return rows[rows.mask_width == results.widths[-1]]
 
 
-def hole_l1(results):
-    """Return hole L1 with the largest hole: a row per run that finished."""
-    return final(results).query("region == 'hole' and metric == 'l1'")
-
-
-def all_widths(results):
+def average_widths(results):
     """Return the geometric mean over the curriculum's widths of mean hole L1: a row per run that
     finished; 0 where a value is 0 or below."""
-    rows = trained(results).query("region == 'hole' and metric == 'l1'")
+    rows = get_trained(results).query("region == 'hole' and metric == 'l1'")
     with np.errstate(divide="ignore"):
         logs = rows.assign(value=np.log(rows.value.clip(lower=0)))
     keys = [*RUN, "region", "metric"]
@@ -87,40 +83,40 @@ def all_widths(results):
     return found.assign(value=np.exp(found.value)).reset_index()
 
 
-def width_names(results):
+def name_widths(results):
     """Return {hole width: "smallest", "largest", or the number of pixels}."""
     names = {width: str(width) for width in results.widths}
     return names | {results.widths[0]: "smallest"} | {results.widths[-1]: "largest"}
 
 
-def measured(results):
+def get_compared(results):
     """Return what setups are compared in: `trained` but for bins of hole area, `all_widths`, and
     the largest holes of other families (region "hole, FAMILY"). `width` is a name of width_names,
     "all", or "none" for measures of a run."""
-    rows = trained(results)
-    width = rows.mask_width.map(width_names(results)).where(rows.region != "training", "none")
+    rows = get_trained(results)
+    width = rows.mask_width.map(name_widths(results)).where(rows.region != "training", "none")
     own = rows.assign(width=width).dropna(subset="width")
     values, last = results.values, results.values.stage == len(results.widths)
-    others = values[last & ~of_own_family(results)]
+    others = values[last & ~is_own_family(results)]
     others = others[(others.region == "hole") & (others.mask_width == results.widths[-1])]
     others = others.assign(region="hole, " + others.mask_family, width="largest")
-    over_all = all_widths(results).assign(width="all")
+    over_all = average_widths(results).assign(width="all")
     return pd.concat([own, others, over_all], ignore_index=True)
 
 
-def by_stage(results):
+def get_by_stage(results):
     """Return hole L1, L2 and PSNR after every stage, training family, and those of the baselines
     (stage NaN, the baseline as setup): all on the images that are measured after every stage."""
     n = results.about["config"]["evaluation"]["images_elsewhere"]
     n = min(n, *(data["images"]["test"] for data in results.about["data"].values()))
     values, last = results.values, len(results.widths)
-    before = values[of_own_family(results) & (values.stage < last) & (values.region == "hole")]
+    before = values[is_own_family(results) & (values.stage < last) & (values.region == "hole")]
     parts = [before[before.metric.isin(METRICS)]]
     parts.append(_means(results.per_image, n, "setup", "seed").assign(stage=last))
-    for cell in cells(results.runs):
-        found = baseline_images(results, *cell)
+    for cell in list_cells(results.runs):
+        found = get_baseline_images(results, *cell)
         measured = found.groupby("baseline").image.transform("max") + 1
-        named = baseline_names(found.baseline, measured, n)
+        named = name_baselines(found.baseline, measured, n)
         parts.append(_means(found.assign(setup=named, architecture=cell[1]), n, "setup"))
     return pd.concat(parts, ignore_index=True)
 
@@ -134,9 +130,9 @@ def _means(images, n, *keys):
     return means.melt(keys, METRICS, "metric", "value").assign(region="hole")
 
 
-def effects(results):
+def compute_effects(results):
     """Return hole L1, largest hole, of every run over that of its twin in fixed, less one."""
-    rows = hole_l1(results)
+    rows = get_hole_l1(results)
     fixed = rows[rows.setup == "fixed"].rename(columns={"value": "of_fixed"})
     keys = [*CELL, "seed"]
     both = rows[rows.setup != "fixed"].merge(fixed[[*keys, "of_fixed"]], on=keys)

@@ -22,12 +22,12 @@ GAME = ["d_accuracy", "adversarial_share"]
 GATE = [*frames.CELL, "setup", "width", "hole_l1", *TRIVIAL, "beats_trivial"]
 
 
-@select.once
-def games(results):
+@select.compute_once
+def judge_games(results):
     """Return a row per finished run and stage: GAME and `active`: True, False, or None where the
     setup has no adversarial loss or trains nothing."""
     stages = pd.DataFrame({"stage": range(1, len(results.widths) + 1)})
-    every = select.finished(results)[frames.RUN].merge(stages, how="cross")
+    every = select.get_finished(results)[frames.RUN].merge(stages, how="cross")
     means = results.history.groupby([*frames.RUN, "stage"])[[*GAME, "adversarial_weight"]].mean()
     found = every.merge(means.reset_index(), on=list(every), how="left")
     active = found.d_accuracy.between(*ACCURACY) & (found.adversarial_share >= SHARE)
@@ -37,9 +37,8 @@ def games(results):
 
 def _of_games(results):
     """Return a row per run: the game of its last stage, and in how many stages it is active."""
-    table = games(results).assign(
-        has_game=lambda t: t.active.notna(), on=lambda t: t.active.eq(True)
-    )
+    table = judge_games(results)
+    table = table.assign(has_game=table.active.notna(), on=table.active.eq(True))
     counts = table.groupby(frames.RUN)[["on", "has_game"]].transform("sum")
     stages = counts.on.astype(str) + " of " + counts.has_game.astype(str)
     table["active_stages"] = stages.where(counts.has_game > 0, "not applicable")
@@ -52,28 +51,28 @@ def _log_means(*errors):
     """Return the logarithms of the means of columns (a row per image) in every resample."""
     errors = pd.concat(errors, axis=1, join="inner")
     with np.errstate(divide="ignore"):
-        drawn = np.log(resampling.means(errors.to_numpy()))
+        drawn = np.log(resampling.resample_means(errors.to_numpy()))
     return pd.DataFrame(drawn, columns=errors.columns)
 
 
-@select.once
-def gates(results):
-    """Return, per cell, setup and width (as in select.measured), how the mean over seeds compares
-    with the trivial baselines: GATE.
+@select.compute_once
+def judge_gates(results):
+    """Return how the mean over seeds compares with the trivial baselines: GATE, a row per cell,
+    setup and width (as in select.get_compared).
 
     A baseline's column: the upper end of the interval of the ratio of hole L2, less one; over all
     widths, of the geometric mean of ratios."""
-    l1 = select.measured(results).query("region == 'hole' and metric == 'l1'")
+    l1 = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     l1, rows = l1.groupby(GATE[:4]).value.mean(), []
     for cell, part in results.per_image.groupby(frames.CELL, sort=False):
         own = part.pivot_table("l2", "image", ["setup", "mask_width"])
-        table = select.baseline_images(results, *cell)
+        table = select.get_baseline_images(results, *cell)
         others = table.pivot_table("l2", "image", ["baseline", "mask_width"])[TRIVIAL]
         drawn = _log_means(own, others)
         for setup in part.setup.unique():
             highs = {}
             for name in TRIVIAL:
-                ratio = (drawn[setup] - drawn[name]).rename(columns=select.width_names(results))
+                ratio = (drawn[setup] - drawn[name]).rename(columns=select.name_widths(results))
                 highs[name] = ratio.assign(all=ratio.mean(axis=1)).quantile(0.975)
             for width, high in pd.DataFrame(highs).iterrows():
                 key = *cell, setup, width
@@ -81,7 +80,7 @@ def gates(results):
     return pd.DataFrame(rows, columns=GATE)
 
 
-def against(own, table):
+def compare_with_baselines(own, table):
     """Return how errors compare with those of the baselines: a row per column of `own`, BESIDE and
     the first two FLAGS.
 
@@ -103,14 +102,15 @@ def _beaten(results):
     found, largest = [], f"mask_width == {results.widths[-1]}"
     for cell, part in results.per_image.query(largest).groupby(frames.CELL, sort=False):
         own = part.pivot(index="image", columns=["setup", "seed"], values="l2")
-        rows = against(own, select.baseline_images(results, *cell).query(largest)).reset_index()
+        table = select.get_baseline_images(results, *cell).query(largest)
+        rows = compare_with_baselines(own, table).reset_index()
         found.append(rows.assign(**dict(zip(frames.CELL, cell, strict=True))))
     columns = [*frames.RUN, *BESIDE, *FLAGS[:2]]
     return pd.concat([pd.DataFrame(columns=columns), *found])
 
 
-@select.once
-def of_runs(results):
+@select.compute_once
+def judge_runs(results):
     """Return a row per run. game_active: in its last stage, if that has an adversarial loss."""
     runs = results.runs
     found = runs[[*frames.RUN, "outcome", "why"]].assign(diverged=runs.outcome == "diverged")
@@ -122,7 +122,7 @@ def of_runs(results):
     return found[[*order, *FLAGS, *MADE]]
 
 
-def summary(runs):
+def summarise(runs):
     """Return what a reader of `of_runs` must know before any comparison: a few sentences."""
     n, lost, games = len(runs), runs[runs.diverged], runs[runs.has_game]
     found = [
@@ -132,7 +132,7 @@ def summary(runs):
         f"{len(games)} runs, and in every stage of {games.always_active.sum()}.",
     ]
     if len(lost):
-        named = zip(frames.names_of(lost), lost.why, strict=True)
+        named = zip(frames.name_runs(lost), lost.why, strict=True)
         listed = ", ".join(f"{name} ({why})" for name, why in named)
         others = "Tables show the others." if len(lost) < n else "No run finished."
         found.append(f"Diverged, never tried again: {len(lost)}: {listed}. {others}")

@@ -74,12 +74,12 @@ class Plan(Strict):
         return 1 - self.alpha / max(self.primaries, asked)
 
 
-def registered(path=HYPOTHESES):
+def read_plan(path=HYPOTHESES):
     """Return the file's Plan. Raises config.ConfigError naming file and entry."""
     return configuration.validate(Plan, configuration.read_yaml(path), path.name)
 
 
-def digest():
+def hash_plan():
     """Return the hash of the registered plan, comments apart, and of its profiles' settings."""
     stored = configuration.read_yaml(HYPOTHESES)
     for profile in stored["seeds"]:
@@ -93,7 +93,7 @@ def _settings(profile):
     return configuration.to_dict(configuration.load(profile))
 
 
-def registration(plan, results, dataset, architecture):
+def find_registration(plan, results, dataset, architecture):
     """Return (seeds, whether it is the paper's study) of a cell that was run with the settings of a
     registered profile; of any other, or from given weights, (0, False)."""
     here = results.about["config"]
@@ -110,22 +110,22 @@ def registration(plan, results, dataset, architecture):
 # --- one comparison
 
 
-def interval(differences, alpha=ALPHA):
+def compute_interval(differences, alpha=ALPHA):
     """Return the two-sided t interval of the mean over the last axis at level 1 - alpha; NaN for
     fewer than two."""
     d = np.asarray(differences, float)
     if (n := d.shape[-1]) < 2:
         return math.nan, math.nan
-    half = half_width(d.std(axis=-1, ddof=1), n, alpha)
+    half = compute_half_width(d.std(axis=-1, ddof=1), n, alpha)
     return d.mean(axis=-1) - half, d.mean(axis=-1) + half
 
 
-def half_width(deviation, n, alpha=ALPHA):
+def compute_half_width(deviation, n, alpha=ALPHA):
     """Return half of the t interval of a mean of n >= 2 values."""
     return special.stdtrit(n - 1, 1 - alpha / 2) * deviation / math.sqrt(n)
 
 
-def word(low, high, margin):
+def choose_word(low, high, margin):
     """Return what an interval says of an effect: one of WORDS."""
     if high < -margin:
         return "supported"
@@ -136,7 +136,7 @@ def word(low, high, margin):
     return "no benefit" if low >= -margin else "inconclusive"
 
 
-def detectable(deviation, n_seeds, margin, alpha):
+def compute_detectable(deviation, n_seeds, margin, alpha):
     """Return the smallest detectable effect, below the margin: the mean d at which the interval
     ends below -margin with 80 % power (noncentral t); NaN for fewer than two seeds."""
     if n_seeds < 2 or not deviation > 0:
@@ -170,9 +170,9 @@ def _comparisons(plan, results):
         for key, of in plan.questions.items()
     ]
     known, found = set(itertools.chain(*plan.pairs)), []
-    others = [name for name in frames.ordered(results.runs.setup) if name not in known]
+    others = [name for name in frames.order(results.runs.setup) if name not in known]
     pairs = [*plan.pairs, *itertools.product(others, ("fixed", "progressive"))]
-    every = [*dict.fromkeys(select.width_names(results).values()), "all"]
+    every = [*dict.fromkeys(select.name_widths(results).values()), "all"]
     for pair, of in itertools.product(pairs, plan.measures):
         for width in every if of.width == "each" else [of.width]:
             name = f"{pair[0]} against {pair[1]}: {of.name}"
@@ -186,47 +186,48 @@ def _values(results):
     how many images}).
     """
     values, n_images = {}, {}
-    for row in select.measured(results).itertuples():
+    for row in select.get_compared(results).itertuples():
         key = row.dataset, row.architecture, row.region, row.metric, row.width
         values.setdefault(key, {})[row.setup, row.seed] = row.value
         n_images[key] = row.n_images
     return values, n_images
 
 
-def without_each(results):
+def leave_each_out(results):
     """Return what each seed does to the registered questions: a row per question, cell and seed
     that is left out, with effect, ci_low and ci_high of the others, as `judge` has them, and the
     word that their interval gives; from three seeds on.
     """
-    plan, (values, _), rows = registered(), _values(results), []
+    plan, (values, _), rows = read_plan(), _values(results), []
     names = {question[0]: question for question in _comparisons(plan, results)}
-    for row in primary(judge(results)).itertuples():
+    for row in get_questions(judge(results)).itertuples():
         asked, cell = names[row.question], (row.dataset, row.architecture)
         pair = _Pair(results, cell, asked[2:4], row.registered_seeds)
         d = _differences(asked, pair.seeds, values.get((*cell, *asked[4:7]), {}), {})
         for seed in d.index if len(d) >= MIN_SEEDS else []:
-            low, high = interval(others := d.drop(seed), 1 - row.level)
-            said = word(low, high, math.log1p(row.margin)) if row.word in WORDS[:6] else ""
+            low, high = compute_interval(others := d.drop(seed), 1 - row.level)
+            said = choose_word(low, high, math.log1p(row.margin)) if row.word in WORDS[:6] else ""
             shown = np.expm1([others.mean(), low, high])
             rows.append([row.question, *cell, seed, *shown, said])
     columns = ["question", *frames.CELL, "seed", "effect", "ci_low", "ci_high", "word"]
     return pd.DataFrame(rows, columns=columns)
 
 
-@select.once
+@select.compute_once
 def judge(results):
     """Return a row per question and cell of which both setups were run, then one per estimate and
     cell that was measured: COLUMNS, tables/hypotheses.csv.
 
     Of scale ratio, effects, intervals, margins and `detectable` are ratio - 1; deviations are of
     the logarithms."""
-    plan, rows = registered(), []
+    plan, rows = read_plan(), []
     values, n_images = _values(results)
     pairs = functools.cache(lambda *of: _Pair(results, *of))
-    asked_for = functools.cache(lambda *cell: registration(plan, results, *cell))
-    with_words = sum(asked_for(*cell)[0] > 0 for cell in select.cells(results.runs))
+    asked_for = functools.cache(lambda *cell: find_registration(plan, results, *cell))
+    cells = select.list_cells(results.runs)
+    with_words = sum(asked_for(*cell)[0] > 0 for cell in cells)
     simultaneous = plan.level(len(plan.questions) * with_words)
-    for asked, cell in itertools.product(_comparisons(plan, results), select.cells(results.runs)):
+    for asked, cell in itertools.product(_comparisons(plan, results), cells):
         seeds, of_paper = asked_for(*cell)
         seeds = seeds if asked.question else 0  # estimates use all
         key, pair = (*cell, *asked[4:7]), pairs(cell, (asked.first, asked.second), seeds)
@@ -243,7 +244,7 @@ def judge(results):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def primary(table):
+def get_questions(table):
     """Return the rows of the questions."""
     return table[table.question != ""]
 
@@ -257,8 +258,8 @@ class _Pair:
 
     def __init__(self, results, cell, setups, registered):
         runs, gates = (
-            select.of_cell(table, *cell)[lambda t: t.setup.isin(setups)]
-            for table in (standing.of_runs(results), standing.gates(results))
+            select.get_cell(table, *cell)[lambda t: t.setup.isin(setups)]
+            for table in (standing.judge_runs(results), standing.judge_gates(results))
         )
         self.complete = runs.setup.nunique() == len(setups)
         self.seeds, self.lost, self.remarks = [], [], {}
@@ -312,8 +313,8 @@ def _compared(plan, asked, pair, values, has_word, level):
 
     n, alpha = len(d), 1 - level
     margin = math.log1p(plan.margin) if asked.question else 0.0
-    low, high = interval(d, alpha)
-    smallest = detectable(d.std(), n, margin, alpha) if is_ratio else math.nan
+    low, high = compute_interval(d, alpha)
+    smallest = compute_detectable(d.std(), n, margin, alpha) if is_ratio else math.nan
     shown = np.array([d.mean(), low, high, smallest])
     shown = np.expm1(shown) if is_ratio else shown
     row = dict(zip(["effect", "ci_low", "ci_high", "detectable"], shown, strict=True))
@@ -325,7 +326,7 @@ def _compared(plan, asked, pair, values, has_word, level):
     texts += [f"seed {', '.join(map(str, of))}: {what}" for what, of in remarks.items()]
     said = ""
     if has_word and n + len(pair.lost) >= MIN_SEEDS:
-        said = "not testable" if untestable else word(low, high, margin)
+        said = "not testable" if untestable else choose_word(low, high, margin)
         said = "diverged" if pair.diverged else said
     row |= {"level": level, "deviation": d.std(), "n_seeds": n}
     return row | {"word": said, "remark": "; ".join(filter(None, texts))}

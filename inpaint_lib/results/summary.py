@@ -5,40 +5,41 @@ from . import findings, frames, notes, standing, stats, tables
 BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in the front page
 
 
-def page(results, personal="", captions=None, front=False):
+def render_study(results, personal="", captions=None, front=False):
     """Return README.md of a published study, or what the front page says of it. personal: what
-    a person has to say (findings.surprises); captions: {figure: {"caption": text}}."""
-    runs, judged, config = standing.of_runs(results), stats.judge(results), results.about["config"]
-    name = opening(results, runs)
+    a person has to say (findings.fill_surprises); captions: {figure: {"caption": text}}."""
+    runs, judged = standing.judge_runs(results), stats.judge(results)
+    cell = choose_cell(results, runs)
     return notes.render(
         "study.md",
         front=front,
         about=results.about,
-        config=config,
+        config=results.about["config"],
         runs=results.runs,
-        answers=notes.answers(judged),
-        meanings=notes.meanings(judged),
-        estimated=findings.estimated(results),
-        primaries="\n".join(tables.markdown(_primaries(judged))),
-        opening=name,
+        answers=notes.answer_questions(judged),
+        meanings=notes.explain_words(judged),
+        estimated=findings.describe_estimates(results),
+        primaries="\n".join(tables.to_markdown(_primaries(judged))),
+        opening="_".join(["sizes", *cell]) if cell else None,
         captions={key: of["caption"] for key, of in (captions or {}).items()},
-        standing=standing.summary(runs),
-        standings="\n".join(tables.markdown(tables.standings(runs))),
-        made="\n".join(tables.markdown(_computed_by(results.runs))),
-        personal=findings.surprises(results, personal)[0],
-        caveats=notes.caveats(results),
-        networks=notes.networks(results),
+        standing=standing.summarise(runs),
+        standings="\n".join(tables.to_markdown(tables.count_standings(runs))),
+        made="\n".join(tables.to_markdown(_computed_by(results.runs))),
+        personal=findings.fill_surprises(results, personal)[0],
+        caveats=notes.list_caveats(results),
+        networks=notes.describe_networks(results),
     )
 
 
 def _primaries(judged):
     """Return the registered questions as a table of words and intervals."""
-    rows = stats.primary(judged)
-    table = notes.in_words(rows).assign(comparison=rows.question).rename(columns={"comparison": ""})
+    rows = stats.get_questions(judged)
+    table = notes.format_rows(rows).assign(comparison=rows.question)
+    table = table.rename(columns={"comparison": ""})
     return table.drop(columns=["width", "level", "smallest detectable effect"])
 
 
-def filled(text, results):
+def fill_block(text, results):
     """Return a page whose block of a published study, if it has one, says what `page` says today.
     Raises ValueError for a block without an end."""
     begin = BEGIN.format(results.about["name"])
@@ -48,18 +49,12 @@ def filled(text, results):
         return text
     if not end:
         raise ValueError(f"after the line {begin} the page needs a line {END}")
-    return f"{before}{begin}\n\n{page(results, front=True)}\n{end}{after}"
+    return f"{before}{begin}\n\n{render_study(results, front=True)}\n{end}{after}"
 
 
-def opening(results, runs):
-    """Return the name of the picture that a page opens with, or None."""
-    cell = opening_cell(results, runs)
-    return cell and "_".join(["sizes", *cell])
-
-
-def opening_cell(results, runs):
+def choose_cell(results, runs):
     """Return the data set and architecture whose fills a page opens with, or None: of the cells in
-    which most runs (standing.of_runs) beat the trivial baselines, the one that is furthest below
+    which most runs (standing.judge_runs) beat the trivial baselines, the one that is furthest below
     the best baseline."""
     runs = runs.assign(ratio=runs.hole_l2 / runs.best_baseline_l2)
     cells = runs.groupby(frames.CELL, sort=False).agg({"beats_trivial": "mean", "ratio": "mean"})

@@ -43,7 +43,7 @@ def _baselines(results):
     counted = found.assign(n_images=found.n_images.where(found.mask_width > 0, 0))
     n = counted.groupby(["dataset", "baseline"]).n_images.transform("max")
     most = n.groupby(found.dataset).transform("max")
-    return found.assign(setup=select.baseline_names(found.baseline, n, most))
+    return found.assign(setup=select.name_baselines(found.baseline, n, most))
 
 
 def _with_baselines(results):
@@ -52,9 +52,9 @@ def _with_baselines(results):
     """
     values, others = results.values, _baselines(results)
     values, parts = values[values.stage == len(results.widths)], []
-    for dataset, architecture in select.cells(results.runs):
+    for dataset, architecture in select.list_cells(results.runs):
         beside = others[others.dataset == dataset].assign(architecture=architecture)
-        trained, own = select.of_cell(values, dataset, architecture), results.family(architecture)
+        trained, own = select.get_cell(values, dataset, architecture), results.family(architecture)
         part = pd.concat([trained, beside])
         parts.append(part[part.mask_family == own])
         if FOLDER in {*trained.mask_family} - {own}:
@@ -63,8 +63,8 @@ def _with_baselines(results):
     return pd.concat(parts)
 
 
-@select.once
-def table(results):
+@select.compute_once
+def make_table(results):
     """Return every measure after the last stage, with the largest hole or by area of the hole: a
     row per setup or baseline, with mean and deviation over seeds."""
     values = _with_baselines(results)
@@ -75,14 +75,15 @@ def table(results):
     return groups.agg(**columns).reset_index()
 
 
-def columns(results, cell, controls=False):
+def choose_columns(results, cell, controls=False):
     """Return (setups, baselines, {column: (digits, a frame by setup)}) of the paper-style table of
     a (data set, architecture): mean, deviation, n_seeds and `is_best`.
 
     Best is the setup that is better than every other setup and every baseline; outputs that were
     made elsewhere don't count. Controls are left out unless `controls`, or if there is nothing
     else; so are columns without a value."""
-    part, every = select.of_cell(table(results), *cell), select.of_cell(results.runs, *cell).setup
+    part = select.get_cell(make_table(results), *cell)
+    every = select.get_cell(results.runs, *cell).setup
     papers = every[~every.map(select.is_control).astype(bool)]
     setups = list(dict.fromkeys(every if controls or papers.empty else papers))
     below = [name for name in part.setup.unique() if name not in set(every)]
@@ -100,12 +101,12 @@ def columns(results, cell, controls=False):
     return setups, below, found
 
 
-def formatted(results, controls=False, bold=str):
+def format_tables(results, controls=False, bold=str):
     """Return {(dataset, architecture): text table}: setups with ± over seeds, then the baselines;
     see `columns`. `bold(text)` marks the best."""
     found = {}
-    for cell in select.cells(results.runs):
-        setups, below, shown = columns(results, cell, controls)
+    for cell in select.list_cells(results.runs):
+        setups, below, shown = choose_columns(results, cell, controls)
         text = pd.DataFrame(index=pd.Index([*setups, *below], name="setup"))
         for column, (digits, of) in shown.items():
             text[column] = [_formatted(row, digits, bold) for row in of.itertuples()]
@@ -121,10 +122,10 @@ def _formatted(row, digits, bold):
     return bold(text) if row.is_best else text
 
 
-def areas(results):
+def tabulate_areas(results):
     """Return hole L1 of the final networks by the realised area of the hole: columns are bins, last
     those of masks of one's own ("folder 0-10 %") where they are not trained with."""
-    part = table(results).query("metric == 'l1'")
+    part = make_table(results).query("metric == 'l1'")
     part = part[part.region.str.contains("area_")]
     bins = part.region.str.replace(r"area_(\d+)_(\d+)", r"\1-\2 %", regex=True)
     part = part.assign(area=bins.str.replace("_", " "))
@@ -132,21 +133,21 @@ def areas(results):
     return wide.reindex(columns=sorted(wide, key=lambda name: (FOLDER in name, name)))
 
 
-@select.once
-def stage_matrix(results):
+@select.compute_once
+def make_stage_matrix(results):
     """Return hole L1 after every stage (rows) for every hole width (columns), training family, mean
     over seeds; the baselines are one more setup.
 
     This is the paper's "quantitative results of each K iterations using different mask sizes". All
     rows are of the images that are measured after every stage."""
-    values = select.by_stage(results).query("metric == 'l1'")
+    values = select.get_by_stage(results).query("metric == 'l1'")
     untrained = values.stage.isna()
     stage = values.stage.fillna(0).astype(int).astype(str).mask(untrained, values.setup)
     found = values.assign(stage=stage, setup=values.setup.mask(untrained, NO_TRAINING))
     return found.pivot_table("value", [*SETUP, "stage"], "mask_width", sort=False)
 
 
-def generalisation(results, metric="l1", region="hole"):
+def make_generalisation(results, metric="l1", region="hole"):
     """Return a metric of the final networks and the baselines on all holes, mean over seeds."""
     last = results.values[results.values.stage == len(results.widths)]
     both = pd.concat([last, _baselines(results).assign(architecture=NO_TRAINING)])
@@ -155,19 +156,19 @@ def generalisation(results, metric="l1", region="hole"):
     return both.pivot_table("value", keys, "mask_width", sort=False)
 
 
-def standings(runs):
-    """Return how many of standing.of_runs finished, beat the baselines and have a game active."""
+def count_standings(runs):
+    """Return how many runs finished, beat the baselines and have an active game, per setup."""
     counted = runs.assign(runs=1, finished=~runs.diverged)
     columns = ["runs", "finished", "beats_trivial", "beats_all", "game_active"]
     found = counted.groupby(SETUP, sort=False)[columns].sum().astype(int)
     return found.rename(columns=lambda name: name.replace("_", " ")).reset_index()
 
 
-def games(results):
+def count_games(results):
     """Return in how many runs the adversarial game is active in every stage, with D's accuracy and
     the share of the adversarial loss in G's gradient, means over seeds."""
-    rows = {}
-    for (*setup, stage), part in standing.games(results).groupby([*SETUP, "stage"], sort=False):
+    rows, games = {}, standing.judge_games(results)
+    for (*setup, stage), part in games.groupby([*SETUP, "stage"], sort=False):
         active = part.active.dropna().astype(bool)
         accuracy, share = part.d_accuracy.mean(), part.adversarial_share.mean()
         text = f"{active.sum()} of {len(active)}; D {accuracy:.2f}, share {share:.2f}"
@@ -177,12 +178,12 @@ def games(results):
     return found[stages].rename_axis(SETUP).reset_index() if rows else found
 
 
-def exposure(results):
+def count_exposure(results):
     """Return how many images each setup known here shows (those that draw widths: with seed 0) with
     holes of up to each of the curriculum's widths and wider than the one before."""
     batch, rows = results.about["config"]["curriculum"]["batch_size"], []
     schedule, columns = results.schedule, [f"up to {width} px" for width in results.widths]
-    for setup in frames.ordered(results.runs.setup):
+    for setup in frames.order(results.runs.setup):
         if setup in SETUPS:
             phases = [SETUPS[setup].phase(schedule, step) for step in range(schedule.steps)]
             widths = [phase.mask_width for phase in phases if phase.trains]
@@ -193,7 +194,7 @@ def exposure(results):
     return pd.DataFrame(rows)
 
 
-def cost(results):
+def sum_cost(results):
     """Return what training cost: a row per architecture and kind of device."""
     groups = results.runs.groupby(["architecture", "device"], sort=False)
     sums, most = groups[["images", "step_seconds", "seconds"]].sum(), groups.max()
@@ -208,21 +209,21 @@ def cost(results):
     return pd.DataFrame(columns).reset_index()
 
 
-def markdown(frame):
+def to_markdown(frame):
     """Return a frame without its index as the lines of a Markdown table."""
     rows = [list(frame), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
     return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
 
 
 FILES = {  # name without .csv: function
-    "table": table,
-    "runs": standing.of_runs,
-    "games": standing.games,
-    "gates": standing.gates,
+    "table": make_table,
+    "runs": standing.judge_runs,
+    "games": standing.judge_games,
+    "gates": standing.judge_gates,
     "hypotheses": stats.judge,
-    "stage_matrix": lambda results: stage_matrix(results).reset_index(),
-    "generalisation": lambda results: generalisation(results).reset_index(),
-    "exposure": exposure,
+    "stage_matrix": lambda results: make_stage_matrix(results).reset_index(),
+    "generalisation": lambda results: make_generalisation(results).reset_index(),
+    "exposure": count_exposure,
 }
 
 
@@ -231,16 +232,17 @@ def write(results, folder):
     folder = Path(folder)
     for name, function in FILES.items():
         files.write_csv(folder / f"{name}.csv", function(results))
-    note = " ".join([notes.footnote(results), *notes.caveats(results)])
+    note = " ".join([notes.render_footnote(results), *notes.list_caveats(results)])
     lines, latex = [], []
-    for cell, text in formatted(results, bold="**{}**".format).items():
+    for cell, text in format_tables(results, bold="**{}**".format).items():
         flat = text.set_axis(map(" ".join, text.columns), axis=1).reset_index()
-        lines += [f"### {', '.join(cell)}", "", *markdown(flat), ""]
-        by_area = select.of_cell(areas(results).reset_index(), *cell).drop(columns=CELL)
+        lines += [f"### {', '.join(cell)}", "", *to_markdown(flat), ""]
+        by_area = select.get_cell(tabulate_areas(results).reset_index(), *cell).drop(columns=CELL)
         by_area = by_area.dropna(axis="columns", how="all").round(4).astype(object).fillna("-")
         if results.family(cell[1]) == FOLDER or FOLDER in "".join(by_area):
-            lines += ["Hole L1 by area; folder: the study's own masks", "", *markdown(by_area), ""]
-    for cell, text in formatted(results, bold=r"\textbf{{{}}}".format).items():
+            lines += ["Hole L1 by area; folder: the study's own masks", ""]
+            lines += [*to_markdown(by_area), ""]
+    for cell, text in format_tables(results, bold=r"\textbf{{{}}}".format).items():
         text = text.map(lambda t: t.replace("±", r"$\pm$")).rename(lambda t: t.replace("_", r"\_"))
         look = {"column_format": "l" + "r" * text.shape[1], "multicolumn_format": "c"}
         latex.append(text.to_latex(caption=", ".join(cell).replace("_", r"\_"), **look))

@@ -18,13 +18,13 @@ ENDS = {  # word: the ends of the interval that decide it, and the sides of the 
 WORD_CLASS = {"supported": "good", "no harm": "good", "worse": "harm", "no benefit": "harm"}
 
 
-def cards(results):
+def make_cards(results):
     """Return the registered questions: question, name, badges, width, setups, a text over all
     cells, and rows: a dict per data set and architecture (see `_row`)."""
     judged = stats.judge(results)
-    rows, without = stats.primary(judged), stats.without_each(results)
+    rows, without = stats.get_questions(judged), stats.leave_each_out(results)
     found = []
-    for answer in notes.answers(judged):
+    for answer in notes.answer_questions(judged):
         of = list(rows[rows.question == answer["question"]].itertuples())
         own = without[without.question == answer["question"]]
         answer["badges"] = answer["badges"].split(", ") if answer["badges"] else []
@@ -44,7 +44,7 @@ def _row(row, without):
     if row.n_seeds < stats.MIN_SEEDS:  # two values have an interval that says nothing
         shown |= {"ci_low": None, "ci_high": None}
     shown |= {"margin": 100 * row.margin, "class": WORD_CLASS.get(row.word, "")}
-    shown["distance"] = distance(row.word, shown)
+    shown["distance"] = _distance(row.word, shown)
     kept = without.to_dict("records")
     for one in kept:
         one |= {key: 100 * one[key] for key in ("effect", "ci_low", "ci_high")}
@@ -58,7 +58,7 @@ def _per_cent(value):
     return None if pd.isna(value) else 100 * value
 
 
-def distance(word, shown):
+def _distance(word, shown):
     """Return how far an interval, or the estimate without one, is from the margin: a sentence, in
     percentage points."""
     margin, effect = shown["margin"], shown["effect"]
@@ -77,7 +77,7 @@ def distance(word, shown):
     return f"{', '.join(parts).capitalize()}."
 
 
-def reach(questions):
+def find_reach(questions):
     """Return up to which per cent, either way, the pictures of all questions reach."""
     values = [2.5 * cell["margin"] for answer in questions for cell in answer["cells"]]
     for answer in questions:
@@ -86,7 +86,7 @@ def reach(questions):
     return min(math.ceil(max(values, default=5)), 60)
 
 
-def certainty(results, questions):
+def describe_certainty(results, questions):
     """Return how sure the answers are, in a few sentences."""
     cells = [cell for answer in questions for cell in answer["cells"]]
     words = [cell for cell in cells if cell["word"]]

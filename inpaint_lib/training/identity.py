@@ -57,10 +57,10 @@ def find_changed(study):
     found, device = {}, devices.choose_device(study.config.machine.device)
     for dataset in study.config.grid.datasets:
         try:
-            packs.check(study, dataset)
+            packs.refuse_changed(study, dataset)
         except provenance.SettingsChanged as error:
-            found |= dict.fromkeys(packs.trained_on(study, dataset), error)
-    current = {name: packs.current(study, name) for name in study.config.grid.datasets}
+            found |= dict.fromkeys(packs.find_trained(study, dataset), error)
+    current = {name: packs.find_current(study, name) for name in study.config.grid.datasets}
     for run in study.runs():
         try:
             refuse_other(run, identify(run, current[run.dataset], device))

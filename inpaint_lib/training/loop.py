@@ -122,7 +122,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
     batch, steps, per_stage = curriculum.batch_size, curriculum.steps, curriculum.steps_per_stage
     loading = feed.choose_loading(machine.loading, pack.train.nbytes, device)
     left = range(state.step, steps)
-    batches = feed.batches(feed.mapped(pack), run.seed, left, batch, device, loading)
+    batches = feed.load_batches(feed.map_images(pack), run.seed, left, batch, device, loading)
     objective, fixed = step.objective, probe.load_fixed_batch(run, pack, device)
     recorder = recording.Recorder(run, pack, state, device)
     unread = []  # of the fixed batch's losses: scalars on the device
@@ -218,7 +218,7 @@ def draw_hole_variates(run, step):
 def draw_holes(run, step, mask_width):
     """Return the holes of one step at a width, (B,1,H,W) float32."""
     family, size = run.model.mask_family, run.config.data.image_size
-    draw = masks.get_family(family, packs.bank(run, family))
+    draw = masks.get_family(family, packs.load_bank(run, family))
     return draw(draw_hole_variates(run, step), masks.find_extent(family, mask_width, size), size)
 
 

@@ -100,7 +100,7 @@ def measure_frozen_noise(run, pack, G, D, device):
     """Return the deviation of G's adversarial loss over training batches, networks frozen."""
     config, family, found = run.config, run.model.mask_family, []
     size, width = config.curriculum.batch_size, config.curriculum.mask_widths[-1]
-    bank = packs.bank(run, family)
+    bank = packs.load_bank(run, family)
     for k in range(config.training.probe_batches):
         draw = rng.open_stream(run.seed, "probe", k)
         images = torch.randint(len(pack.train), (size,), generator=draw).numpy()
@@ -122,7 +122,7 @@ def calibrate_for(run, pack, generator, width, device, family=None):
     data, chosen = run.config.data, spread_evenly(len(pack.train), CALIBRATION)
     seed = rng.derive_seed(data.mask_seed, "calibration")
     family = family or run.model.mask_family
-    bank = packs.bank(run, family)
+    bank = packs.load_bank(run, family)
     holes = masks.draw_test_masks(family, len(chosen), width, data.image_size, seed, bank)
     batch = max(run.config.curriculum.batch_size, LEAST)
     return metrics.calibrate(generator, pack.train[chosen], holes, device, batch)

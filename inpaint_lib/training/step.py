@@ -99,7 +99,7 @@ class Step:
             vgg = losses.Perceptual(training.perceptual_weights, training.perceptual_width)
             self.vgg = vgg.to(device)
         self.family, self.size = model.mask_family, run.config.data.image_size
-        self.draw = masks.get_family(self.family, packs.bank(run, self.family, device))
+        self.draw = masks.get_family(self.family, packs.load_bank(run, self.family, device))
         self.loss_options, self.weights = model.loss_options, dict(model.loss_weights)
         self.adversarial_weight = self.weights.pop("adversarial")
         self.joint = not metrics.find_batch_norms(state.D)  # batch norm must see them apart

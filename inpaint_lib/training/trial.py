@@ -24,7 +24,7 @@ def create_stepper(run, device, options, images=None):
         images = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), np.uint8)
     fast = Step(run, loop.create_state(run, device, options), device, options)
     images, steps = torch.from_numpy(images), range(2**31)
-    fed = feed.batches(images, run.seed, steps, curriculum.batch_size, device, "resident")
+    fed = feed.load_batches(images, run.seed, steps, curriculum.batch_size, device, "resident")
     phase = setups.Phase(run.n_stages - 1, curriculum.mask_widths[-1], 1.0, 1.0)
 
     def step():

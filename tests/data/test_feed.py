@@ -11,28 +11,28 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def images(micro):
-    return feed.mapped(packs.prepare(micro(), "clutter"))
+    return feed.map_images(packs.prepare(micro(), "clutter"))
 
 
 def test_resident_and_prefetched_batches_are_the_same_in_the_same_order(images):
     steps = range(3, 40)  # into the seventh epoch
-    resident = feed.batches(images, 5, steps, 4, CPU, "resident")
-    prefetched = feed.batches(images, 5, steps, 4, CPU, "prefetch")
+    resident = feed.load_batches(images, 5, steps, 4, CPU, "resident")
+    prefetched = feed.load_batches(images, 5, steps, 4, CPU, "prefetch")
     for step, a, b in zip(steps, resident, prefetched, strict=True):
         expected = images[rng.draw_batch(5, step, 4, len(images))]
         assert torch.equal(a, expected) and torch.equal(b, expected)
     for n in range(1, 6):
-        assert len(list(feed.batches(images, 0, range(n), 4, CPU, "prefetch"))) == n
+        assert len(list(feed.load_batches(images, 0, range(n), 4, CPU, "prefetch"))) == n
 
 
 def test_a_batch_larger_than_the_set_repeats_images(images):
-    (batch,) = feed.batches(images[:3], 0, range(1), 8, CPU, "prefetch")
+    (batch,) = feed.load_batches(images[:3], 0, range(1), 8, CPU, "prefetch")
     assert len({image.numpy().tobytes() for image in batch}) == 3
 
 
 def test_leaving_early_ends_the_thread(images):
     before = threading.active_count()
-    for _ in feed.batches(images, 0, range(1000), 4, CPU, "prefetch"):
+    for _ in feed.load_batches(images, 0, range(1000), 4, CPU, "prefetch"):
         break
     assert threading.active_count() == before
 

@@ -31,7 +31,7 @@ def test_packed_pixels_match_an_independent_decode_and_resize(height, width, siz
     Image.fromarray(pixels).save(file, "PNG")
     encoded = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
     decoded = torchvision.io.decode_png(encoded).permute(1, 2, 0).numpy()
-    found = images.read(io.BytesIO(file.getvalue()), size)
+    found = images.read_image(io.BytesIO(file.getvalue()), size)
     assert distance(found, lanczos(decoded, size)).max() <= 1.5  # Pillow rounds between its passes
 
 
@@ -39,10 +39,10 @@ def test_a_jpeg_is_decoded_as_another_decoder_does(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.jpg", smooth(436, 356), quality=90)
     encoded = torchvision.io.read_file(str(path))
     decoded = torchvision.io.decode_jpeg(encoded).permute(1, 2, 0).numpy()
-    reduced = images.read(path, 32)  # at half scale
+    reduced = images.read_image(path, 32)  # at half scale
     assert distance(reduced, lanczos(decoded, 32)).mean() < 2
     monkeypatch.setattr(images, "DRAFT", 1000)
-    full = images.read(path, 32)
+    full = images.read_image(path, 32)
     assert distance(full, lanczos(decoded, 32)).max() <= 2 and not np.array_equal(reduced, full)
 
 
@@ -68,7 +68,7 @@ KINDS = [  # name, pixels, mode, options of the writer, tolerance
 
 @pytest.mark.parametrize(("name", "pixels", "mode", "options", "tolerance"), KINDS)
 def test_every_kind_becomes_rgb(tmp_path, name, pixels, mode, options, tolerance):
-    found = images.read(saved(tmp_path / name, pixels, mode, **options), 40)
+    found = images.read_image(saved(tmp_path / name, pixels, mode, **options), 40)
     expected = COLOUR if pixels is COLOUR else np.dstack([GREY] * 3)
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= tolerance
@@ -77,12 +77,12 @@ def test_every_kind_becomes_rgb(tmp_path, name, pixels, mode, options, tolerance
 def test_transparent_images_lie_on_white(tmp_path):
     rgba = np.dstack([np.zeros_like(COLOUR), np.full(COLOUR.shape[:2], 255, np.uint8)])
     rgba[:, 20:, 3] = 0
-    pixels = images.read(saved(tmp_path / "a.png", rgba), 40)
+    pixels = images.read_image(saved(tmp_path / "a.png", rgba), 40)
     assert (pixels[:, :20] == 0).all() and (pixels[:, 20:] == 255).all()
     palette = Image.fromarray(GREY).convert("P")
     hidden = int(np.array(palette)[0, 0])
     path = saved(tmp_path / "b.gif", palette, transparency=hidden)
-    assert (images.read(path, 40)[0, 0] == 255).all()
+    assert (images.read_image(path, 40)[0, 0] == 255).all()
 
 
 TURNS = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 6: np.rot90}
@@ -94,7 +94,7 @@ def test_orientation_is_applied(tmp_path, orientation):
     exif[0x0112] = orientation
     stored = np.ascontiguousarray(TURNS[orientation](COLOUR))
     path = saved(tmp_path / "a.png", stored, exif=exif)
-    assert np.array_equal(images.read(path, 40), COLOUR)
+    assert np.array_equal(images.read_image(path, 40), COLOUR)
 
 
 def test_a_png_with_megabytes_of_text_is_whole(tmp_path):
@@ -102,7 +102,7 @@ def test_a_png_with_megabytes_of_text_is_whole(tmp_path):
     text.add_itxt("XML:com.adobe.xmp", "<x>" + "history " * 200_000 + "</x>", zip=True)
     Image.fromarray(smooth(40, 40)).save(tmp_path / "xmp.png", pnginfo=text)
     before = PngImagePlugin.MAX_TEXT_CHUNK
-    assert images.read(tmp_path / "xmp.png", 32).shape == (32, 32, 3)
+    assert images.read_image(tmp_path / "xmp.png", 32).shape == (32, 32, 3)
     assert PngImagePlugin.MAX_TEXT_CHUNK == before
 
 
@@ -111,7 +111,7 @@ def test_an_animation_gives_its_first_frame(tmp_path):
     for name in ("a.gif", "a.webp", "a.png"):
         options = {"lossless": True} if name.endswith("webp") else {}
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
-        assert np.abs(images.read(tmp_path / name, 40).astype(int) - 10).max() <= 1
+        assert np.abs(images.read_image(tmp_path / name, 40).astype(int) - 10).max() <= 1
 
 
 def written(path, data):
@@ -160,7 +160,7 @@ UNUSABLE = [
 @pytest.mark.parametrize(("reason", "make"), UNUSABLE)
 def test_what_cannot_be_used_says_why(tmp_path, reason, make):
     with pytest.raises(images.Unusable) as caught:
-        images.read(make(tmp_path), 32)
+        images.read_image(make(tmp_path), 32)
     assert caught.value.reason == reason
 
 
@@ -173,12 +173,12 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(data, kind):
     for _ in range(data.draw(st.integers(1, 8))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
-        assert images.read(io.BytesIO(damaged), 16).shape == (16, 16, 3)
+        assert images.read_image(io.BytesIO(damaged), 16).shape == (16, 16, 3)
     except images.Unusable as why:
         assert why.reason
 
 
 @pytest.mark.parametrize("error", [KeyError, TypeError, ValueError, OSError])
 def test_a_callers_error_is_not_a_damaged_file(tmp_path, error):
-    with pytest.raises(error, match="ours"), images.opened(saved(tmp_path / "a.png", COLOUR)):
+    with pytest.raises(error, match="ours"), images.open_image(saved(tmp_path / "a.png", COLOUR)):
         raise error("ours")

@@ -35,7 +35,7 @@ CHANGES = {
 
 
 def found(train, test):
-    return near.pairs(SimpleNamespace(train=train, test=test))
+    return near.find_pairs(SimpleNamespace(train=train, test=test))
 
 
 @pytest.mark.parametrize("module", [faces, clutter], ids=["faces", "clutter"])

@@ -111,7 +111,7 @@ BAD = {  # kind: (what is written into the folder, words of the line)
     "black": (["black"] * 3, "3 no hole.*at most 10%"),
     "white": (["white"] * 3, "3 all hole"),
     "photographs": (["photo"] * 3, "3 not a mask.*grey or coloured"),
-    "transparent": (["clear"] * 3, "transparent pixels; save it without transparency"),
+    "transparent": (["clear"] * 3, "transparent pixels: save it without transparency"),
     "damaged": (["torn"] * 3, "at most 10% may be unusable"),
     "tiny": (["small"] * 3, "3 too small"),
     "huge": (["huge"] * 2, "2 decompression bomb"),
@@ -170,8 +170,10 @@ def test_bad_masks_are_refused_in_one_line_and_nothing_is_written(kind, tmp_path
 
 
 def test_a_family_of_masks_needs_its_folder_and_a_network_that_fills_any_hole(own, micro, tmp_path):
-    with pytest.raises(SourceError, match="models.custom.mask_family: .*name .* with --masks DIR"):
-        own_masks.check(micro(FOLDER), None)
+    with pytest.raises(
+        SourceError, match="models.custom.mask_family is folder: name .* --masks DIR"
+    ):
+        own_masks.check_widths(micro(FOLDER), None)
     with pytest.raises(config.ConfigError, match="models.context_encoder.mask_family: .* center"):
         own(CENTRAL | {"models.context_encoder.mask_family": "folder"})
     with pytest.raises(SourceError, match="context_encoder takes central squares only"):
@@ -183,7 +185,7 @@ def test_without_masks_nothing_of_them_is_in_a_pack_or_in_an_identity(micro, own
     pack = packs.prepare(study, "clutter")
     settings = {"dataset", "source", "protocol", "data", "mask_widths"}
     assert set(pack.manifest["settings"]) == settings and packing.OWN not in pack.manifest["masks"]
-    assert masks.FOLDER not in pack.widths and packs.bank(study.runs()[0], "square") is None
+    assert masks.FOLDER not in pack.widths and packs.load_bank(study.runs()[0], "square") is None
     plain = identity.identify(study.runs()[0], pack, "cpu")
     wanted = json.dumps(identity.identify(own().runs()[0], None, "cpu")["settings"])
     assert "turn_masks" not in json.dumps(plain) + wanted
@@ -196,7 +198,7 @@ def test_other_masks_make_another_run_and_turning_them_does_too(own):
         pack = packs.prepare(study, "clutter")
         found.append(identity.identify(study.runs()[0], pack, "cpu")["data"])
     differing = [key for key in found[0] if found[0][key] != found[1][key]]
-    assert differing == ["masks"] and packs.bank(study.runs()[0], "folder").turned
+    assert differing == ["masks"] and packs.load_bank(study.runs()[0], "folder").turned
 
 
 def test_masks_are_not_added_to_runs_or_taken_from_them(own, micro):
@@ -206,16 +208,16 @@ def test_masks_are_not_added_to_runs_or_taken_from_them(own, micro):
         (work / "checkpoint.pt").touch()
         with pytest.raises(SettingsChanged, match="on which runs were trained, .*masks="):
             packs.prepare(other, "clutter")
-        assert packs.existing(study, "clutter").manifest == pack.manifest
+        assert packs.open_pack(study, "clutter").manifest == pack.manifest
 
 
 def test_a_setup_that_uses_other_widths_needs_masks_for_them(own):
     wide = {"curriculum.mask_widths": [8, 10, 12], "curriculum.total_images": 48}
-    own_masks.check(study := own(FOLDER | wide), own_masks.prepare(study))
+    own_masks.check_widths(study := own(FOLDER | wide), own_masks.prepare(study))
     few = own(FOLDER | {"curriculum.mask_widths": [8, 18]})
     match = "a stage 18 px wide .* 23.7% to 39.6% of .* work: 8, 9, .* 16; for example .*=.8,16"
     with pytest.raises(SourceError, match=match):
-        own_masks.check(few, own_masks.prepare(few))
+        own_masks.check_widths(few, own_masks.prepare(few))
 
 
 def trained(study):
@@ -227,7 +229,7 @@ def trained(study):
 
 def test_networks_trained_on_masks_are_measured_by_width_and_by_area(own, run_of):
     found = trained(study := own(FOLDER | TURNED))
-    pack = packs.existing(study, "clutter")
+    pack = packs.open_pack(study, "clutter")
     assert pack.widths["folder"] == [0, *WIDE]
     for values in found.values():
         last = values[(values.stage == 2) & (values.mask_family == "folder")]

@@ -83,8 +83,8 @@ def test_a_damaged_pack_is_made_again(micro, damage):
 
 def test_an_unprepared_or_unknown_data_set_is_refused_in_one_line(micro, tmp_path):
     with pytest.raises(FileNotFoundError, match="clutter of profile smoke .* run ./run_all.sh smo"):
-        packs.existing(micro(), "clutter")
-    with pytest.raises(sources.SourceError, match="no data set 'faecs'; there are: faces, clutter"):
+        packs.open_pack(micro(), "clutter")
+    with pytest.raises(sources.SourceError, match="no data set 'faecs': there are faces, clutter"):
         packs.prepare(micro(), "faecs")
     assert list(tmp_path.iterdir()) == []
 
@@ -94,16 +94,16 @@ def test_another_setting_gives_another_pack_unless_runs_were_trained_on_it(micro
     second = packs.prepare(micro({"data.seed": 1}), "clutter")
     assert second.manifest["settings"]["data"]["seed"] == 1
     assert second.identity["train"] != first.identity["train"]
-    assert packs.current(micro(), "clutter") is None
+    assert packs.find_current(micro(), "clutter") is None
     run = micro().folder / "clutter/custom/fixed/seed0"
     run.mkdir(parents=True)
-    packs.check(micro(), "clutter")  # a folder without work
+    packs.refuse_changed(micro(), "clutter")  # a folder without work
     (run / "checkpoint.pt").touch()
     before = contents(second.folder)
     with pytest.raises(SettingsChanged, match="on which runs were trained.*data.seed") as caught:
         packs.prepare(micro(), "clutter")
     assert "\n" not in str(caught.value) and contents(second.folder) == before
-    assert packs.trained_on(micro(), "clutter") == [run]
+    assert packs.find_trained(micro(), "clutter") == [run]
 
 
 def test_stored_test_masks_are_the_ones_drawn(micro):
@@ -158,7 +158,7 @@ def test_too_many_bad_files_stop_the_preparation_and_leave_the_earlier_pack(pack
     old = contents(place)
     for k in range(4):
         (images / f"{k:04d}.png").write_bytes(b"")
-    what = r"can be used \(4 empty\); at most 10% .*skipped.csv lists them"
+    what = r"can be used \(4 empty\): at most 10% .*skipped.csv lists them"
     with pytest.raises(sources.SourceError, match=what) as why:
         packed(ALL)
     assert "\n" not in str(why.value)
@@ -279,7 +279,7 @@ def dies(*_):
 def test_a_killed_worker_is_reported(packed, monkeypatch):
     monkeypatch.setattr(packing, "IMAGES_PER_WORKER", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(sources, "read_images", dies)
+    monkeypatch.setattr(sources, "read_pixels", dies)
     with pytest.raises(sources.SourceError, match="a worker was killed"):
         packed()
     assert not multiprocessing.active_children()

@@ -55,18 +55,18 @@ def zipped(folder, inside):
 def plan_of(dataset, root, **data):
     given = {"train_images": 1000, "test_images": 1000, "seed": 0, "image_size": 32} | data
     machine = SimpleNamespace(data_root=str(root))
-    return sources.find(dataset).plan(
+    return sources.find_dataset(dataset).plan(
         SimpleNamespace(data=SimpleNamespace(**given), machine=machine)
     )
 
 
 def fingerprint(dataset, root):
     config = SimpleNamespace(machine=SimpleNamespace(data_root=str(root)))
-    return sources.find(dataset).fingerprint(config)
+    return sources.find_dataset(dataset).fingerprint(config)
 
 
 def pixels_of(items):
-    return sources.read_images("folder", items, 32, 0)
+    return sources.read_pixels("folder", items, 32, 0)
 
 
 def names(items):
@@ -111,7 +111,7 @@ def test_coco_trains_on_train2014_and_tests_on_val2014(tmp_path, micro):
     coco_tree(tmp_path)
     settings = {"grid.datasets": ["coco"], "machine.data_root": str(tmp_path)}
     study = micro(settings)
-    pack, plan = packs.prepare(study, "coco"), sources.find("coco").plan(study.config)
+    pack, plan = packs.prepare(study, "coco"), sources.find_dataset("coco").plan(study.config)
     assert pack.manifest["images"] == {"train": 20, "test": 8}
     for pixels, name in zip(pack.test, names(plan.test), strict=True):
         k = int(name.removeprefix("COCO_val2014_").removesuffix(".jpg"))

@@ -48,7 +48,7 @@ def count(*args, **options):
 
 
 def test_the_last_stage_holds_every_family_width_region_and_measure(trained, extractor):
-    frame, pack = evaluate.evaluate(trained, 2), packs.existing(trained.study, trained.dataset)
+    frame, pack = evaluate.evaluate(trained, 2), packs.open_pack(trained.study, trained.dataset)
     assert set(frame.stage) == {2} and not frame.duplicated(evaluate.COLUMNS[:5]).any()
     pairs = set(zip(frame.region, frame.metric, strict=True))
     assert pairs <= measures.MEASURES and {m for _, m in pairs} >= {"fid", "kid", "is", "noise"}
@@ -101,7 +101,7 @@ def test_a_stage_before_the_last_is_measured_on_fewer_images_and_without_network
 
 
 def test_holes_are_binned_by_their_area_over_all_widths(trained):
-    frame, pack = evaluate.evaluate(trained, 2), packs.existing(trained.study, trained.dataset)
+    frame, pack = evaluate.evaluate(trained, 2), packs.open_pack(trained.study, trained.dataset)
     images = evaluate.read_image_errors(trained).set_index(["mask_width", "image"]).l1
     bins = frame[frame.region.str.startswith("area")]
     assert set(bins.region) == {"area_0_10", "area_20_30"}  # squares of 1/16 and 1/4
@@ -124,7 +124,7 @@ def test_a_setup_that_trains_in_its_last_stage_alone_is_evaluated_there_alone(mi
 def test_images_and_fills_are_those_that_are_measured(trained):
     frame = pd.concat([evaluate.evaluate(trained, stage) for stage in (1, 2)])
     pack, images = (
-        packs.existing(trained.study, trained.dataset),
+        packs.open_pack(trained.study, trained.dataset),
         evaluate.read_image_errors(trained),
     )
     assert list(images) == ["mask_width", "image", "l1", "l2"] and len(images) == 2 * 8
@@ -260,7 +260,7 @@ def test_batch_norm_is_judged_with_statistics_of_the_holes_it_is_judged_on(micro
     study = micro({"grid.architectures": ["context_encoder"], "grid.setups": ["mixed"]})
     (run,) = study.runs()
     loop.fit(run, lambda *_: None)
-    pack, G = packs.existing(study, run.dataset), artifacts.load_generator(run, 2)
+    pack, G = packs.open_pack(study, run.dataset), artifacts.load_generator(run, 2)
     of = {width: probe.calibrate_for(run, pack, G, width, "cpu").state_dict() for width in (8, 16)}
     exported = G.state_dict()
     means = [k for k in exported if k.endswith("running_mean")]

@@ -28,7 +28,7 @@ def study(micro):
 
 @pytest.fixture
 def pack(study):
-    return packs.existing(study, DATA)
+    return packs.open_pack(study, DATA)
 
 
 def packed(key):
@@ -51,7 +51,7 @@ def fill_in(pack, folder, name, sets=SETS):
 
 
 def score(study, folder, name="theirs", **options):
-    return external.score(study, DATA, packs.existing(study, DATA), folder, name, **options)
+    return external.score(study, DATA, packs.open_pack(study, DATA), folder, name, **options)
 
 
 # --- out

@@ -45,9 +45,9 @@ def results(trained):
 def test_the_script_has_every_file_once_and_loads_nothing():
     there = {path.stem for path in script.STATIC.glob("*.js")}
     assert there == {*script.FILES, "report"} and len(set(script.FILES)) == len(script.FILES)
-    text = script.module()
+    text = script.make_module()
     assert text.count("\n") <= 2000 and text.endswith("export default { render };\n")
-    assert "export" not in script.classic() and "import " not in text
+    assert "export" not in script.make_script() and "import " not in text
     for source in (text, script.STYLE):
         addresses = source.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in addresses and "url(" not in addresses and "fetch(" not in addresses
@@ -95,7 +95,7 @@ def test_a_published_study_is_opened_where_nothing_is_trained(results, tmp_path,
 
 
 def test_errors_by_stage_are_those_of_the_tables(opened, results):
-    rows = select.by_stage(results)
+    rows = select.get_by_stage(results)
     table = rows[rows.metric == "l1"].dropna(subset="stage")
     for name in NAMES:
         dataset, architecture, setup, _ = name.split("/")
@@ -133,7 +133,7 @@ def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, tr
         assert findings == opened.health(name)[["rule", "stage", "level"]].to_dict("records")
     with pytest.raises(ValueError, match="without its network"):
         answers.fill(shown, [], NAMES[:1], 1, 16, 2)
-    networks.save(trained, tmp_path)
+    networks.save_networks(trained, tmp_path)
     shown = state.Published(results, tmp_path, [])
     [fill] = answers.fill(shown, [], NAMES[2:], 2, 8, 2)["runs"]
     [same] = answers.fill(opened, [], NAMES[2:], 2, 8, 2)["runs"]

@@ -42,7 +42,7 @@ def test_progress_picture_and_health_are_shown_in_this_order_and_renewed(run, sh
     assert len(progress) > 1 and run.name in progress[-1]["text/plain"]
     assert "64/64" in progress[-1]["text/plain"] and "\r" not in progress[-1]["text/plain"]
     assert "trained" in picture[-1].get_suptitle() and len(picture[-1].axes) == 4
-    size = packs.existing(run.study, run.dataset).test.shape[1]
+    size = packs.open_pack(run.study, run.dataset).test.shape[1]
     assert picture[-1].axes[-1].images[0].get_array().shape[1] > size * 8
     assert "Health" in card[-1]["text/html"]
     assert capsys.readouterr().out == ""
@@ -97,7 +97,7 @@ def test_findings_of_a_folder_are_those_of_the_study(micro):
     loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
     before = live.check_health(run).set_index(["rule", "stage"])
     assert before.sentence["baselines", 2] == "Not measured yet."
-    of_study = health.of_results(collect.collect(study))[health.COLUMNS]
+    of_study = health.examine_runs(collect.collect(study))[health.COLUMNS]
     pd.testing.assert_frame_equal(live.check_health(run), of_study, check_dtype=False)
     assert (
         "forgetting" in of_study.rule.tolist() and of_study.evidence.str.contains("px: hole").any()

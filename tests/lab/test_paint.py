@@ -191,7 +191,7 @@ def test_an_own_image_in_parts_is_cut_as_data_preparation_does(trained):
     content = png(smooth(90, 140))
     answer = upload(trained, content, part=1000)
     assert answer["received"] == len(content)
-    assert np.array_equal(answer["image"], images.read(io.BytesIO(content), 32))
+    assert np.array_equal(answer["image"], images.read_image(io.BytesIO(content), 32))
 
 
 def test_a_file_of_20_mb_is_read_and_its_parts_are_not_kept(trained):
@@ -256,7 +256,11 @@ def test_copied_lines_make_the_same_fills(trained, tmp_path, monkeypatch, capsys
 def test_copied_lines_read_an_own_image_by_its_name(trained, tmp_path, monkeypatch):
     name = 'it\'s \\ "mine".png'
     (tmp_path / name).write_bytes(png(smooth(50, 60)))
-    own, runs, hole = images.read(tmp_path / name, 32), names(trained, "custom"), box(9, 9, 8, 8)
+    own, runs, hole = (
+        images.read_image(tmp_path / name, 32),
+        names(trained, "custom"),
+        box(9, 9, 8, 8),
+    )
     expected = painted(trained, hole, runs, own=own)["runs"][0]["fill"]
     found = run_code(trained, hole, runs, tmp_path, monkeypatch, own=name, stage=2)
     assert np.array_equal(found["fills"][runs[0]], expected)

@@ -75,7 +75,7 @@ class Painter:
         self.page.expose_function("ask", self.answer)
         style = script.STYLE + f".ix-easel {{ width: {SIDE}px }}"
         self.page.set_content(f"<!doctype html><style>{style}</style><main></main>")
-        self.page.add_script_tag(content=PAGE % script.source())
+        self.page.add_script_tag(content=PAGE % script.join_files())
         self.page.evaluate("open_explorer", trained.about)
         self.canvas = self.page.locator(".ix-easel canvas")
         self.settle()
@@ -89,7 +89,7 @@ class Painter:
                 widget.ANSWERS[message["kind"]](self.trained, buffers, **message["params"]),
                 [],
             )
-            answer = explored.packed(found, sent)
+            answer = explored.pack_arrays(found, sent)
         except ValueError as error:
             return json.dumps({"error": str(error)})
         return json.dumps(
@@ -467,8 +467,8 @@ def test_the_families_are_those_that_there_are():
     from inpaint_lib import masks
 
     names = ", ".join(f'"{name}"' for name in masks.FAMILIES)
-    assert f"PAINT_FAMILIES = [{names}]" in script.source()
-    assert f"PAINT_HOLE = {pictures.HOLE.tolist()}" in script.source()
+    assert f"PAINT_FAMILIES = [{names}]" in script.join_files()
+    assert f"PAINT_HOLE = {pictures.HOLE.tolist()}" in script.join_files()
 
 
 # --- in JupyterLab

@@ -82,7 +82,7 @@ def test_a_run_appears_in_the_explorer_and_in_nothing_else(run, capsys):
     assert history.step.max() == 32 and explorer.history(of(run).name).step.max() == 16
     assert explorer.health(of(run).name).equals(live.check_health(found[0]))
 
-    names = frames.names_of(collect.collect(study, partial=True).runs)
+    names = frames.name_runs(collect.collect(study, partial=True).runs)
     assert names == [run.name]
     commands.status(["smoke", *(f"--set={k}={v}" for k, v in MICRO.items())])
     assert "what_if" not in capsys.readouterr().out

@@ -190,8 +190,8 @@ def test_specks_are_far_fewer_windows_and_few_lines():
     hole = np.random.default_rng(0).random((160, 160)) < 0.02
     messages = inpaint.fill(answering(zeros), smooth(160, 160), hole)[1]
     parts = ndimage.label(hole, np.ones((3, 3)))[1]
-    assert len(messages) <= inpaint.TOLD + 1
-    assert len(windows.number(hole, SIZE)[1]) < parts / 3
+    assert len(messages) <= inpaint.LISTED + 1
+    assert len(windows.number_holes(hole, SIZE)[1]) < parts / 3
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (151, 67), (20, 90)])
@@ -214,7 +214,7 @@ def test_context_encoder_fills_the_allowed_box_and_names_it_otherwise(loaded, sh
 def test_arrays_that_are_no_photo_or_no_hole_are_refused(custom):
     image, hole = np.zeros((9, 9, 3), np.uint8), np.ones((9, 9), bool)
     for arrays in ((image / 2, hole), (image[..., 0], hole), (image, hole[1:]), (image, hole * 1)):
-        with pytest.raises(ValueError, match="takes .* uint8 and a hole .* bool"):
+        with pytest.raises(ValueError, match="needs .* uint8 and a hole .* bool"):
             inpaint.fill(custom, *arrays)
 
 
@@ -460,7 +460,7 @@ def test_the_command_fills_and_reports_what_it_did(bench, weights, capfd):
         "hole 50,30,4,4: window 36,13,32,32, native resolution",
     ]
     assert run(*command) == 2
-    assert "exists; name another file, or add --overwrite" in capfd.readouterr().err
+    assert "exists: name another file, or add --overwrite" in capfd.readouterr().err
     assert run(*command, "--overwrite") == 0
     assert [p.name for p in (bench / "new").iterdir()] == ["out.png"]
 
@@ -583,7 +583,7 @@ def test_what_cannot_be_written_is_reported_before_anything_is(bench, weights, c
     os.link("photo.png", "same.png")
     before = sorted(bench.rglob("*"))
     for output, words in {
-        "link.png": "-o link.png: exists; name another file",
+        "link.png": "-o link.png: exists: name another file",
         "file/out.png": "file is a file where a folder is needed",
         "folder.png": "folder.png is a folder where a file is needed",
         "same.png": "-o same.png: is another file of this command",

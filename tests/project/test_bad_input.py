@@ -39,7 +39,7 @@ smoke --seeds -> argument --seeds: expected one argument; see
 smoke --only figures -> --only: invalid choice: 'figures' (choose from
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
-smoke --datasets imagenet -> no data set 'imagenet'; there are:
+smoke --datasets imagenet -> no data set 'imagenet': there are
 smoke --architectures unet -> no 'unet'; there are: custom, context_encoder, free_form
 smoke --setups fixed,fixd -> no 'fixd'; there are: fixed, progressive
 smoke --seeds a -> grid.seeds.0:
@@ -69,12 +69,12 @@ smoke --data pipe -> data_root: there is no folder
 smoke --data one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --data texts -> holds 0 images
 smoke --data masks -> holds 0 images
-smoke --data split -> are in a folder for training, or all in one for testing; add the others
-smoke --data one --data-root one -> --data DIR names the images: leave out --datasets and --data
-smoke --data one --datasets faces -> --data DIR names the images: leave out
+smoke --data split -> are in a folder for training, or all in one for testing: add the others
+smoke --data one --data-root one -> --data DIR: names the images; leave out --datasets and --data
+smoke --data one --datasets faces -> --data DIR: names the images; leave out
 smoke --datasets celeba --data-root texts -> list_eval_partition.csv for celeba
 smoke --datasets celeba --data-root listed -> img_align_celeba.zip or img_align_celeba for celeba
-smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0'; download the file again
+smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0': download the file again
 smoke --datasets celeba --data-root torn -> img_align_celeba.zip
 smoke --datasets coco --data-root texts -> or train2014 for coco. DIR or DIR/coco must hold
 smoke --datasets coco --data-root bare -> train2014: no .jpg file in it
@@ -146,9 +146,9 @@ photo.png {W} {OUT} --mask small.png -> mask small.png: is 70 x 44 pixels, the p
 photo.png {W} {OUT} --mask clear.png -> mask clear.png: has transparent pixels
 photo.png {W} {OUT} --mask absent.png -> mask absent.png: unreadable
 photo.png {W} {OUT} --mask masks -> --mask masks: holds 0 masks named photo
-photo.png {B} {W} -o exists.png -> -o exists.png: exists; name another file, or add --overwrite
+photo.png {B} {W} -o exists.png -> -o exists.png: exists: name another file, or add --overwrite
 photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is another file
-photo.png {B} {W} -o out.gif -> -o out.gif: the suffix says the format; give one of .png
+photo.png {B} {W} -o out.gif -> -o out.gif: unknown suffix: give one of .png
 alpha.png {B} {W} -o x/out.jpg -> -o x/out.jpg: JPEG cannot hold transparency
 photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors: no such file; name
 photo.png {B} --weights text.safetensors {OUT} -> text.safetensors: no safetensors file
@@ -166,7 +166,7 @@ photo.png {B} {W} {OUT} --blend -> unrecognized arguments: --blend; see ./run_al
 NOTEBOOK = """
 00_data_prep '{"profile": "tyni"}' -> no profile 'tyni': choose one of
 00_data_prep '{"dataset": "../x"}' -> '../x'
-10_train '{"dataset": "x"}' -> no data set 'x'; there are:
+10_train '{"dataset": "x"}' -> no data set 'x': there are
 10_train '{"architecture": "unet"}' -> no 'unet'; there are: custom
 20_metrics '{"overrides": {"bach_size": 1}}' -> --set bach_size: there is no such key
 00_data_prep '{"dataset": "coco"}' -> data set coco: name its folder with --data-root DIR

@@ -186,7 +186,7 @@ def test_any_shape_and_mode_is_filled_or_refused_in_one_line(mode, kind, shape, 
 @example("9" * 5000 + ",0,1,1")
 def test_any_text_as_a_box_is_refused_or_lies_inside_the_photo(text):
     options = [f"--box={text}", "--weights", "w", "-o", "o.png"]
-    if args := one_line(lambda: inpaint.arguments(["photo", *options]), ValueError):
+    if args := one_line(lambda: inpaint.parse_arguments(["photo", *options]), ValueError):
 
         def boxed(photo):
             return inpaint.fill_file(BLANK, photo, photo.with_name("o.png"), boxes=args.boxes)
@@ -253,7 +253,7 @@ def test_a_damaged_manifest_or_array_is_a_complete_pack_or_none(micro):
         content = data.draw(mutated(whole[name][:200])) + whole[name][200:]
         try:
             (pack.folder / name).write_bytes(content)
-            found = one_line(lambda: packs.existing(study, "faces"), FileNotFoundError)
+            found = one_line(lambda: packs.open_pack(study, "faces"), FileNotFoundError)
             for split in (found.test, found.train) if found else ():
                 assert split.dtype == np.uint8 and split.shape[1:] == (SIZE, SIZE, 3)
         finally:

@@ -82,7 +82,7 @@ def test_a_newcomer_reads_the_readme_to_its_end():
 
 
 def test_the_pages_say_of_published_studies_what_their_values_say():
-    for path, text in ledger.pages().items():
+    for path, text in ledger.render_pages().items():
         assert path.read_text() == text, f"{path.name}: ./run_all.sh publish --docs writes it"
     assert "<!-- published small -->" in (ROOT / "README.md").read_text()
 

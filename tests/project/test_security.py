@@ -86,13 +86,13 @@ def test_a_pickle_in_the_pack_is_no_pack_and_as_a_mask_no_image(bomb, micro):
         pack = packs.prepare(study, "clutter")
         bomb(pack.folder / name, (pack.folder / name).stat().st_size)
         with pytest.raises(FileNotFoundError, match="is not prepared"):
-            packs.existing(study, "clutter")
+            packs.open_pack(study, "clutter")
     np.save("objects.npy", np.array([Bomb()], object), allow_pickle=True)
     size = (pack.folder / "train.npy").stat().st_size
     (pack.folder / "train.npy").write_bytes(Path("objects.npy").read_bytes().ljust(size))
     with pytest.raises(FileNotFoundError, match="is not prepared"):
-        packs.existing(study, "clutter")
-    for read in (image_file.read, lambda path: image_file.read_mask(path, (8, 8))):
+        packs.open_pack(study, "clutter")
+    for read in (image_file.read_photo, lambda path: image_file.read_hole(path, (8, 8))):
         with pytest.raises(ValueError, match="format not read"):
             read(bomb("mask.png"))
 
@@ -135,7 +135,7 @@ def test_members_of_an_archive_are_written_nowhere_else(tmp_path):
         for name in names:
             archive.writestr(name, (tmp_path / "a.png").read_bytes())
     before = set(tmp_path.rglob("*"))
-    pixels = list(sources.file_pixels([(str(inside / "a.zip"), name) for name in names], 32, 0))
+    pixels = list(sources.read_files([(str(inside / "a.zip"), name) for name in names], 32, 0))
     assert [p.shape for p in pixels] == [(32, 32, 3)] * 4 and set(tmp_path.rglob("*")) == before
     (inside / "to").mkdir()
     try:

@@ -101,11 +101,11 @@ def study(
             fills |= _fills(config, run, len(recorded))
     made["runs"] = [pd.DataFrame(rows)]
     about = {"name": name, "profile": profile, "protocol": PROTOCOL, "left_out": {}}
-    about |= {"config": configuration.to_dict(config), "hypotheses": stats.digest()}
+    about |= {"config": configuration.to_dict(config), "hypotheses": stats.hash_plan()}
     about["data"] = {dataset: _data(config, dataset, n_images) for dataset in datasets}
     about["recorded"] = {dataset: recorded.tolist() for dataset in datasets}
-    made = {key: _rounded(frames.joined(key, found)) for key, found in made.items()}
-    return frames.narrowed(frames.Results(about, **made, fills=fills))
+    made = {key: _rounded(frames.join(key, found)) for key, found in made.items()}
+    return frames.narrow(frames.Results(about, **made, fills=fills))
 
 
 def write_folders(study):
@@ -124,7 +124,7 @@ def write_folders(study):
         values, folder = _values(config, key, by_width, n), run.folder
         for name in artifacts.list_files(run):
             files.write_text(folder / name, "")
-        made = identity.identify(run, packs.existing(study, run.dataset), "cpu")
+        made = identity.identify(run, packs.open_pack(study, run.dataset), "cpu")
         row = _row(config, key, lost=False)
         kept = {k: row[k] for k in frames.COLUMNS["runs"] if k in row} | {"identity": made}
         kept |= {"peak_memory_bytes": {"host": row["host_memory"]}}
@@ -150,7 +150,7 @@ def _write_data(study, dataset, n):
     folder, config, size = study.data_folder(dataset), study.config, study.config.data.image_size
     (folder / "baselines").mkdir(parents=True)
     for split, rows in (("train", 100), ("test", n)):
-        header = packing.npy_header((rows, size, size, 3))
+        header = packing.make_npy_header((rows, size, size, 3))
         with open(folder / f"{split}.npy", "wb") as file:
             file.write(header)
             file.truncate(len(header) + rows * size * size * 3)  # takes no room on disk
@@ -166,7 +166,7 @@ def _write_data(study, dataset, n):
     }
     of = {"data": config.data.model_dump(), "mask_widths": list(config.curriculum.mask_widths)}
     files.write_json(folder / "manifest.json", manifest | {"settings": of})
-    pack = packs.existing(study, dataset)
+    pack = packs.open_pack(study, dataset)
     values, images = _baselines(config, n), _baseline_images(config, n)
     for name in baselines.BASELINES:
         like = name if name in BASELINES else "nearest"

@@ -6,7 +6,7 @@ import pytest
 from inpaint_lib.results import stats
 
 STUDIES = 2000
-PLAN = stats.registered()
+PLAN = stats.read_plan()
 MARGIN, ALPHA = np.log1p(PLAN.margin), 1 - PLAN.level()
 TRUE = {  # word: whether it is true of an effect
     "supported": lambda effect: effect < -MARGIN,
@@ -33,14 +33,14 @@ def differences(n_seeds, effects, seed):
 
 @pytest.mark.parametrize("n_seeds", [3, 5, 10])
 def test_eighteen_intervals_hold_together_and_a_false_word_is_rare(n_seeds):
-    low, high = stats.interval(differences(n_seeds, EFFECTS, n_seeds), ALPHA)
+    low, high = stats.compute_interval(differences(n_seeds, EFFECTS, n_seeds), ALPHA)
     assert low[0].size == PLAN.primaries
     covered = ((low <= EFFECTS) & (EFFECTS <= high)).all(axis=(1, 2))
     assert covered.mean() >= 0.94
     wrong, seen = np.zeros(STUDIES, bool), set()
     for study, *place in np.ndindex(low.shape):
         at = (study, *place)
-        word = stats.word(low[at], high[at], MARGIN)
+        word = stats.choose_word(low[at], high[at], MARGIN)
         seen.add(word)
         wrong[study] |= not TRUE[word](EFFECTS[tuple(place)])
     assert wrong.mean() <= 0.06 and len(seen) >= 5
@@ -48,21 +48,21 @@ def test_eighteen_intervals_hold_together_and_a_false_word_is_rare(n_seeds):
 
 def test_intervals_that_are_not_widened_would_err_too_often():
     """The test above can fail."""
-    low, high = stats.interval(differences(5, EFFECTS, 5), 0.05)
+    low, high = stats.compute_interval(differences(5, EFFECTS, 5), 0.05)
     assert ((low <= EFFECTS) & (EFFECTS <= high)).all(axis=(1, 2)).mean() < 0.6
 
 
 @pytest.mark.parametrize("alpha", [0.05, ALPHA])
 @pytest.mark.parametrize("n_seeds", [3, 5, 10])
 def test_the_smallest_detectable_effect_is_detected_four_times_in_five(n_seeds, alpha):
-    effect = stats.detectable(0.03, n_seeds, MARGIN, alpha)
+    effect = stats.compute_detectable(0.03, n_seeds, MARGIN, alpha)
     draws = np.random.default_rng(n_seeds).normal(size=(20000, n_seeds))
-    _, high = stats.interval(effect + 0.03 * draws, alpha)
+    _, high = stats.compute_interval(effect + 0.03 * draws, alpha)
     assert (high < -MARGIN).mean() == pytest.approx(0.8, abs=0.012)
 
 
 def test_the_smallest_detectable_effect_of_the_protocols_example():
-    effect = np.expm1(stats.detectable(0.03, 10, MARGIN, ALPHA))
+    effect = np.expm1(stats.compute_detectable(0.03, 10, MARGIN, ALPHA))
     assert effect == pytest.approx(-0.066, abs=0.0005)
-    assert np.isnan(stats.detectable(0.03, 1, MARGIN, ALPHA))
-    assert np.isnan(stats.detectable(float("nan"), 5, MARGIN, ALPHA))
+    assert np.isnan(stats.compute_detectable(0.03, 1, MARGIN, ALPHA))
+    assert np.isnan(stats.compute_detectable(float("nan"), 5, MARGIN, ALPHA))

@@ -34,7 +34,7 @@ def test_a_study_whose_runs_all_diverged_is_reported(tmp_path):
     assert verdicts.remark.str.fullmatch(r"2 of 2 \w+ and 2 of 2 \w+ runs diverged").all()
     matrix = pd.read_csv(tmp_path / "tables/stage_matrix.csv")
     assert set(matrix.setup) == {tables.NO_TRAINING}
-    for text in (shown(page), summary.page(results)):
+    for text in (shown(page), summary.render_study(results)):
         assert "Of 8 runs 0 beat" in text and "No run finished" in text
         assert "faces/custom/fixed/seed0 (loss is not finite)" in text
     assert not re.search(r"<tbody>\s*</tbody>", page)  # headings of nothing
@@ -47,7 +47,7 @@ def test_an_architecture_whose_runs_all_diverged_stands_beside_one_that_did_not(
     page = reported(results, tmp_path)
     found = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert "grid_faces_custom" in found and "grid_faces_free_form" not in found
-    remarks = stats.primary(stats.judge(results)).set_index("architecture").remark
+    remarks = stats.get_questions(stats.judge(results)).set_index("architecture").remark
     assert remarks["free_form"].str.endswith("runs diverged").all()
     assert not remarks["custom"].str.contains("diverged").any()
     assert "8: faces/free_form/fixed/seed0 (" in shown(page)
@@ -59,16 +59,16 @@ def test_runs_that_diverged_are_published_and_verified(lost, tmp_path):
     results = synthetic.study(**CELL, architectures=["custom"], diverged=lost)
     published.publish(results, f"{tmp_path}/mine")
     assert published.verify(f"{tmp_path}/mine") == []
-    runs = standing.of_runs(frames.load(tmp_path / "mine"))
+    runs = standing.judge_runs(frames.load(tmp_path / "mine"))
     assert runs.diverged.sum() == len(lost)
     assert "Diverged" in (tmp_path / "mine/README.md").read_text()
 
 
 def test_a_diverged_run_takes_the_word_from_its_own_comparisons_alone(monkeypatch):
-    monkeypatch.setattr(stats, "registration", lambda *_: (4, False))
+    monkeypatch.setattr(stats, "find_registration", lambda *_: (4, False))
     lost = ["faces/custom/mixed/seed1", "faces/custom/adv_ramp/seed0"]
     results = synthetic.study(datasets=["faces"], architectures=["custom"], diverged=lost)
-    found = stats.primary(stats.judge(results)).set_index("question")
+    found = stats.get_questions(stats.judge(results)).set_index("question")
     assert found.word.to_dict() == {"Q1": "supported", "Q2": "supported", "Q3": "diverged"}
     assert found.n_seeds.to_dict() == {"Q1": 4, "Q2": 4, "Q3": 3}
     assert found.remark["Q3"] == "0 of 4 progressive and 1 of 4 mixed runs diverged"

@@ -15,7 +15,7 @@ def results():
 
 
 def test_estimates_are_told_with_their_range(results):
-    told = dict(findings.estimated(results))
+    told = dict(findings.describe_estimates(results))
     exposure, game = told.values()
     judged = stats.judge(results).query(
         "width == 'largest' and metric == 'l1' and region == 'hole'"
@@ -26,18 +26,18 @@ def test_estimates_are_told_with_their_range(results):
     assert "in one step of 3" in exposure
     assert "9 of 9 runs of fixed, 9 of 9 runs of progressive, 9 of 9 runs of mixed" in game
     few = synthetic.study(["faces"], ["custom"], ["recon_only"], seeds=[0])
-    assert findings.estimated(few) == []
+    assert findings.describe_estimates(few) == []
 
 
 def test_claims_are_filled_in_from_the_frames(results):
     of = '"faces", "custom"'
     text = f'{{{{ lower("progressive", "fixed", {of}, "all") }}}}, then '
     text += f'{{{{ error("mixed", {of}, 8, 1) }}}}; {{{{ active("fixed", {of}) }}}}\n'
-    filled, wrong = findings.surprises(results, text)
-    wide = select.all_widths(results).query("architecture == 'custom'")
+    filled, wrong = findings.fill_surprises(results, text)
+    wide = select.average_widths(results).query("architecture == 'custom'")
     wide = wide.pivot(index="seed", columns="setup", values="value")
     effect = np.exp(np.log(wide.progressive / wide.fixed).mean()) - 1
-    rows = select.by_stage(results).query(
+    rows = select.get_by_stage(results).query(
         "architecture == 'custom' and setup == 'mixed' and mask_width == 8 and stage == 1"
     )
     error = rows[rows.metric == "l1"].value.mean()
@@ -46,7 +46,7 @@ def test_claims_are_filled_in_from_the_frames(results):
 
 def test_a_claim_whose_direction_is_another_is_told_and_the_true_one_is_shown(results):
     text = '{{ higher("progressive", "fixed", "faces", "custom", "largest") }}'
-    filled, (wrong,) = findings.surprises(results, text)
+    filled, (wrong,) = findings.fill_surprises(results, text)
     assert filled.endswith("% lower") and wrong.endswith(f"width largest: is {filled}")
 
 
@@ -62,7 +62,7 @@ def test_a_claim_whose_direction_is_another_is_told_and_the_true_one_is_shown(re
 )
 def test_a_text_that_names_what_there_is_not_is_one_error(results, text):
     with pytest.raises(ValueError, match="."):
-        findings.surprises(results, text)
+        findings.fill_surprises(results, text)
 
 
 def test_verify_names_a_claim_that_new_seeds_have_turned(tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_verify_names_a_claim_that_new_seeds_have_turned(tmp_path, monkeypatch):
     published.publish(few, "mine")
     said = '{{ higher("progressive", "fixed", "faces", "custom", "all") }}'
     (tmp_path / "mine/surprised.md").write_text(said)
-    published.rebuild(published.opened("mine")[1], tmp_path / "mine")
+    published.rebuild(published.open_published("mine")[1], tmp_path / "mine")
     line, *others = reversed(sorted(published.verify("mine")))
     assert all(other.endswith(".png: missing") for other in others)
     assert line.startswith("surprised.md: progressive against fixed, faces, custom, width all: is ")
@@ -83,11 +83,11 @@ def test_the_decomposition_compares_controls_with_what_they_vary(results):
     assert len(figure.axes) == 6
     axis = next(a for a in figure.axes if a.get_title() == "custom, against progressive")
     drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
-    wide = select.all_widths(results).query("architecture == 'custom'")
+    wide = select.average_widths(results).query("architecture == 'custom'")
     wide = wide.pivot(index="seed", columns="setup", values="value")
     logs = np.log(wide.mixed / wide.progressive)
     assert drawn["mixed"][-1] == pytest.approx(100 * np.expm1(logs.mean()))
-    low, high = stats.interval(logs)
+    low, high = stats.compute_interval(logs)
     bars = [path.vertices[:, 1] for of in axis.collections for path in of.get_paths()]
     assert any(np.allclose(sorted(bar), 100 * np.expm1([low, high])) for bar in bars)
     papers = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], seeds=[0])
@@ -95,7 +95,7 @@ def test_the_decomposition_compares_controls_with_what_they_vary(results):
 
 
 def test_games_are_counted_by_setup_and_stage(results):
-    table = select.of_cell(figures.standing.games(results), "faces", "custom")
+    table = select.get_cell(figures.standing.judge_games(results), "faces", "custom")
     figure, _ = figures.draw(results, "games")["games"]
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("3/3") == table[table.active.notna()].groupby(["setup", "stage"]).ngroups

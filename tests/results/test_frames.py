@@ -166,7 +166,7 @@ def test_results_are_those_of_the_run_folders_and_what_does_not_fit_is_named(mic
     assert content(tmp_path / "one") == content(tmp_path / "other")
     assert set(results.values.setup) == {"fixed", "progressive"} and len(results.fills) > 3
     of_images = results.per_image.groupby([*frames.RUN, "mask_width"]).l1.mean()
-    l1 = select.trained(results).query("region == 'hole' and metric == 'l1'")
+    l1 = select.get_trained(results).query("region == 'hole' and metric == 'l1'")
     l1 = l1.set_index([*frames.RUN, "mask_width"]).value
     assert l1.sort_index().to_numpy() == pytest.approx(of_images.sort_index().to_numpy(), rel=1e-6)
 
@@ -184,7 +184,7 @@ def test_results_are_those_of_the_run_folders_and_what_does_not_fit_is_named(mic
         stored.get("identity", stored)["protocol"] = 1
         files.write_json(first.folder / name, stored)
     results = collect.collect(study)
-    assert frames.names_of(results.runs) == [second.name]
+    assert frames.name_runs(results.runs) == [second.name]
     assert list(results.about["left_out"]) == [first.name]
     shutil.rmtree(second.folder / "evaluation")
     with pytest.raises(FileNotFoundError, match="progressive/seed0 .* is not evaluated"):

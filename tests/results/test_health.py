@@ -29,7 +29,7 @@ def planted(stages=(1, 2, 3, 4), seed=0, **columns):
 
 def found(history, setup="fixed", **more):
     """Return {(rule, stage): level} of what a run's findings complain about."""
-    table = health.of_run(history, setup, SCHEDULE, **more)
+    table = health.examine_run(history, setup, SCHEDULE, **more)
     rows = table[table.level.isin(["bad", "warn"])]
     assert (rows.sentence != "").all() and (rows.evidence != "").all() and (rows.advice != "").all()
     return {(row.rule, row.stage): row.level for row in rows.itertuples()}
@@ -69,9 +69,9 @@ def test_each_rule_finds_what_is_planted_in_its_stage_alone(rule, columns, level
 def test_what_a_later_stage_ended_only_warns():
     history = planted(d_accuracy={1: 0.51, 2: 0.53})
     assert found(history) == {("idle", 2): "warn", ("idle", 1): "warn"}
-    table = health.of_run(history, "fixed", SCHEDULE)
-    assert health.headline(table) == ("warn", "D is idle (stage 1, 2)")
-    assert len(health.wrong(table)) == 1 and health.wrong(table).stage.tolist() == [2]
+    table = health.examine_run(history, "fixed", SCHEDULE)
+    assert health.summarise(table) == ("warn", "D is idle (stage 1, 2)")
+    assert len(health.list_faults(table)) == 1 and health.list_faults(table).stage.tolist() == [2]
     assert found(history[history.stage <= 2]) == {("idle", 2): "bad", ("idle", 1): "warn"}
 
 
@@ -85,7 +85,7 @@ def test_stages_without_training_or_adversarial_loss_are_not_judged():
     share, weight = {1: 0.0}, {1: 0.0}
     history = planted(adversarial_share=share, adversarial_weight=weight, d_accuracy={1: 1.0})
     assert found(history, "recon_first") == {}
-    table = health.of_run(planted(stages=[4]), "last_only", SCHEDULE)
+    table = health.examine_run(planted(stages=[4]), "last_only", SCHEDULE)
     first = table[(table.stage == 1) & (table.rule != "forgetting")]
     assert set(first.level) == {"none"} and set(first.sentence) == {
         "Nothing is trained in this stage."
@@ -94,19 +94,19 @@ def test_stages_without_training_or_adversarial_loss_are_not_judged():
 
 def test_a_stage_in_the_making_waits_for_some_log_points():
     history = planted(d_accuracy=0.5)
-    early = health.of_run(history[:3], "fixed", SCHEDULE).set_index(["rule", "stage"])
+    early = health.examine_run(history[:3], "fixed", SCHEDULE).set_index(["rule", "stage"])
     assert early.level["idle", 1] == "none" and "Too early" in early.sentence["idle", 1]
     assert early.sentence["idle", 2] == "Not reached yet."
     assert found(history[:4]) == {("idle", 1): "bad"}
-    assert health.headline(early.reset_index())[0] == "none"
-    assert set(health.of_run(history[:0], "fixed", SCHEDULE).level) == {"none"}
+    assert health.summarise(early.reset_index())[0] == "none"
+    assert set(health.examine_run(history[:0], "fixed", SCHEDULE).level) == {"none"}
 
 
 def test_a_width_that_gets_worse_after_its_stage_is_forgotten():
     table = {1: {4: 0.10, 8: 0.3}, 2: {4: 0.105, 8: 0.10}, 3: {4: 0.12, 8: 0.1}}
     forgotten = {("forgetting", 3): "warn"}
     assert found(planted(), "progressive", errors=errors(table)) == forgotten
-    rows = health.wrong(health.of_run(planted(), "progressive", SCHEDULE, errors(table)))
+    rows = health.list_faults(health.examine_run(planted(), "progressive", SCHEDULE, errors(table)))
     assert "4 px" in rows.evidence.iloc[0] and "+20%" in rows.evidence.iloc[0]
     for setup in ("fixed", "mixed", "replay"):  # nothing is left behind
         assert found(planted(), setup, errors=errors(table)) == {}
@@ -114,7 +114,7 @@ def test_a_width_that_gets_worse_after_its_stage_is_forgotten():
 
 
 def test_the_stage_that_teaches_a_width_is_the_last_that_trains_it():
-    taught = {name: health.last_taught(name, SCHEDULE) for name in SETUPS}
+    taught = {name: health.find_last_taught(name, SCHEDULE) for name in SETUPS}
     assert taught["progressive"] == {4: 1, 8: 2, 12: 3, 16: 4}
     assert taught["reversed"] == {12: 1, 8: 2, 4: 3, 16: 4}
     assert taught["fixed"] == taught["last_only"] == {16: 4}
@@ -136,17 +136,17 @@ def test_the_findings_of_a_study_agree_with_its_standing():
     results = synthetic.study(setups=("fixed", "recon_first", "adv_ramp"), seeds=range(2))
     asked = "stage == 2 and setup == 'fixed' and seed == 0"
     results = synthetic.with_rows(results, "history", asked, d_accuracy=0.99)
-    table = health.of_results(results)
-    games = standing.games(results)
+    table = health.examine_runs(results)
+    games = standing.judge_games(results)
     of_game = table[table.rule.isin(health.OF_GAME)]
     idle = of_game.level.isin(["bad", "warn"]).groupby([of_game[k] for k in [*frames.RUN, "stage"]])
     both = (
         games.set_index([*frames.RUN, "stage"]).active.to_frame().join(idle.any().rename("found"))
     )
     assert (both.active.eq(False) == both.found).all() and both.found.sum() == 6
-    runs = standing.of_runs(results).set_index(frames.RUN)
+    runs = standing.judge_runs(results).set_index(frames.RUN)
     fine = table[table.rule == "baselines"].set_index(frames.RUN).level == "ok"
     assert (runs.beats_all == fine[runs.index]).all() and fine.sum() == len(runs) - 1
     lost = table[(table.seed == 1) & (table.setup == "adv_ramp") & (table.dataset == "clutter")]
     lost = lost[lost.architecture == "free_form"]
-    assert health.headline(lost) == ("bad", "Diverging (stage 1)")
+    assert health.summarise(lost) == ("bad", "Diverging (stage 1)")

@@ -21,8 +21,8 @@ def made(*seeds, commit="aaa", **more):
 
 def test_a_row_says_seeds_word_interval_and_whose_runs_they_are():
     few, many = (synthetic.study(name=f"s{n}", profile="small", seeds=range(n)) for n in (2, 10))
-    found = rows(ledger.ledger([few, many]))
-    assert len(found) == len(stats.primary(stats.judge(few))) * 2
+    found = rows(ledger.render_ledger([few, many]))
+    assert len(found) == len(stats.get_questions(stats.judge(few))) * 2
     assert {row["word"] for row in found if row["study"].startswith("[s2]")} == {
         "none yet (exploratory)"
     }
@@ -30,23 +30,27 @@ def test_a_row_says_seeds_word_interval_and_whose_runs_they_are():
     assert row["study"] == "[s10](../reports/published/s10/README.md)" and row["seeds"] == "10"
     assert row["word"] == "supported (exploratory)" and row["by"] == ledger.NOBODY
     assert row["interval"].count("%") == 2 and row["effect"].startswith("-")
-    three = rows(ledger.ledger([made(0, 1, 2)]))
+    three = rows(ledger.render_ledger([made(0, 1, 2)]))
     assert {row["word"].split(" (")[1] for row in three} == {"exploratory, provisional)"}
-    assert rows(ledger.ledger([])) == [] and "No study is published." in ledger.ledger([])
+    assert rows(
+        ledger.render_ledger([])
+    ) == [] and "No study is published." in ledger.render_ledger([])
 
 
 def test_whoever_publishes_a_seed_is_named_and_nobody_takes_anothers(shelf, undrawn):  # noqa: F811
     published.publish(made(0, 1), "mine")
     published.publish(made(1, 2, commit="bbb"), "mine", "Ada O'Neil (@ada)")
     published.publish(made(2, 3, commit="ccc"), "mine", "Bo")
-    about = published.opened("mine")[1].about
+    about = published.open_published("mine")[1].about
     assert {name: name[-5:] for name in about["who"]} == {
         f"faces/custom/{setup}/{seed}": seed
         for setup in ("fixed", "progressive")
         for seed in ("seed2", "seed3")
     }
     (row,) = [
-        r for r in rows(ledger.ledger([published.opened("mine")[1]])) if r["question"] == "Q1"
+        r
+        for r in rows(ledger.render_ledger([published.open_published("mine")[1]]))
+        if r["question"] == "Q1"
     ]
     assert row["by"] == "this project, Ada O'Neil (@ada), Bo" and row["commit"] == "aaa, bbb, ccc"
     assert published.verify("mine") == []
@@ -63,4 +67,4 @@ def test_a_seed_that_is_not_registered_or_a_setup_that_is_not_asked_for_names_no
     results = made(0, 12)
     who = {"faces/custom/fixed/seed12": "Late", "faces/custom/fixed/seed0": "Early"}
     results = dataclasses.replace(results, about=results.about | {"who": who})
-    assert {row["by"] for row in rows(ledger.ledger([results]))} == {"Early, this project"}
+    assert {row["by"] for row in rows(ledger.render_ledger([results]))} == {"Early, this project"}

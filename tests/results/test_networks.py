@@ -20,8 +20,8 @@ def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypa
     for run in study.runs():
         loop.fit(run, lambda *_: None)
     base = tmp_path / "mine"
-    assert networks.save(study, base) == ["mine/clutter/context_encoder/fixed"]
-    assert networks.save(study, base) == []  # what is there stays
+    assert networks.save_networks(study, base) == ["mine/clutter/context_encoder/fixed"]
+    assert networks.save_networks(study, base) == []  # what is there stays
 
     run = study.runs()[0]
     of_run = inpaint.load(run.folder)
@@ -40,7 +40,7 @@ def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypa
     _, D = artifacts.load_networks(run, run.n_stages)
     for name, value in D.state_dict().items():
         kept = there.get_tensor(f"discriminator.{name}")
-        torch.testing.assert_close(kept, networks.halved(value))
+        torch.testing.assert_close(kept, networks.halve(value))
     images = np.load(base / "networks/clutter/calibration.npz")["images"]
     assert images.shape == (24, 32, 32, 3)
 
@@ -54,7 +54,7 @@ def test_a_network_that_is_not_published_is_told_with_how_to_train_it(tmp_path, 
         inpaint.load("other/faces/custom/fixed")
 
 
-@pytest.mark.parametrize("base", published.studies(), ids=lambda base: base.name)
+@pytest.mark.parametrize("base", published.list_studies(), ids=lambda base: base.name)
 def test_published_networks_are_found_by_their_names(base):
     for path in base.glob("networks/*/*/*/model.safetensors"):
         name = "/".join([base.name, *path.relative_to(base / "networks").parts[:3]])

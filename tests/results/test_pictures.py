@@ -27,11 +27,11 @@ def test_an_outline_has_a_segment_wherever_hole_and_surroundings_touch():
     mask = np.random.default_rng(0).random((9, 7)) < 0.4
     padded = np.pad(mask, 1)
     perimeter = sum(int((padded != np.roll(padded, 1, axis)).sum()) for axis in (0, 1))
-    segments = pictures.outline(mask)
+    segments = pictures.trace_outline(mask)
     assert len(segments) == perimeter and len({s.tobytes() for s in segments}) == perimeter
     assert (np.abs(np.diff(segments, axis=1)).sum((1, 2)) == 1).all()
-    assert pictures.outline(np.zeros((4, 4))).size == 0
-    np.testing.assert_array_equal(pictures.outline([[1]]).reshape(-1, 2).max(0), [0.5, 0.5])
+    assert pictures.trace_outline(np.zeros((4, 4))).size == 0
+    np.testing.assert_array_equal(pictures.trace_outline([[1]]).reshape(-1, 2).max(0), [0.5, 0.5])
 
 
 def test_images_are_tiled_unchanged_and_holes_are_painted():
@@ -40,7 +40,9 @@ def test_images_are_tiled_unchanged_and_holes_are_painted():
     holes = rng.random((3, 24, 24)) < 0.3
     painted = pictures.show_hole(images, holes)
     assert (painted[holes] == pictures.HOLE).all() and (painted[~holes] == images[~holes]).all()
-    found = shown(pictures.grid({"a": images, "b": painted}, rows=list("xyz"), holes=holes), 24)
+    found = shown(
+        pictures.draw_grid({"a": images, "b": painted}, rows=list("xyz"), holes=holes), 24
+    )
     np.testing.assert_array_equal(found[:, 0], images)
     np.testing.assert_array_equal(found[:, 1], painted)
 
@@ -50,14 +52,14 @@ def test_rows_are_the_best_the_median_and_the_worst_recorded_image(results):
     recorded = results.about["recorded"]["faces"]
     l1 = [largest[largest.image == image].l1.mean() for image in recorded]
     order = np.argsort(l1)
-    found = pictures.ranked(results, "faces", "custom")
+    found = pictures.rank_images(results, "faces", "custom")
     assert found == {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 
 
 def test_a_comparison_shows_input_every_setup_and_truth(results):
     key = f"{results.family('custom')}_{results.widths[-1]}"
-    rows = list(pictures.ranked(results, "faces", "custom").values())
-    found = shown(pictures.comparison(results, "faces", "custom"), 32)
+    rows = list(pictures.rank_images(results, "faces", "custom").values())
+    found = shown(pictures.draw_comparison(results, "faces", "custom"), 32)
     truth, hole = results.fills["faces/truth"][rows], results.fills[f"faces/mask/{key}"][rows]
     np.testing.assert_array_equal(found[:, 0], pictures.show_hole(truth, hole))
     np.testing.assert_array_equal(found[:, -1], truth)

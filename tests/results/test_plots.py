@@ -15,18 +15,18 @@ CELL = {"datasets": ["faces"], "architectures": ["custom"]}
 
 def test_setups_look_as_their_entries_say_and_unknown_ones_are_grey_circles():
     for name, entry in setups.SETUPS.items():
-        assert plots.style(name) == {"color": entry.colour, "marker": entry.marker}
-    assert plots.style("nobody's")["marker"] == "o"
-    red, green, blue = bytes.fromhex(plots.style("nobody's")["color"][1:])
+        assert plots.get_style(name) == {"color": entry.colour, "marker": entry.marker}
+    assert plots.get_style("nobody's")["marker"] == "o"
+    red, green, blue = bytes.fromhex(plots.get_style("nobody's")["color"][1:])
     assert red == green == blue
-    assert frames.ordered(["nobody's", "adv_ramp", "fixed"]) == ["fixed", "adv_ramp", "nobody's"]
+    assert frames.order(["nobody's", "adv_ramp", "fixed"]) == ["fixed", "adv_ramp", "nobody's"]
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
 def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_on(n_seeds):
     results = synthetic.study(**CELL, seeds=range(n_seeds), smaller={"mixed": 0.9})
     figure, _ = figures.draw(results, "answer")["answer"]
-    asked = stats.primary(stats.judge(results))
+    asked = stats.get_questions(stats.judge(results))
     assert len(figure.axes) == len(asked) + 1 == 4
     for axis, row in zip(figure.axes, asked.itertuples(), strict=False):
         lines = [list(line.get_xdata()) for line in axis.lines]
@@ -35,7 +35,7 @@ def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_o
         ends = pytest.approx([100 * row.ci_low, 100 * row.ci_high])
         assert any(line == ends for line in lines if len(line) == 2) == (n_seeds >= 3)
         assert axis.get_title().startswith(f"{row.question}: {row.first} against {row.second}")
-    against_fixed = select.effects(results).groupby("setup").effect.mean()
+    against_fixed = select.compute_effects(results).groupby("setup").effect.mean()
     drawn = [line.get_xdata()[0] for line in figure.axes[-1].lines if len(line.get_xdata()) == 1]
     assert all(np.isclose(drawn, 100 * mean).any() for mean in against_fixed)
 
@@ -43,7 +43,7 @@ def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_o
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
 def test_bands_are_t_intervals_and_need_three_seeds(n_seeds):
     values = pd.DataFrame(np.random.default_rng(1).normal(size=(4, n_seeds)), index=[1, 2, 3, 4])
-    _, axis = plots.figure()
+    _, axis = plots.make_figure()
     plots._lines(axis, values, "fixed")
     assert len(axis.collections) == (n_seeds >= 3)
     assert len(axis.lines) == (3 if n_seeds == 2 else 1)
@@ -51,14 +51,14 @@ def test_bands_are_t_intervals_and_need_three_seeds(n_seeds):
     if n_seeds >= 3:
         corners = axis.collections[0].get_paths()[0].vertices
         highest = corners[corners[:, 0] == 2][:, 1].max()
-        assert highest == pytest.approx(stats.interval(values.loc[2])[1])
+        assert highest == pytest.approx(stats.compute_interval(values.loc[2])[1])
 
 
 def test_the_questions_setups_are_drawn_by_seed():
     results = synthetic.study(["faces"], ["custom", "free_form"], seeds=range(3))
     figure, _ = figures.draw(results, "pairs")["pairs"]
     assert len(figure.axes) == 2
-    values = select.all_widths(results).query("architecture == 'custom' and setup == 'mixed'")
+    values = select.average_widths(results).query("architecture == 'custom' and setup == 'mixed'")
     drawn = [line.get_ydata() for line in figure.axes[0].lines if line.get_marker() == "v"]
     assert sorted(drawn[0]) == pytest.approx(sorted(values.value))
     assert figures.draw(synthetic.study(["faces"], seeds=[0]), "pairs") == {}

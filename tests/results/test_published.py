@@ -148,10 +148,10 @@ def test_names_lists_what_training_again_would_repeat(shelf, undrawn):
     results = synthetic.study(**SMALL, seeds=[0])
     published.publish(results, "mine")
     config, protocol = results.about["config"], results.about["protocol"]
-    assert published.names(config, protocol) == set(frames.names_of(results.runs))
-    assert published.names(config, protocol + 1) == set()
+    assert published.find_published(config, protocol) == set(frames.name_runs(results.runs))
+    assert published.find_published(config, protocol + 1) == set()
     other = synthetic.study(**SMALL, seeds=[0], overrides={"data.seed": 3})
-    assert published.names(other.about["config"], protocol) == set()
+    assert published.find_published(other.about["config"], protocol) == set()
 
 
 def test_nothing_finished_a_wrong_name_and_no_study_are_one_line_each(shelf, undrawn):
@@ -161,7 +161,7 @@ def test_nothing_finished_a_wrong_name_and_no_study_are_one_line_each(shelf, und
     with pytest.raises(ValueError, match="no published study; published are: none"):
         published.verify("mine")
     with pytest.raises(ValueError, match="small letters"):
-        published.place("X y")
+        published.find_folder("X y")
     assert not (shelf / "mine").exists()
 
 
@@ -188,13 +188,13 @@ def test_a_persons_paragraph_stays_and_the_pages_are_written_on_demand(
     text = page.read_text()
     assert text.startswith("before\n<!-- published mine -->\n\n**Q1: ") and text.endswith("after\n")
     assert "\nold\n" not in text and "**Q1: " in text
-    assert summary.page(frames.load(shelf / "mine"), front=True) in text
+    assert summary.render_study(frames.load(shelf / "mine"), front=True) in text
     (shelf / "mine/README.md").unlink()
     commands.publish(["--rebuild", "mine"])
     assert published.verify("mine") == []
 
 
-@pytest.mark.parametrize("base", published.studies(), ids=lambda base: base.name)
+@pytest.mark.parametrize("base", published.list_studies(), ids=lambda base: base.name)
 def test_what_this_repository_publishes_follows_from_its_values(base):
     assert published.verify(f"{base}/") == []
 
@@ -219,7 +219,7 @@ def recomputed(base, first, second, dataset, architecture, widths):
     return f"{100 * np.expm1(d.mean()):+.1f} %", " to ".join(ends)
 
 
-@pytest.mark.parametrize("name", ["made up", *(base.name for base in published.studies())])
+@pytest.mark.parametrize("name", ["made up", *(base.name for base in published.list_studies())])
 def test_an_independent_recomputation_agrees_in_every_printed_digit(name, shelf, undrawn):
     base = PUBLISHED / name
     if name == "made up":

@@ -45,7 +45,7 @@ def built(tmp_path_factory, notebook):
     folder = tmp_path_factory.mktemp("report")
     report.save_figures(folder / "figures", figures.draw(results, "answer", "heat", "grid"))
     tables.write(results, folder / "tables")
-    names = frames.names_of(results.runs)
+    names = frames.name_runs(results.runs)
     pages = [(f"Training: {n}", notebook, f"{n.replace('/', '_')}.html", n) for n in names]
     report.build(results, folder, [*pages, ("Metrics", notebook, "metrics.html", None)])
     return results, folder
@@ -63,7 +63,7 @@ def page_of(results, folder, figures=()):
 
 def test_figures_are_saved_at_twice_their_size_with_few_colours_and_as_vectors(tmp_path):
     image = np.zeros((2, 8, 8, 3), np.uint8)
-    figure = pictures.grid({"a": image}, rows=["x", "y"], holes=np.eye(8)[None].repeat(2, 0))
+    figure = pictures.draw_grid({"a": image}, rows=["x", "y"], holes=np.eye(8)[None].repeat(2, 0))
     report.save_figures(tmp_path, {"one": (figure, "What to see.")})
     entry = json.loads((tmp_path / "captions.json").read_text())["one"]
     with Image.open(tmp_path / "one.png") as saved:
@@ -80,10 +80,10 @@ def test_the_index_has_every_tab_figure_answer_and_number(built):
     captions = json.loads((folder / "figures/captions.json").read_text())
     assert all(text.count(f'<figure id="figure-{name}">') == 1 for name in captions)
     plain = plain_of(text)
-    for answer in notes.answers(stats.judge(results)):
+    for answer in notes.answer_questions(stats.judge(results)):
         assert f"{answer['question']} {answer['name']}" in plain and answer["text"] in plain
         assert answer["cells"][0]["text"] in plain
-    means = tables.table(results).query("region == 'hole' and metric == 'l1'")["mean"]
+    means = tables.make_table(results).query("region == 'hole' and metric == 'l1'")["mean"]
     assert all(f"{value:.4f}" in text for value in means)
     for words in ("10-20 %", "up to 12 px", "2 of 2; D 0.70, share 0.30", "(first 4)"):
         assert words in text
@@ -99,9 +99,9 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     assert (
         "Test images of faces that free_form fills best, median and worst, of 3 recorded" in first
     )
-    assert summary.opening(results, standing.of_runs(results)) == "sizes_faces_free_form"
+    assert "(figures/sizes_faces_free_form.png)" in summary.render_study(results)
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
-    assert summary.opening(worse, standing.of_runs(worse)) is None
+    assert summary.choose_cell(worse, standing.judge_runs(worse)) is None
     assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
 
 
@@ -125,12 +125,12 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     first = text[text.index('class="cards"') : text.index('class="health"')]
     assert first.count(">exploratory<") == 3 and first.count(">provisional<") == 3
     assert 'class="word good"' in first and first.count('class="interval') == 6
-    row = stats.primary(stats.judge(results)).iloc[0]
+    row = stats.get_questions(stats.judge(results)).iloc[0]
     end, margin = 100 * row.ci_high, 100 * row.margin
     assert row.word == "supported" and end < -margin
     told = f"Upper end {-margin - end:.1f} points below -2 %."
     assert told in text and f"{100 * row.effect:+.1f} %" in first
-    readme = summary.page(results)
+    readme = summary.render_study(results)
     assert "(exploratory, provisional)" in readme
 
 
@@ -141,7 +141,7 @@ def test_what_has_no_value_is_not_shown(built, registered):
     assert "t-verdict" not in cards and "t-interval" not in cards
     assert "t-verdict" in registered[2] and "t-interval" in registered[2]
     frame = pd.DataFrame({"setup": ["a", "b"], "hole_l1": [1.5, 2], "beats_all": [True, False]})
-    shown = layout.table(frame.assign(interval="-", remark=["", "x"], level=""))
+    shown = layout.prepare_table(frame.assign(interval="-", remark=["", "x"], level=""))
     assert [name for _, name, _ in shown["head"]] == ["setup", "hole L1", "beats all", "remark"]
     assert [row[2][0] for row in shown["rows"]] == ["yes", "no"]
     assert not re.search(r'<td[^>]*>(True|False)</td>|<th scope="col"[^>]*>[^<]*_', text)
@@ -149,17 +149,17 @@ def test_what_has_no_value_is_not_shown(built, registered):
 
 def test_texts_of_numbers_sort_as_numbers():
     texts = ["+4.4 %", "-3.0 % to +1.2 %", "-0.0120", "12", "2 of 4", "x"]
-    shown = layout.table(pd.DataFrame({"effect": texts}))
+    shown = layout.prepare_table(pd.DataFrame({"effect": texts}))
     assert [row[0][1] for row in shown["rows"]] == [4.4, -3.0, -0.012, 12.0, None, None]
 
 
 def test_a_seed_left_out_gives_what_the_study_without_it_gives(registered):
     results, _, text = registered
-    found = stats.without_each(results).query("question == 'Q1' and architecture == 'custom'")
+    found = stats.leave_each_out(results).query("question == 'Q1' and architecture == 'custom'")
     assert found.seed.tolist() == [0, 1, 2, 3]
     without = dataclasses.replace(results, runs=results.runs[results.runs.seed != 2])
     [row] = (
-        stats.primary(stats.judge(frames.narrowed(without)))
+        stats.get_questions(stats.judge(frames.narrow(without)))
         .query("question == 'Q1' and architecture == 'custom'")
         .itertuples()
     )
@@ -169,7 +169,7 @@ def test_a_seed_left_out_gives_what_the_study_without_it_gives(registered):
     assert found.effect.min() < alone.effect < found.effect.max()
     assert text.count('class="leave ') == 6
     few = synthetic.study(datasets=["faces"], architectures=["custom"], seeds=range(2))
-    assert stats.without_each(few).empty
+    assert stats.leave_each_out(few).empty
 
 
 def test_runs_that_diverged_are_named_and_have_a_page(registered):
@@ -182,7 +182,7 @@ def test_runs_that_diverged_are_named_and_have_a_page(registered):
 
 def test_every_run_and_recorded_image_has_a_page_and_a_neighbour(built):
     results, folder = built
-    names = frames.names_of(results.runs)
+    names = frames.name_runs(results.runs)
     assert len(list((folder / "runs").iterdir())) == len(names)
     text = (folder / "runs/faces_custom_progressive_seed1.html").read_text()
     run = results.runs.query("setup == 'progressive' and seed == 1").iloc[0]
@@ -199,7 +199,7 @@ def test_every_run_and_recorded_image_has_a_page_and_a_neighbour(built):
 def test_sheets_show_fills_in_the_holes_alone(built):
     results, folder = built
     name, widths = "faces/custom/fixed/seed0", results.widths
-    with Image.open(folder / bundle.sheet(name)) as image:
+    with Image.open(folder / bundle.name_sheet(name)) as image:
         pixels = np.asarray(image)
     assert pixels.shape == (3 * 32, 32 * len(widths) ** 2, 4)
     hole = results.fills[f"faces/mask/square_{widths[-1]}"][1] > 0
@@ -211,14 +211,14 @@ def test_sheets_show_fills_in_the_holes_alone(built):
 def test_maps_of_the_discriminator_are_kept_in_a_byte_each(tmp_path):
     results = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], [0])
     path = synthetic.recording(tmp_path / "recording.npz", results.widths, 3)
-    found = bundle.scores(path, 3)
+    found = bundle.compress_scores(path, 3)
     with np.load(path) as stored:
         for width in results.widths:
             for k, one in enumerate(found[f"{width}"]):
                 own = stored[f"end_scores_{width}_{k}"]
                 assert one["levels"].dtype == np.int8 and one["levels"].shape == own.shape
                 assert np.allclose(one["levels"] * one["scale"], own, atol=own.max() / 200)
-    assert bundle.scores(path, 4) == {}  # other images were recorded
+    assert bundle.compress_scores(path, 4) == {}  # other images were recorded
 
 
 def test_scripts_hold_what_the_results_hold(built):
@@ -276,7 +276,7 @@ def test_a_class_of_the_painter_has_no_other_meaning_in_the_explorer():
 
 def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built):
     results, _ = built
-    found = {what: (paper, here) for what, paper, here in report.deviations(results)}
+    found = {what: (paper, here) for what, paper, here in report.list_deviations(results)}
     assert found["data.image_size"] == ("128", "32")
     for key in ("curriculum.total_images", "curriculum.mask_widths", "curriculum.batch_size"):
         assert key in found
@@ -284,7 +284,7 @@ def test_what_differs_from_the_paper_is_read_from_the_whole_configuration(built)
     assert {"models.custom.lr_g", "models.custom.widths.generator_width"} <= set(found)
     assert not any("free_form" in what for what in found)
     assert found["grid.datasets"] == ("celeba, coco", "faces") and len(report.CHOICES) <= 20
-    listed = dict(report.choices(results))
+    listed = dict(report.list_choices(results))
     assert listed["curriculum.mask_widths"] == "8, 12, 16"
     assert "models.custom.loss_weights.adversarial" in listed
 
@@ -303,13 +303,13 @@ def test_templates_take_as_markup_only_what_is_made_here():
     text = "".join(p.read_text() for p in notes.TEMPLATES.glob("*.html.j2"))
     assert re.findall(r"{{ ([^{}]*?) \| safe }}", text) == ["body"]
     assert len(re.findall(r"\bsafe\b", text)) == 1
-    assert glossary.marked("<b>hole L1</b>").count("&lt;b&gt;") == 1
+    assert glossary.mark_terms("<b>hole L1</b>").count("&lt;b&gt;") == 1
 
 
 def test_every_term_is_explained():
-    known = glossary.every()
+    known = glossary.explain_terms()
     assert not set(glossary.OTHERS) - set(known) and all(text[-1] in "." for text in known.values())
-    marked = glossary.marked("The hole L1 of holes, hole L1.")
+    marked = glossary.mark_terms("The hole L1 of holes, hole L1.")
     assert re.findall(r't-([a-z0-9-]+)">', marked) == ["hole-l1", "hole"]
 
 
@@ -318,7 +318,7 @@ def test_a_grid_of_one_setup_has_its_tables_and_page(tmp_path, only):
     results = synthetic.study(["faces"], ["custom"], [only], [0])
     tables.write(results, tmp_path)
     assert f"| {only} |" in (tmp_path / "table.md").read_text()
-    assert select.effects(results).empty and stats.primary(stats.judge(results)).empty
+    assert select.compute_effects(results).empty and stats.get_questions(stats.judge(results)).empty
     text = page_of(results, tmp_path)
     assert "no pair of setups that a registered question names" in text and only in text
 

@@ -23,11 +23,11 @@ RUN = "faces/custom/{}/seed{}".format
 @pytest.fixture
 def registered(monkeypatch):
     """Give the settings of the tests' studies five registered seeds."""
-    monkeypatch.setattr(stats, "registration", lambda *_: (5, False))
+    monkeypatch.setattr(stats, "find_registration", lambda *_: (5, False))
 
 
 def questions(results):
-    return stats.primary(stats.judge(results)).set_index("question")
+    return stats.get_questions(stats.judge(results)).set_index("question")
 
 
 def changed(results, frame, function, rows):
@@ -82,7 +82,7 @@ def test_every_interval_is_called_by_exactly_one_word_whose_claim_it_carries():
     }
     for low, high in itertools.combinations_with_replacement(np.arange(-2, 2.5, 0.5), 2):
         held = [name for name, claim in claims.items() if claim(low, high)]
-        assert held == [stats.word(low, high, 1.0)]
+        assert held == [stats.choose_word(low, high, 1.0)]
 
 
 def test_an_interval_is_that_of_a_paired_t_test_at_the_level_of_eighteen(registered):
@@ -128,14 +128,14 @@ def test_fewer_seeds_than_registered_are_provisional_and_a_divergence_does_not_m
 
 
 def test_words_exist_with_the_settings_of_a_registered_profile_alone():
-    results, plan = synthetic.study(**CELL), stats.registered()
+    results, plan = synthetic.study(**CELL), stats.read_plan()
     assert set(questions(results).word) == {""} and set(questions(results).level) == {0.95}
 
     def registration(profile, overrides=None, dataset="faces"):
         made = config.to_dict(config.load(profile, overrides))
         about = results.about | {"config": made}
         of = dataclasses.replace(results, about=about)
-        return stats.registration(plan, of, dataset, "custom")
+        return stats.find_registration(plan, of, dataset, "custom")
 
     assert registration("small") == registration("small", dataset="folder") == (10, False)
     assert registration("paper", dataset="celeba") == (5, True)
@@ -189,7 +189,7 @@ def test_the_better_side_has_to_beat_the_trivial_baselines_at_the_widths_in_ques
 
     def words(rows):
         of = synthetic.with_rows(results, "per_image", rows, l2=9.0)
-        return questions(of).word.to_dict(), standing.gates(of).set_index(["setup", "width"])
+        return questions(of).word.to_dict(), standing.judge_gates(of).set_index(["setup", "width"])
 
     assert words("setup == 'fixed'")[0] == {"Q1": "supported", "Q2": "supported"}
     found, _ = words(f"setup == 'progressive' and {largest}")
@@ -199,7 +199,7 @@ def test_the_better_side_has_to_beat_the_trivial_baselines_at_the_widths_in_ques
     beaten = {"smallest": False, "12": True, "largest": True, "all": False}
     assert gates.beats_trivial["progressive"].to_dict() == beaten
     twenty = changed(results, "per_image", ("l2", lambda l2: 20 * l2), smallest)
-    gates = standing.gates(twenty).set_index(["setup", "width"])  # one width may fail for all
+    gates = standing.judge_gates(twenty).set_index(["setup", "width"])  # one width may fail for all
     assert gates.beats_trivial["progressive"].to_dict() == beaten | {"all": True}
 
 
@@ -223,7 +223,7 @@ def test_both_sides_have_to_beat_the_baselines_where_they_are_equal(registered):
 @pytest.mark.parametrize("baseline", standing.TRIVIAL)
 def test_a_gate_is_the_upper_end_of_the_ratio_to_each_trivial_baseline(baseline):
     results = synthetic.study(**CELL | {"datasets": ["clutter"]})
-    gates = standing.gates(results).set_index(["setup", "width"])
+    gates = standing.judge_gates(results).set_index(["setup", "width"])
     own = results.per_image.query("setup == 'fixed'").groupby(["image", "mask_width"]).l2.mean()
     other = results.baseline_images.query(f"mask_family == 'square' and baseline == '{baseline}'")
     other = other.pivot(index="image", columns="mask_width", values="l2").to_numpy()
@@ -237,7 +237,7 @@ def test_a_gate_is_the_upper_end_of_the_ratio_to_each_trivial_baseline(baseline)
     found = gates.loc["fixed"].loc[["smallest", "12", "largest", "all"], baseline]
     assert found.to_numpy() == pytest.approx(expected, abs=0.01)
     easy = synthetic.with_rows(results, "baseline_images", f"baseline == '{baseline}'", l2=1e-6)
-    assert not standing.gates(easy).beats_trivial.any()
+    assert not standing.judge_gates(easy).beats_trivial.any()
 
 
 def test_a_run_is_compared_with_a_slow_baseline_on_the_images_that_one_was_measured_on():
@@ -247,16 +247,16 @@ def test_a_run_is_compared_with_a_slow_baseline_on_the_images_that_one_was_measu
         table = results.per_image.assign(
             l2=lambda t, a=first, b=rest: t.image.lt(4).map({True: a, False: b})
         )
-        found = standing.of_runs(dataclasses.replace(results, per_image=table))
+        found = standing.judge_runs(dataclasses.replace(results, per_image=table))
         assert found.beats_trivial.all() and (found.beats_all == beats_all).all()
 
 
 def test_a_run_that_does_not_beat_the_trivial_baselines_is_counted():
     results = synthetic.study(**CELL)
     rows = f"setup == 'fixed' and seed == 3 and mask_width == {results.widths[-1]}"
-    runs = standing.of_runs(synthetic.with_rows(results, "per_image", rows, l2=9.0))
+    runs = standing.judge_runs(synthetic.with_rows(results, "per_image", rows, l2=9.0))
     assert runs[~runs.beats_trivial].seed.tolist() == [3]
-    assert standing.summary(runs)[0].startswith("Of 10 runs 9 beat the trivial baselines")
+    assert standing.summarise(runs)[0].startswith("Of 10 runs 9 beat the trivial baselines")
     own = results.per_image.query("setup == 'fixed' and seed == 0 and mask_width == 16").l2
     ratios, means = {}, {}
     of_cell = results.baseline_images.query("mask_family == 'square' and mask_width == 16")
@@ -282,9 +282,9 @@ def test_a_game_is_active_by_accuracy_and_share_of_its_own_stage(column, value, 
     rows = "setup == 'fixed' and seed == 1 and stage == {}"
     for stage, in_last in ((1, True), (3, active)):
         of = synthetic.with_rows(results, "history", rows.format(stage), **{column: value})
-        found = standing.games(of).set_index(["setup", "seed", "stage"]).active
+        found = standing.judge_games(of).set_index(["setup", "seed", "stage"]).active
         assert found["fixed", 1, stage] is active and found.eq(True).sum() == 29 + active
-        runs = standing.of_runs(of).set_index(["setup", "seed"]).loc[("fixed", 1)]
+        runs = standing.judge_runs(of).set_index(["setup", "seed"]).loc[("fixed", 1)]
         assert runs.game_active == in_last and runs.always_active == active
         assert runs.active_stages == ("3 of 3" if active else "2 of 3")
 
@@ -295,7 +295,7 @@ def test_a_game_is_judged_by_the_means_over_its_log_points():
     for first, active in ((0.10, False), (0.45, True)):  # 0.7 at the others
         of = synthetic.with_rows(results, "history", rows, d_accuracy=0.7)
         of = synthetic.with_rows(of, "history", f"{rows} and step == {steps[0]}", d_accuracy=first)
-        found = standing.games(of).set_index(["setup", "seed", "stage"])
+        found = standing.judge_games(of).set_index(["setup", "seed", "stage"])
         assert found.active["fixed", 1, 3] is active
         mean = (first + 0.7 * (len(steps) - 1)) / len(steps)
         assert found.d_accuracy["fixed", 1, 3] == pytest.approx(mean)
@@ -304,13 +304,13 @@ def test_a_game_is_judged_by_the_means_over_its_log_points():
 def test_a_game_is_not_applicable_without_an_adversarial_loss_or_without_training():
     named = ["recon_first", "recon_only", "last_only"]
     results = synthetic.study(**CELL | {"setups": named, "seeds": [0]})
-    found = standing.games(results).groupby("setup").active.agg(list)
+    found = standing.judge_games(results).groupby("setup").active.agg(list)
     assert found["recon_first"] == [None, True, True] and found["recon_only"] == [None] * 3
     assert found["last_only"] == [None, None, True]
-    runs = standing.of_runs(results).set_index("setup")
+    runs = standing.judge_runs(results).set_index("setup")
     expected = {"recon_first": "2 of 2", "recon_only": "not applicable", "last_only": "1 of 1"}
     assert runs.active_stages.to_dict() == expected
-    assert "last stage of 2 of 2 runs" in standing.summary(runs.reset_index())[1]
+    assert "last stage of 2 of 2 runs" in standing.summarise(runs.reset_index())[1]
 
 
 def test_stability_is_compared_only_where_both_games_are_active_in_the_last_stage():
@@ -345,8 +345,9 @@ def test_estimates_have_95_percent_intervals_and_no_word(registered):
 def test_an_estimate_of_scale_difference_is_in_the_unit_of_its_metric():
     results = synthetic.study(**CELL)
     row = stats.judge(results).set_index("metric").loc["psnr"]
-    values = select.final(results).query("region == 'hole' and metric == 'psnr'")
-    wide = values.pivot(index="seed", columns="setup", values="value")
+    values = select.get_trained(results).query("region == 'hole' and metric == 'psnr'")
+    wide = values[values.mask_width == results.widths[-1]]
+    wide = wide.pivot(index="seed", columns="setup", values="value")
     d = wide.progressive - wide.fixed
     ends = scipy_stats.ttest_1samp(d, 0).confidence_interval(0.95)
     assert row[["effect", "ci_low", "ci_high"]].tolist() == pytest.approx([d.mean(), *ends])
@@ -360,8 +361,8 @@ def test_a_setup_of_ones_own_is_estimated_against_fixed():
 
 def test_the_value_over_all_widths_is_the_geometric_mean():
     results = synthetic.study(**CELL)
-    found = select.all_widths(results).set_index(["setup", "seed"]).value
-    rows = select.trained(results).query("region == 'hole' and metric == 'l1'")
+    found = select.average_widths(results).set_index(["setup", "seed"]).value
+    rows = select.get_trained(results).query("region == 'hole' and metric == 'l1'")
     for run, part in rows.groupby(["setup", "seed"]):
         assert len(part) == 3 and found[run] == pytest.approx(scipy_stats.gmean(part.value))
 
@@ -381,19 +382,19 @@ def test_means_over_images_drawn_anew_are_those_of_a_plain_loop():
     draw = np.random.default_rng(0)
     for _ in range(resampling.RESAMPLES):
         expected.append(values[draw.integers(50, size=50)].mean(0))
-    assert resampling.means(values) == pytest.approx(np.array(expected))
+    assert resampling.resample_means(values) == pytest.approx(np.array(expected))
 
 
 def test_the_spread_of_the_means_is_that_of_the_normal_for_many_images():
     values = np.random.default_rng(0).normal(size=(400, 1))
-    assert resampling.means(values).std() == pytest.approx(values.std() / 20, rel=0.1)
+    assert resampling.resample_means(values).std() == pytest.approx(values.std() / 20, rel=0.1)
 
 
 # --- what is registered
 
 
 def test_the_registered_file_agrees_with_what_there_is():
-    plan = stats.registered()
+    plan = stats.read_plan()
     grid = config.load("small").grid
     n_cells = len(models.ARCHITECTURES) * len(grid.datasets)
     assert plan.primaries == len(plan.questions) * n_cells == 18
@@ -416,7 +417,7 @@ def test_the_registered_file_agrees_with_what_there_is():
 
 
 def test_the_protocols_page_says_what_is_registered_and_what_the_code_does():
-    plan, page = stats.registered(), (files.ROOT / "docs/protocol.md").read_text()
+    plan, page = stats.read_plan(), (files.ROOT / "docs/protocol.md").read_text()
     flat = " ".join(page.split())
     for name, of in plan.questions.items():
         assert f"| {name} | {' against '.join(of.setups)} | {of.width}" in flat
@@ -448,7 +449,7 @@ def test_a_wrong_entry_of_the_registered_file_is_named(tmp_path):
     for key, value in wrong.items():
         path.write_text(yaml.safe_dump(stored | {key: value}))
         with pytest.raises(config.ConfigError, match=f"h.yaml: {key}"):
-            stats.registered(path)
+            stats.read_plan(path)
     path.write_text("[")
     with pytest.raises(config.ConfigError, match=r"h.yaml: not valid YAML"):
-        stats.registered(path)
+        stats.read_plan(path)

@@ -29,7 +29,7 @@ def test_the_table_is_the_mean_over_seeds_of_the_last_stage_and_the_largest_hole
         ("progressive", 0): 1.0,
         ("progressive", 1): 3.0,
     }
-    found = tables.table(with_values(values)).query("region == 'hole' and metric == 'l1'")
+    found = tables.make_table(with_values(values)).query("region == 'hole' and metric == 'l1'")
     found = found.set_index("setup")
     assert found["mean"][["fixed", "progressive"]].tolist() == [5.0, 2.0]
     assert found.deviation[["fixed", "progressive"]].tolist() == pytest.approx([2**0.5, 2**0.5])
@@ -39,7 +39,7 @@ def test_the_table_is_the_mean_over_seeds_of_the_last_stage_and_the_largest_hole
 
 def test_a_setup_is_bold_only_where_it_is_better_than_every_other_and_every_baseline():
     values = {("fixed", 0): 0.5, ("progressive", 0): 0.125, ("adv_ramp", 0): 0.125001}
-    text = tables.formatted(with_values(values), bold=lambda t: f"<{t}>")[KEY]
+    text = tables.format_tables(with_values(values), bold=lambda t: f"<{t}>")[KEY]
     baselines = [*list(synthetic.BASELINES)[:-1], "biharmonic (first 4)"]
     assert list(text.index) == ["fixed", "progressive", "adv_ramp", *baselines]
     l1 = [f"{value:.4f}" for value in synthetic.BASELINES.values()]
@@ -53,41 +53,43 @@ def test_outputs_made_elsewhere_are_a_row_that_no_mark_and_no_verdict_counts():
     beside = synthetic.with_outputs(results, "lama", 0.01)
     (name,) = set(beside.baselines.baseline) - set(results.baselines.baseline)
     assert name == "lama (not trained here)"
-    before, after = (tables.formatted(of, bold=lambda t: f"<{t}>")[KEY] for of in (results, beside))
+    before, after = (
+        tables.format_tables(of, bold=lambda t: f"<{t}>")[KEY] for of in (results, beside)
+    )
     l1 = after["hole", "L1"]
     assert l1["progressive"] == "<0.1000>" and l1[name] == "0.0100"
     assert before.equals(after.drop(index=name))
-    assert tables.generalisation(beside).xs(name, level="setup").notna().all(axis=None)
-    assert name in tables.areas(beside).index.get_level_values("setup")
-    for function in (stats.judge, standing.of_runs, standing.gates, health.of_results):
+    assert tables.make_generalisation(beside).xs(name, level="setup").notna().all(axis=None)
+    assert name in tables.tabulate_areas(beside).index.get_level_values("setup")
+    for function in (stats.judge, standing.judge_runs, standing.judge_gates, health.examine_runs):
         assert function(results).equals(function(beside)), function
-    said = [notes.footnote(of).count("not trained here") for of in (results, beside)]
+    said = [notes.render_footnote(of).count("not trained here") for of in (results, beside)]
     assert said == [0, 1]
     rows = f"baseline == '{name}' and mask_width == 8 and metric == 'l1' and region == 'hole'"
     changed = synthetic.with_rows(beside, "baselines", rows, region="visible")
-    assert "; lama had changed known pixels: all but" in notes.footnote(changed)
-    assert "changed known pixels" not in notes.footnote(beside)
+    assert "; lama had changed known pixels: all but" in notes.render_footnote(changed)
+    assert "changed known pixels" not in notes.render_footnote(beside)
 
 
 def test_a_measure_is_a_column_only_if_it_has_values():
     results = with_values({("fixed", 0): 0.5, ("fixed", 1): 0.7})
-    text = tables.formatted(results)[KEY]
+    text = tables.format_tables(results)[KEY]
     assert text["hole", "L1"][["fixed", "Telea"]].tolist() == ["0.6000 ± 0.1414", "0.2000"]
     assert {("visible", "L1"), ("last weights", "hole L1")} <= set(text.columns)
     assert "distribution" not in text.columns.get_level_values(0)
     rows = "metric == 'ssim' and region == 'whole_composite'"
     vgg = synthetic.with_rows(results, "values", rows, metric="lpips_vgg")
-    assert tables.formatted(vgg)[KEY]["whole", "LPIPS (VGG)"]["fixed"] == "0.600 ± 0.141"
-    centre = tables.formatted(synthetic.study(**CELL | {"architectures": ["context_encoder"]}))
+    assert tables.format_tables(vgg)[KEY]["whole", "LPIPS (VGG)"]["fixed"] == "0.600 ± 0.141"
+    centre = tables.format_tables(synthetic.study(**CELL | {"architectures": ["context_encoder"]}))
     assert "visible" not in centre["faces", "context_encoder"].columns.get_level_values(0)
 
 
 def test_controls_are_shown_apart_and_alone_where_there_is_nothing_else():
     results = synthetic.study(**CELL, setups=["fixed", "mixed"], seeds=[0])
     for controls, expected in ((False, ["fixed", "mean colour"]), (True, ["fixed", "mixed"])):
-        assert list(tables.formatted(results, controls)[KEY].index[:2]) == expected
+        assert list(tables.format_tables(results, controls)[KEY].index[:2]) == expected
     alone = synthetic.study(**CELL, setups=["mixed"], seeds=[0])
-    assert tables.formatted(alone)[KEY].index[0] == "mixed"
+    assert tables.format_tables(alone)[KEY].index[0] == "mixed"
 
 
 def test_matrices_hold_the_means_of_the_values_and_the_baselines():
@@ -96,7 +98,7 @@ def test_matrices_hold_the_means_of_the_values_and_the_baselines():
     part = results.values.query(f"region == 'hole' and metric == 'l1' and {chosen}")
     own = part.query("stage == 1 and mask_width == 8 and mask_family == 'free_form'")
     assert len(own) == 3  # one of four diverged
-    matrix = tables.stage_matrix(results)
+    matrix = tables.make_stage_matrix(results)
     found = matrix.loc[("clutter", "free_form", "adv_ramp", "1"), 8]
     assert found == pytest.approx(own.value.mean())
     assert set(matrix.loc["faces", "custom", "last_only"].index) == {"3"}
@@ -108,7 +110,7 @@ def test_matrices_hold_the_means_of_the_values_and_the_baselines():
     few = results.baseline_images.query("dataset == 'faces' and mask_family == 'square'")
     few = few.query("baseline == 'Telea' and mask_width == 16 and image < 8")
     assert nothing.loc["Telea", 16] == pytest.approx(few.l1.mean())
-    other = tables.generalisation(results)
+    other = tables.make_generalisation(results)
     own = part.query("stage == 3 and mask_width == 16 and mask_family == 'square'")
     found = other.loc[("clutter", "free_form", "square", "adv_ramp", 8), 16]
     assert found == pytest.approx(own.value.mean())
@@ -117,7 +119,7 @@ def test_matrices_hold_the_means_of_the_values_and_the_baselines():
 
 def test_areas_are_bins_of_networks_and_baselines():
     results = synthetic.study(**CELL, seeds=[0])
-    found = tables.areas(results).loc[KEY]
+    found = tables.tabulate_areas(results).loc[KEY]
     assert list(found) == ["0-10 %", "10-20 %", "20-30 %"]
     own = results.values.query("setup == 'fixed' and region == 'area_10_20' and metric == 'l1'")
     assert found.loc["fixed", "10-20 %"] == own.value.item()
@@ -126,7 +128,7 @@ def test_areas_are_bins_of_networks_and_baselines():
 
 def test_exposure_counts_the_images_of_every_width():
     results = synthetic.study(**CELL, setups=[*synthetic.MADE, "last_only"], seeds=[0])
-    shown = tables.exposure(results).set_index("setup")
+    shown = tables.count_exposure(results).set_index("setup")
     columns = ["images shown", "up to 8 px", "up to 12 px", "up to 16 px"]
     expected = {"fixed": [240, 0, 0, 240], "progressive": [240, 80, 80, 80]}
     expected |= {"mixed": [240, 80, 80, 80], "last_only": [80, 0, 0, 80]}
@@ -139,7 +141,7 @@ def test_the_game_of_every_stage_is_counted_where_there_is_one():
     lost = synthetic.with_rows(
         results, "history", "setup == 'fixed' and seed == 0 and stage == 2", d_accuracy=0.5
     )
-    found = tables.games(lost).set_index("setup")
+    found = tables.count_games(lost).set_index("setup")
     assert found.loc["fixed", "stage 1"] == "2 of 2; D 0.70, share 0.30"
     assert found.loc["fixed", "stage 2"] == "1 of 2; D 0.60, share 0.30"
     assert set(found.loc["recon_only"][["stage 1", "stage 3"]]) == {"-"}
@@ -161,19 +163,19 @@ def test_all_files_are_written(tmp_path):
 def test_caveats_name_replaced_data_random_weights_few_seeds_and_what_is_left_out():
     results = synthetic.study(seeds=[0, 1])
     about = results.about | {"left_out": {"faces/custom/fixed/seed7": "protocol 2, now 3"}}
-    said = " ".join(notes.caveats(dataclasses.replace(results, about=about)))
+    said = " ".join(notes.list_caveats(dataclasses.replace(results, about=about)))
     for words in ("faces is used instead of CelebA", "uses random weights"):
         assert words in said
     assert (
         "Trained with 2 seeds" in said and "Left out: faces/custom/fixed/seed7 (protocol 2" in said
     )
     quiet = synthetic.study(["mine"], ["context_encoder"])
-    assert notes.caveats(quiet) == []
+    assert notes.list_caveats(quiet) == []
 
 
 def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
     results = synthetic.study()
-    said = notes.footnote(results)
+    said = notes.render_footnote(results)
     for words in ("square", "16 px wide", "fraction 0.25", "over 3 to 4 seeds", "faces cccc"):
         assert words in said
     assert "faces 24, clutter 24; for stages before" in said and "the first 8 at most" in said
@@ -181,7 +183,7 @@ def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
     assert said.count("not measured") == said.count("not available") == 1
     measured = synthetic.with_rows(results, "values", "metric == 'ssim'", metric="lpips")
     measured = synthetic.with_rows(measured, "runs", "seed >= 0", alexnet="abc")
-    said = notes.networks(measured)
+    said = notes.describe_networks(measured)
     assert said == ["LPIPS: abc.", "FID, KID and IS: not measured: weights not available."]
 
 
@@ -192,7 +194,7 @@ def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
 def test_every_word_has_its_meaning(word):
     row = dict.fromkeys(stats.COLUMNS, 0.0) | {"question": "Q1", "name": "It helps.", "word": word}
     row |= {"badges": "exploratory, provisional", "remark": "", "margin": 0.02, "n_seeds": 3}
-    (answer,) = notes.answers(pd.DataFrame([row]))
+    (answer,) = notes.answer_questions(pd.DataFrame([row]))
     assert answer["text"].endswith(f". {word.capitalize()} in 1.")
     assert answer["badges"] == "exploratory, provisional"
     (cell,) = answer["cells"]
@@ -201,7 +203,7 @@ def test_every_word_has_its_meaning(word):
 
 def test_a_study_without_words_is_told_in_estimates():
     judged = stats.judge(synthetic.study(**CELL, seeds=[0], noise=0))
-    answers = {answer["question"]: answer for answer in notes.answers(judged)}
+    answers = {answer["question"]: answer for answer in notes.answer_questions(judged)}
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
         f"The error of progressive, against that of fixed: -20.0 %. An estimate: {notes.NO_WORDS}."

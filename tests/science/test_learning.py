@@ -38,7 +38,7 @@ def test_four_images_are_learnt_better_than_the_trivial_baselines(micro, archite
     (run,) = study.runs()
     packs.prepare(study, "faces")
     loop.require_finished(loop.fit(run))
-    images = np.array(packs.existing(study, "faces").train)
+    images = np.array(packs.open_pack(study, "faces").train)
     holes = masks.draw_test_masks(run.model.mask_family, len(images), 16, 32, seed=1)
     G = artifacts.load_generator(run, run.n_stages, "cpu")
     ((output, *_),) = metrics.inpaint(G, images, holes, "cpu", 4)

@@ -108,7 +108,7 @@ def test_what_is_recorded_is_what_the_networks_compute(micro, run_of, architectu
     assert all(found[name].shape[:2] == (2, 2) for name in ends)
 
     # a second time, in float64, from the weights that were saved
-    pack, objective = packs.existing(run.study, "clutter"), run.architecture_entry.objective
+    pack, objective = packs.open_pack(run.study, "clutter"), run.architecture_entry.objective
     chosen = recording.choose_images(run.config, len(pack.test))
     assert list(chosen) == [0, 7]
     G, D = (network.double().train() for network in artifacts.load_networks(run, 2))

@@ -417,5 +417,5 @@ def test_a_finished_run_leaves_its_log_its_stages_and_its_generator_with_a_descr
     with safe_open(run.folder / "model" / "model.safetensors", "pt") as stored:
         assert json.loads(stored.metadata()["description"]) == description
     assert description["settings"] == result["identity"]["settings"]
-    assert description["data"]["identity"] == packs.existing(run.study, run.dataset).identity
+    assert description["data"]["identity"] == packs.open_pack(run.study, run.dataset).identity
     assert description["training"]["images"] == 64

@@ -93,7 +93,7 @@ def test_identity_has_the_values_not_the_name_nor_the_header(first, then, tmp_pa
 def test_a_run_by_its_name_and_a_published_network_in_half_precision(first, then, monkeypatch):
     run = first
     monkeypatch.setattr(weights, "PUBLISHED", run.study.folder)
-    networks.save(run.study, run.study.folder / "mine")
+    networks.save_networks(run.study, run.study.folder / "mine")
     assert weights.find(f"smoke/{run.name}") == run.folder / "stages/2.safetensors"
     name = f"mine/{run.dataset}/custom/fixed"
     assert weights.find(name).name == "model.safetensors"
@@ -147,21 +147,23 @@ def test_results_of_given_weights_say_so_have_no_words_and_never_join_others(tmp
     given = synthetic.study(profile="small", architectures=("custom",), diverged=())
     given.about["initial_weights"] = "ab" * 32
     given.about["config"]["initial_weights"] = "/a folder/model.safetensors"
-    assert (stats.primary(stats.judge(from_nothing)).word != "").all()
-    assert (stats.primary(stats.judge(given)).word == "").all()
-    assert "start from given weights (SHA-256 abababababababab)" in " ".join(notes.caveats(given))
+    assert (stats.get_questions(stats.judge(from_nothing)).word != "").all()
+    assert (stats.get_questions(stats.judge(given)).word == "").all()
+    assert "start from given weights (SHA-256 abababababababab)" in " ".join(
+        notes.list_caveats(given)
+    )
     tables.write(given, tmp_path)
     assert "start from given weights" in (tmp_path / "table.md").read_text()
     with pytest.raises(ValueError, match="initial weights: None and abab"):
         frames.merge(from_nothing, given)
     run = given.runs.iloc[0].to_dict()
-    assert "--from '/a folder/model.safetensors'" in report.command(given, run)
+    assert "--from '/a folder/model.safetensors'" in report.make_command(given, run)
     monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
     frames.save(from_nothing, tmp_path / "published/mine")
     config = from_nothing.about["config"]
-    assert published.names(config, from_nothing.about["protocol"])
+    assert published.find_published(config, from_nothing.about["protocol"])
     monkeypatch.setattr(weights, "hash_weights", lambda name: "ab" * 32)
-    assert not published.names(config, from_nothing.about["protocol"])
+    assert not published.find_published(config, from_nothing.about["protocol"])
 
 
 @pytest.mark.parametrize("architecture", ["custom", "context_encoder", "free_form"])

@@ -107,7 +107,7 @@ def test_bad_words_of_the_command_are_one_line_each(place, asked, output):
     (output / "full").mkdir()
     (output / "full/photo.jpg").touch()
     asked("score", place, "--name", "mine")
-    fill_in(packs.existing(grid.open_study("smoke", MICRO), DATA), place, "mean colour", SETS[2:4])
+    fill_in(packs.open_pack(grid.open_study("smoke", MICRO), DATA), place, "mean colour", SETS[2:4])
     before = contents(output)
     for words, why in {
         ("score", place): "--name",

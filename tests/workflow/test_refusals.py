@@ -174,17 +174,17 @@ def test_what_cannot_be_read_now_is_not_taken_for_missing(output, monkeypatch):
             with pytest.raises(OSError, match=os.strerror(number)):
                 identity.read_result(made)
             with pytest.raises(OSError, match=os.strerror(number)):
-                packs.existing(made.study, "clutter")
+                packs.open_pack(made.study, "clutter")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
 def test_an_image_is_not_left_out_for_what_is_wrong_with_the_machine(monkeypatch, number):
     monkeypatch.setattr(images.os, "stat", refusing.failing(number))
     with pytest.raises(OSError, match=os.strerror(number)):
-        images.read("image.png", 32)
+        images.read_image("image.png", 32)
     monkeypatch.setattr(images.os, "stat", refusing.failing(errno.EIO))
     with pytest.raises(images.Unusable, match="unreadable"):
-        images.read("image.png", 32)
+        images.read_image("image.png", 32)
 
 
 # --- limits
