@@ -109,7 +109,7 @@ def find_removable(study):
     A finished run is read from other files than its checkpoint. Links are not followed.
     """
     kept, finished, found = Counter(), set(), {}
-    known = published.names(configuration.to_dict(study.config), PROTOCOL)
+    known = published.find_published(configuration.to_dict(study.config), PROTOCOL)
     for path in study.folder.glob("what_if/*/*/*/*/seed*/result.json"):
         finished.add(path.parent.relative_to(study.folder))
     for run in study.runs():

@@ -70,8 +70,8 @@ smoke --data one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --data texts -> holds 0 images
 smoke --data masks -> holds 0 images
 smoke --data split -> are in a folder for training, or all in one for testing: add the others
-smoke --data one --data-root one -> --data DIR: names the images; leave out --datasets and --data
-smoke --data one --datasets faces -> --data DIR: names the images; leave out
+smoke --data one --data-root one -> --data DIR names the images: leave out --datasets and --data
+smoke --data one --datasets faces -> --data DIR names the images: leave out
 smoke --datasets celeba --data-root texts -> list_eval_partition.csv for celeba
 smoke --datasets celeba --data-root listed -> img_align_celeba.zip or img_align_celeba for celeba
 smoke --datasets celeba --data-root odd -> no line like '000001.jpg 0': download the file again
