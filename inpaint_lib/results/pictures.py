@@ -19,19 +19,17 @@ def show_hole(images, holes):
     return np.where(np.asarray(holes)[..., None] > 0, HOLE, images)
 
 
-def draw_grid(columns, title=None, rows=(), holes=()):
-    """Draw {heading: (N,H,W,3) uint8}, or such pairs, side by side, a row per image, enlarged
-    without blur.
+def draw_grid(columns, title=None, rows=(), holes=(), inches=1.35):
+    """Draw {heading: (N,H,W,3) uint8} side by side, a row per image, enlarged without blur.
 
-    rows: N labels at the left. holes (N,H,W), or a list of them, one a column: their outlines are
-    drawn on every column."""
-    pairs = columns.items() if isinstance(columns, dict) else columns
-    headings, columns = zip(*pairs, strict=True)
+    rows: N labels at the left. holes (N,H,W): their outlines are drawn on every column. inches: of
+    an image's side."""
+    headings, columns = zip(*columns.items(), strict=True)
     n, size = max(map(len, columns)), columns[0].shape[2]
     canvas, gap = tile(columns, n)
     head = 0.1 + 0.18 * max(h.count("\n") + 1 for h in headings) + 0.25 * bool(title)  # inches
     left = 0.25 * bool(rows)
-    width, height = 1.35 * len(columns) + left, 1.35 * n + head
+    width, height = inches * len(columns) + left, inches * n + head
     fig, axis = plots.make_figure(figsize=(width, height))
     axis.imshow(canvas, interpolation="none")  # a PDF then holds the pixels as they are
     axis.set_xticks([k * (size + gap) + size / 2 for k in range(len(columns))], headings)
@@ -41,8 +39,8 @@ def draw_grid(columns, title=None, rows=(), holes=()):
     for i, label in enumerate(rows):
         middle = i * (size + gap) + size / 2
         axis.text(-size / 20, middle, label, rotation=90, ha="right", va="center")
-    for j, of in enumerate(holes if isinstance(holes, list) else [holes] * len(columns)):
-        for i, hole in enumerate(of):
+    for j in range(len(columns)):
+        for i, hole in enumerate(holes):
             lines = trace_outline(hole) + (j * (size + gap), i * (size + gap))
             axis.add_collection(LineCollection(lines, colors=OUTLINE, lw=0.8), autolim=False)
     if title:
@@ -150,7 +148,7 @@ def draw_sizes(results, dataset, architecture):
     without fills. The images that the architecture fills best and median are shown."""
     family, last = results.family(architecture), len(results.widths)
     truth = results.fills[f"{dataset}/truth"]
-    chosen = np.linspace(0, last - 1, min(4, last)).round().astype(int)
+    chosen = np.linspace(0, last - 1, min(3, last)).round().astype(int)
     by_width, masks = {}, {}
     for width in [results.widths[k] for k in chosen]:
         by_width[width] = find_fills(results, dataset, architecture, last, f"{family}_{width}")
@@ -158,16 +156,17 @@ def draw_sizes(results, dataset, architecture):
     found = by_width[results.widths[-1]]
     if not found:
         return None
-    pairs, holes = [], []
-    for image in list(rank_images(results, dataset, architecture).values())[:2]:
-        real = np.repeat(truth[image][None], len(masks), 0)
-        own = np.stack([mask[image] for mask in masks.values()])
-        columns = [("input", show_hole(real, own))]
-        for setup in choose_setups(found):
-            columns.append((setup, np.stack([of[setup][image] for of in by_width.values()])))
-        pairs += [*columns, ("truth", real)]
-        holes += [own] * (len(columns) + 1)
-    return draw_grid(pairs, rows=[f"{width} px" for width in masks], holes=holes)
+    images = list(rank_images(results, dataset, architecture).values())[:2]
+
+    def rows(of):  # by width: images below each other
+        return np.concatenate([of[width][images] for width in masks])
+
+    real = np.concatenate([truth[images]] * len(masks))
+    columns = {"input": show_hole(real, rows(masks))}
+    for setup in choose_setups(found):
+        columns[setup] = rows({width: of[setup] for width, of in by_width.items()})
+    labels = [f"{width} px" for width in masks for _ in images]
+    return draw_grid(columns | {"truth": real}, rows=labels, holes=rows(masks), inches=1)
 
 
 def draw_stage_masks(results, dataset):

@@ -28,6 +28,14 @@ def make_figure(*args, **kwargs):
     return fig, axes
 
 
+def make_mosaic(names, **kwargs):
+    """Return plt.subplot_mosaic in the project's style, likewise."""
+    plt.style.use(TEMPLATES / "style.mplstyle")
+    fig, axes = plt.subplot_mosaic(names, layout="constrained", **kwargs)
+    plt.close(fig)
+    return fig, axes
+
+
 def get_style(setup):
     """Return a setup's colour and marker; grey for a setup that has no entry here."""
     entry = SETUPS.get(setup)
@@ -36,9 +44,10 @@ def get_style(setup):
     return {"color": entry.colour, "marker": entry.marker}
 
 
-def make_panels(n, size, sharex=False):
-    """Return a figure with n panels, three a row; size: its inches by (columns, rows)."""
-    rows, columns = -(-n // 3), min(3, n)
+def make_panels(n, size, across=2, sharex=False):
+    """Return a figure with n panels, `across` a row; size: its inches by (columns, rows). Two a row
+    are legible on a telephone."""
+    rows, columns = -(-n // across), min(across, n)
     look = {"figsize": size(columns, rows), "squeeze": False, "layout": "constrained"}
     fig, axes = make_figure(rows, columns, sharex=sharex, **look)
     for axis in axes.flat[n:]:
@@ -86,16 +95,23 @@ def draw_schedules(setups, schedule):
 
 
 def draw_answer(effects, judged):
-    """Draw effects on hole L1, %: a panel per question and one of every setup against fixed, a row
-    per data set and architecture. Ticks are seeds, marks their means.
+    """Draw effects on hole L1, %: a panel per question, below them one of every setup against
+    fixed, a row per data set and architecture. Ticks are seeds, marks their means.
 
     effects: columns panel, dataset, architecture, setup, seed, effect. judged: the rows of
     stats.judge whose intervals and margins are drawn, by the panel that their question names."""
     cells, others = select.list_cells(effects), order(effects.setup)
     names = list(dict.fromkeys(effects.panel))
-    look = {"figsize": (1.6 + 2.6 * len(names), 1.2 + 0.42 * len(cells)), "layout": "constrained"}
-    fig, axes = make_figure(1, len(names), sharey=True, squeeze=False, **look)
-    for axis, name in zip(axes[0], names, strict=True):
+    top = [name for name in names if name in set(judged.question)]
+    below = [name for name in names if name not in top]
+    heights = [0.34] * bool(top) + [0.11 * len(others)] * len(below)  # inches a cell
+    fig, axes = make_mosaic(
+        [top] * bool(top) + [[name] * max(1, len(top)) for name in below],
+        figsize=(6.3, 1.2 + 0.7 * len(heights) + len(cells) * sum(heights)),
+        height_ratios=heights,
+        sharey=True,
+    )
+    for name, axis in axes.items():
         asked = judged[judged.question == name]
         margin = 100 * asked.margin.max() if len(asked) else 0
         axis.axvspan(-margin, margin, color="0.9", zorder=0)
@@ -103,7 +119,8 @@ def draw_answer(effects, judged):
         of = effects[effects.panel == name]
         shown = order(of.setup)
         for (*cell, setup), part in of.groupby(["dataset", "architecture", "setup"], sort=False):
-            y = -cells.index(tuple(cell)) - 0.17 * (shown.index(setup) - (len(shown) - 1) / 2)
+            apart = shown.index(setup) - (len(shown) - 1) / 2
+            y = -cells.index(tuple(cell)) - 0.85 / len(shown) * apart
             if len(part) > 1:
                 ticks = {"color": "0.2", "marker": "|", "ms": 7, "ls": "", "zorder": 3}
                 axis.plot(100 * part.effect, [y] * len(part), **ticks)
@@ -114,15 +131,17 @@ def draw_answer(effects, judged):
                     axis.plot(ends, [y, y], color=get_style(setup)["color"], lw=2)
         title, holes = name, "largest hole"
         for row in asked[:1].itertuples():
-            title = f"{name}: {row.first} against {row.second}"
+            title = f"{name}: {row.first}\nagainst {row.second}"
             holes = "all widths" if row.width == "all" else holes
-        axis.set_title(f"{title}\n{holes}")
+        axis.set_title(f"{title},\n{holes}")
         axis.set_xlabel("% (left: better)")
         axis.grid(axis="y", visible=False)
+        for line in np.arange(1, len(cells)) - 0.5:
+            axis.axhline(-line, color="0.85", lw=0.6)
     for setup in others:
         axis.plot([], [], label=setup, ls="", **get_style(setup))
-    axes[0, 0].set_yticks([-k for k in range(len(cells))], [f"{d}, {a}" for d, a in cells])
-    axes[0, 0].set_ylim(-len(cells) + 0.5, 0.5)
+    axis.set_yticks([-k for k in range(len(cells))], [f"{d}\n{a}" for d, a in cells])
+    axis.set_ylim(-len(cells) + 0.5, 0.5)
     _legend(fig, axis)
     return fig
 
@@ -145,16 +164,16 @@ def draw_pairs(values, setups):
 
 
 def draw_by_width(effects, margin):
-    """Draw effects on hole L1, %, by hole width: a row per setup that others are compared with, a
-    column per architecture. Bars: 95 % intervals.
+    """Draw effects on hole L1, %, by hole width: a row per architecture, a column per setup that
+    others are compared with. Bars: 95 % intervals.
 
     effects: columns architecture, base, setup, width, effect, low, high (NaN below three seeds)."""
     bases, names = (list(dict.fromkeys(effects[key])) for key in ("base", "architecture"))
     widths = list(dict.fromkeys(effects.width))
-    shape = len(bases), len(names)
-    look = {"figsize": (1 + 2.6 * shape[1], 0.6 + 2.3 * shape[0]), "layout": "constrained"}
+    shape = len(names), len(bases)
+    look = {"figsize": (0.9 + 2.7 * shape[1], 0.8 + 2.1 * shape[0]), "layout": "constrained"}
     fig, axes = make_figure(*shape, sharex=True, sharey="row", squeeze=False, **look)
-    for (i, base), (j, name) in itertools.product(enumerate(bases), enumerate(names)):
+    for (i, name), (j, base) in itertools.product(enumerate(names), enumerate(bases)):
         axis, of = axes[i, j], effects[(effects.base == base) & (effects.architecture == name)]
         axis.axhspan(-100 * margin, 100 * margin, color="0.9", zorder=0)
         axis.axhline(0, color="0.3", lw=0.8)
@@ -170,7 +189,7 @@ def draw_by_width(effects, margin):
         axis.set_ylabel("hole L1, %\n(below 0: better)")
     for axis in axes[-1]:
         axis.set_xlabel("hole width (px)")
-    _legend(fig, *axes[:, 0])
+    _legend(fig, *axes[0])
     return fig
 
 
@@ -224,7 +243,7 @@ def draw_games(table):
 def draw_curves(history):
     """Draw logged quantities over the iterations of one data set and architecture."""
     terms = [t for t in TERM_LABELS if t in history and history[t].notna().any()]
-    fig, axes = make_panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), sharex=True)
+    fig, axes = make_panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), 3, sharex=True)
     for axis, term in zip(axes.flat, terms, strict=False):
         shade_stages(axis, history)
         for setup in order(history.setup):
@@ -273,7 +292,7 @@ def draw_heat_maps(matrix):
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())
-    fig, axes = make_panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows))
+    fig, axes = make_panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows), 3)
     for axis, name in zip(axes.flat, names, strict=False):
         part = matrix.loc[name]
         if part.index[0] in stages:

@@ -34,10 +34,21 @@ def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_o
         assert mean == pytest.approx(100 * row.effect, abs=0.1)  # there, a mean of logarithms
         ends = pytest.approx([100 * row.ci_low, 100 * row.ci_high])
         assert any(line == ends for line in lines if len(line) == 2) == (n_seeds >= 3)
-        assert axis.get_title().startswith(f"{row.question}: {row.first} against {row.second}")
+        title = " ".join(axis.get_title().split())
+        assert title.startswith(f"{row.question}: {row.first} against {row.second}")
     against_fixed = select.compute_effects(results).groupby("setup").effect.mean()
     drawn = [line.get_xdata()[0] for line in figure.axes[-1].lines if len(line.get_xdata()) == 1]
     assert all(np.isclose(drawn, 100 * mean).any() for mean in against_fixed)
+
+
+def test_the_answer_draws_every_setup_in_the_row_of_its_cell():
+    results = synthetic.study(["faces", "clutter"], ["custom", "free_form"], seeds=[0])
+    axis = figures.draw(results, "answer")["answer"][0].axes[-1]
+    heights = [line.get_ydata()[0] for line in axis.lines if len(line.get_xdata()) == 1]
+    setups, cells = results.runs.setup.nunique() - 1, axis.get_yticks()
+    assert len(cells) == 4 and len(heights) == 4 * setups
+    for k, height in enumerate(sorted(heights, reverse=True)):
+        assert abs(height - sorted(cells, reverse=True)[k // setups]) < 0.5
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
