@@ -1,7 +1,4 @@
-"""What every architecture states about itself at the end of its file.
-
-The training loop reads these entries and never asks for the name of an architecture.
-"""
+"""The entry at the end of every architecture's file; the training loop reads nothing else of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +6,10 @@ from typing import NamedTuple
 
 
 class Objective(NamedTuple):
-    """What an architecture is trained on; the weights of the terms come from the configuration.
+    """The losses of an architecture; the weights of the terms come from the configuration.
 
-    seen(output, real, mask): what the discriminator is given for an `output` (B,3,H,W); the real
-        image is given as `seen(real, real, mask)`.
+    seen(output, real, mask): the discriminator's input for an `output` (B,3,H,W); for real images
+        it is `seen(real, real, mask)`.
     adversarial: (d_loss(real_scores, fake_scores), g_loss(fake_scores), boundary) over lists of
         score maps; a score above the boundary means "real".
     reconstruction(stages, real, mask, perceptual, **options): {name: unweighted loss}.

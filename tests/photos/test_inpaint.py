@@ -570,7 +570,7 @@ def test_any_name_is_filled_in_any_locale_even_where_nothing_can_be_printed(tmp_
         )
     assert os.listdir(os.fsencode(tmp_path / "out")) == [b"\xe9.png"]
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert "cannot be printed (No space left on device); the work itself is done" in done.stderr
+    assert "cannot be printed (No space left on device), but the work is done" in done.stderr
 
 
 # --- the output file

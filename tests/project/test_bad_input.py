@@ -31,9 +31,9 @@ NARROW = "--set 'models.custom.widths={generator_width: 4, discriminator_width: 
 VGG = "smoke --set training.perceptual_width=64 --set training.perceptual_weights"
 INCEPTION = "smoke --set evaluation.inception_weights"
 STUDY = f"""
-tyni -> no profile 'tyni': choose one of medium, paper, small
+tyni -> unknown profile 'tyni': choose one of medium, paper, small
 {LONG} -> choose one of medium, paper
-nowhere.yaml -> no profile 'nowhere.yaml': choose one of
+nowhere.yaml -> unknown profile 'nowhere.yaml': choose one of
 smoke tiny -> unrecognized arguments: tiny; see ./run_all.sh --help
 smoke --fast -> unrecognized arguments: --fast; see ./run_all.sh --help
 smoke --seeds -> argument --seeds: expected one argument; see
@@ -41,8 +41,8 @@ smoke --only figures -> --only: invalid choice: 'figures' (choose from
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
 smoke --datasets imagenet -> no data set 'imagenet'; there are:
-smoke --architectures unet -> no 'unet'; there are: custom, context_encoder, free_form
-smoke --setups fixed,fixd -> no 'fixd'; there are: fixed, progressive
+smoke --architectures unet -> unknown 'unet': choose one of custom, context_encoder, free_form
+smoke --setups fixed,fixd -> unknown 'fixd': choose one of fixed, progressive
 smoke --seeds a -> grid.seeds.0:
 smoke --set curriculum.batch_size -> --set curriculum.batch_size: write it as KEY=VALUE
 smoke --set batch_size=3 -> did you mean curriculum.batch_size?
@@ -80,10 +80,10 @@ smoke --datasets celeba --data-root torn -> img_align_celeba.zip
 smoke --datasets coco --data-root texts -> or train2014 for coco. DIR or DIR/coco must hold
 smoke --datasets coco --data-root bare -> train2014: no .jpg file in it
 smoke --datasets coco --data-root damaged -> train2014.zip is damaged (
-{INCEPTION}=none.pth -> inception_weights: no 'none.pth'; there are: auto, none, or
+{INCEPTION}=none.pth -> inception_weights: unknown 'none.pth': choose one of auto, none, or
 {INCEPTION}=photo.png -> photo.png is not the 2015-12-05 Inception (SHA
 smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: 64, unless
-{VGG}=none.pth -> no 'none.pth'; there are: torchvision, random, or name a file
+{VGG}=none.pth -> unknown 'none.pth': choose one of torchvision, random, or a file
 {VGG}=vgg.pth -> vgg.pth is no VGG-16 state dict
 {VGG}=photo.png -> cannot read
 {VGG}=list.pth -> give a VGG-16 state dict
@@ -108,13 +108,13 @@ smoke --from custom.safetensors {NARROW} -> fits custom, the grid has custom, co
 """
 SHOW = """
 -> the following arguments are required: PROFILE; see
-tyni -> no profile 'tyni': choose one of
+tyni -> unknown profile 'tyni': choose one of
 smoke --only tables -> unrecognized arguments: --only tables
 smoke --set grid.seeds=[] -> grid.seeds:
 """
 PUBLISH = """
 smoke -> the following arguments are required: NAME
-tyni mine -> no profile 'tyni'
+tyni mine -> unknown profile 'tyni'
 smoke mine -> no run of profile smoke is finished
 """
 VERIFY = """
@@ -159,11 +159,11 @@ photo.png {B} {W} {OUT} --blend -> unrecognized arguments: --blend; see ./run_al
 -> the following arguments are required
 """
 NOTEBOOK = """
-00_data_prep '{"profile": "tyni"}' -> no profile 'tyni': choose one of
+00_data_prep '{"profile": "tyni"}' -> unknown profile 'tyni': choose one of
 00_data_prep '{"dataset": "../x"}' -> '../x'
 10_train '{"dataset": "x"}' -> no data set 'x'; there are:
-10_train '{"architecture": "unet"}' -> no 'unet'; there are: custom
-20_metrics '{"overrides": {"bach_size": 1}}' -> --set bach_size: there is no such key
+10_train '{"architecture": "unet"}' -> unknown 'unet': choose one of custom
+20_metrics '{"overrides": {"bach_size": 1}}' -> --set bach_size: unknown key
 00_data_prep '{"dataset": "coco"}' -> data set coco: name its folder with --data-root DIR
 """
 COMMANDS = {
@@ -309,4 +309,4 @@ def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path):
         check=False,
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "no profile 'tyni': choose one of" in done.stderr and snapshot(tmp_path) == before
+    assert "unknown profile 'tyni': choose one of" in done.stderr and snapshot(tmp_path) == before

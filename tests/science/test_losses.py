@@ -143,9 +143,9 @@ def test_wrong_perceptual_weights_are_refused_by_name(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"junk")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     for name, message in {
-        "missing.pth": "perceptual_weights: cannot read .*missing.pth",
-        "broken.pth": "cannot read .*broken.pth",
-        "broken.safetensors": "cannot read .*broken.safetensors",
+        "missing.pth": "perceptual_weights=.*missing.pth cannot be read",
+        "broken.pth": "broken.pth cannot be read",
+        "broken.safetensors": "broken.safetensors cannot be read",
         "other.pth": "other.pth is no VGG-16 state dict",
     }.items():
         with pytest.raises(losses.WeightsError, match=message):

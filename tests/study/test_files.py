@@ -122,8 +122,8 @@ def test_runs_follow_the_order_of_the_configuration(output):
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (("faces", "costum", "fixed", 0), "no 'costum'; there are"),
-        (("faces", "custom", "fixd", 0), "no 'fixd'; there are"),
+        (("faces", "costum", "fixed", 0), "unknown 'costum': choose"),
+        (("faces", "custom", "fixd", 0), "unknown 'fixd': choose"),
         (("faces", "custom", "fixed", -1), "greater than or equal to 0"),
         (("../x", "custom", "fixed", 0), "grid|match"),
     ],

@@ -217,16 +217,16 @@ def test_without_runs_nothing_is_made(output, asked):
 
 
 WRONG = {
-    "no such profile": (["nowhere"], "no profile 'nowhere'"),
+    "no such profile": (["nowhere"], "unknown profile 'nowhere'"),
     "no profile": ([], "PROFILE"),
-    "a file that is no profile": (["README.md"], "no profile"),
+    "a file that is no profile": (["README.md"], "unknown profile"),
     "two profiles": (["smoke", "tiny"], "tiny"),
     "a value": (["smoke", "--yes=3"], "yes"),
     "an unknown option": (["smoke", "--force"], "--force"),
     "an unknown setup": (["smoke", "--setups", "nothing"], "nothing"),
     "no number": (["smoke", "--seeds", "one"], "seeds"),
     "an unknown key": (["smoke", "--set", "nothing=1"], "nothing"),
-    "a folder": (["/tmp"], "no profile"),
+    "a folder": (["/tmp"], "unknown profile"),
 }
 
 
