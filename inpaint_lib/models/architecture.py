@@ -32,6 +32,6 @@ class Architecture:
     create: Callable  # (image_size, **widths) -> (generator, discriminator)
     objective: Objective
     mask_families: tuple[str, ...]  # holes it can fill, see masks.FAMILIES
-    accepts: Callable[[int], bool]  # whether it takes images of this side
+    accepts: Callable[[int], bool]  # whether images may have this side
     sizes: str  # the same in words
     paper: tuple[tuple[str, str], ...] = ()  # (sentence of the paper or source, where it is here)

@@ -196,7 +196,7 @@ class Machine(Strict):
     """Where and how everything is computed."""
 
     data_root: str
-    masks: str = ""  # absent in studies published before there were any
+    masks: str = ""  # older published studies lack this key
     turn_masks: Annotated[Literal["on", "off"], BeforeValidator(_words)] = "off"
     device: Device
     threads: Whole
@@ -222,7 +222,7 @@ class Config(Strict):
     training: Training
     evaluation: Evaluation
     machine: Machine
-    initial_weights: str = ""  # what runs start from (training/weights.py); "": drawn by the seed
+    initial_weights: str = ""  # a file or run to start from (training/weights.py); "": none
     extensions: Annotated[tuple[str, ...], Many]
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What a model card says of using the network elsewhere works as it is printed."""
+"""The code printed in a model card works as it is printed."""
 
 import os
 import re

@@ -121,7 +121,7 @@ def test_a_setup_that_trains_in_its_last_stage_alone_is_evaluated_there_alone(mi
     assert all(key.startswith("stage2/") for key in evaluate.read_fills(run))
 
 
-def test_images_and_fills_are_those_that_are_measured(trained):
+def test_stored_errors_and_fills_are_the_measured_ones(trained):
     frame = pd.concat([evaluate.evaluate(trained, stage) for stage in (1, 2)])
     pack, images = (
         packs.existing(trained.study, trained.dataset),
@@ -165,7 +165,7 @@ def test_evaluation_during_training_is_the_one_afterwards_and_changes_nothing(mi
     assert contents() == found
 
 
-def test_only_what_is_missing_or_of_other_settings_is_completed(trained, monkeypatch):
+def test_only_missing_stages_and_those_of_other_settings_are_evaluated(trained, monkeypatch):
     calls, original = [], evaluate.evaluate
     monkeypatch.setattr(evaluate, "evaluate", lambda *a: calls.append(a[1]) or original(*a))
     evaluate.complete(trained)
@@ -177,7 +177,7 @@ def test_only_what_is_missing_or_of_other_settings_is_completed(trained, monkeyp
     assert calls == [1, 2, 1, 2]
 
 
-def test_every_call_measures_anew_and_a_killed_one_leaves_none(trained, monkeypatch):
+def test_every_call_measures_again_and_a_killed_one_leaves_no_result(trained, monkeypatch):
     first = evaluate.evaluate(trained, 2)
     with monkeypatch.context() as patch:
         patch.setattr(losses, "composite", lambda output, real, mask: torch.zeros_like(real))
@@ -254,7 +254,7 @@ def test_probing_leaves_the_networks_as_they_are(micro, run_of, architecture):
         assert all(torch.equal(v, kept[k]) for k, v in network.state_dict().items())
 
 
-def test_batch_norm_is_judged_with_statistics_of_the_holes_it_is_judged_on(micro):
+def test_batch_norm_uses_statistics_of_the_measured_holes(micro):
     """Statistics of a network that trained on both widths are re-estimated for each, weights
     untouched; and what is exported has those of the largest holes."""
     study = micro({"grid.architectures": ["context_encoder"], "grid.setups": ["mixed"]})

@@ -85,26 +85,26 @@ smoke --datasets coco --data-root damaged -> train2014.zip is damaged (
 smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: 64, unless
 {VGG}=none.pth -> unknown 'none.pth': choose one of torchvision, random, or a file
 {VGG}=vgg.pth -> vgg.pth is no VGG-16 state dict
-{VGG}=photo.png -> cannot read
+{VGG}=photo.png -> photo.png cannot be read (
 {VGG}=list.pth -> give a VGG-16 state dict
-{FROM} absent -> --from absent: no such file; name a finished run's folder or a .safetensors file
+{FROM} absent -> --from absent does not exist: name a finished run's folder or a .safetensors file
 {FROM} {LONG} -> File name too long
-{FROM} text.safetensors -> text.safetensors: no safetensors file (
-{FROM} nothing.png -> nothing.png: no safetensors file (
-{FROM} long.safetensors -> long.safetensors: no safetensors file (
-{FROM} cut.safetensors -> cut.safetensors: no safetensors file (
+{FROM} text.safetensors -> text.safetensors is no safetensors file (
+{FROM} nothing.png -> nothing.png is no safetensors file (
+{FROM} long.safetensors -> long.safetensors is no safetensors file (
+{FROM} cut.safetensors -> cut.safetensors is no safetensors file (
 {FROM} pickle.safetensors -> pickles (.pt, .pth) are not opened
-{FROM} unfinished -> unfinished: no finished run; finish it
-{FROM} pipe -> pipe: is not a regular file
-{FROM} smoke/faces/custom/fixed/seed0 -> smoke/faces/custom/fixed/seed0: there is no
-{FROM} small/faces/custom/reversed -> the network is not published; train it
+{FROM} unfinished -> unfinished is no finished run: finish it
+{FROM} pipe -> pipe is not a regular file
+{FROM} smoke/faces/custom/fixed/seed0 -> seed0, which does not exist: name a folder
+{FROM} small/faces/custom/reversed -> is not published: train it
 {FROM} bare.safetensors -> at 32 px: layer encoder.0.conv.weight is 8 x 4 x 5 x 5, here 16 x 4 x
 {FROM} context_encoder.safetensors -> does not fit custom at 32 px: it has no layer encoder.0.conv
-{FROM} nan.safetensors {NARROW} -> nan.safetensors: decoder.0.conv1.conv.bias is not finite; use
-{FROM} bytes.safetensors {NARROW} -> layer encoder.0.conv.weight holds numbers of type U8
-{FROM} more.safetensors {NARROW} -> its layer extra is not here
+{FROM} nan.safetensors {NARROW} -> has a weight decoder.0.conv1.conv.bias that is not finite
+{FROM} bytes.safetensors {NARROW} -> layer encoder.0.conv.weight has numbers of type U8
+{FROM} more.safetensors {NARROW} -> the network has no layer extra
 {FROM} part.safetensors {NARROW} -> it has no layer discriminator.scales.0.0.0.
-smoke --from custom.safetensors {NARROW} -> fits custom, the grid has custom, context_encoder, fr
+smoke --from custom.safetensors {NARROW} -> fits custom only, the grid has custom, context_encoder,
 """
 SHOW = """
 -> the following arguments are required: PROFILE; see
@@ -145,15 +145,15 @@ photo.png {B} {W} -o exists.png -> -o exists.png: exists; name another file, or 
 photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is another file
 photo.png {B} {W} -o out.gif -> -o out.gif: the suffix says the format; give one of .png
 alpha.png {B} {W} -o x/out.jpg -> -o x/out.jpg: JPEG cannot hold transparency
-photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors: no such file; name
-photo.png {B} --weights text.safetensors {OUT} -> text.safetensors: no safetensors file
+photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors does not exist: name
+photo.png {B} --weights text.safetensors {OUT} -> text.safetensors is no safetensors file
 photo.png {B} --weights pickle.safetensors {OUT} -> pickles (.pt, .pth) are not opened
 photo.png {B} --weights bare.safetensors {OUT} -> its header does not fit its weights
 photo.png {B} --weights unknown.safetensors {OUT} -> unknown architecture 'x'
 photo.png {B} --weights wider.safetensors {OUT} -> its header does not fit its weights
 photo.png {B} --weights size.safetensors {OUT} -> takes image sizes 32 to 256
 photo.png {B} --weights nan.safetensors {OUT} -> holds weights that are not finite
-photo.png {B} --weights unfinished {OUT} -> --weights unfinished: no finished run
+photo.png {B} --weights unfinished {OUT} -> --weights unfinished is no finished run
 photo.png --box 0,0,5,5 --weights context_encoder.safetensors {OUT} -> outside the central half
 photo.png {B} {W} {OUT} --blend -> unrecognized arguments: --blend; see ./run_all.sh inpaint --help
 -> the following arguments are required

@@ -71,11 +71,6 @@ def test_extends_goes_two_levels_deep_and_names_missing_files(own):
         config.load(own("extends: nothing\n"))
 
 
-def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(config.ConfigError, match="unknown profile 'tny': choose one of .*tiny"):
-        config.load("tny")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,4 +1,4 @@
-"""What is measured and kept beside training: it describes the networks and changes nothing."""
+"""Probes and recordings describe the networks of training and change nothing."""
 
 import copy
 

@@ -291,7 +291,7 @@ def test_finished_runs_stay_valid_when_code_is_added(micro, run_of, monkeypatch)
     assert loop.fit(other, quiet)["outcome"] == "finished"
 
 
-def test_identity_is_what_was_asked_for_not_how_or_where(micro, run_of, monkeypatch, tmp_path):
+def test_identity_has_the_scientific_settings_alone(micro, run_of, monkeypatch, tmp_path):
     def of(**overrides):
         run = run_of(micro(overrides))
         return identity.identify(run, packs.prepare(run.study, run.dataset), "cpu")

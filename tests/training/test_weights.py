@@ -107,7 +107,7 @@ def test_without_a_d_in_the_file_d_starts_by_the_seed(first, then):
     run = then(first.folder / "model")
     G, D = weights.create_initial(run)
     assert same(G, artifacts.load_networks(first, 2)[0].state_dict())
-    assert same(D, artifacts.create_networks(run)[1].state_dict())
+    assert same(D, weights.create_networks(run)[1].state_dict())
     assert "the file has no D" in weights.check_initial(run.config)
 
 
@@ -169,7 +169,7 @@ def test_every_architecture_and_setup_can_start_from_given_weights(
 ):
     grid_of = {"grid.architectures": [architecture], "grid.setups": [setup]}
     own = micro(grid_of).runs()[0]
-    G, D = artifacts.create_networks(own)
+    G, D = weights.create_networks(own)
     state = G.state_dict() | {f"discriminator.{k}": v for k, v in D.state_dict().items()}
     path = tmp_path / "x.safetensors"
     save_file({name: (value + 1).contiguous() for name, value in state.items()}, path)
