@@ -18,16 +18,12 @@ from inpaint_lib.training import artifacts, loop, probe, recording
 HEADINGS = "What it is|Intended use and limits|Training data|Training procedure|Metrics|How to use"
 
 
-def quiet(*_):
-    pass
-
-
 @pytest.fixture
 def trained(micro, run_of):
     """A run whose evaluation uses 6 of its 8 test images elsewhere."""
     some = {"evaluation.images_elsewhere": 6, "grid.setups": ["progressive"]}
     run = run_of(micro(some))
-    loop.fit(run, quiet)
+    loop.fit(run)
     return run
 
 
@@ -114,7 +110,7 @@ def test_holes_are_binned_by_their_area_over_all_widths(trained):
 
 def test_a_setup_that_trains_in_its_last_stage_alone_is_evaluated_there_alone(micro):
     (run,) = micro({"grid.setups": ["last_only"]}).runs()
-    loop.fit(run, quiet)
+    loop.fit(run)
     evaluate.complete(run)
     assert not evaluate.is_evaluated(run, 1) and evaluate.is_evaluated(run, 2)
     assert set(evaluate.read_values(run).stage) == {2}
@@ -155,11 +151,11 @@ def test_evaluation_during_training_is_the_one_afterwards_and_changes_nothing(mi
         written = {p.name: p.read_bytes() for p in folder.glob("*.*") if p.suffix}
         return written, {name: w.numpy().tobytes() for name, w in weights.items()}
 
-    loop.fit(run, quiet, evaluate.evaluate)
+    loop.fit(run, after_stage=evaluate.evaluate)
     found = contents()
     assert evaluate.is_evaluated(run, 1) and evaluate.is_evaluated(run, 2)
     artifacts.discard(run.folder)
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert not evaluate.is_evaluated(run, 2)
     evaluate.complete(run)
     assert contents() == found
@@ -205,7 +201,7 @@ def test_without_weights_the_evaluation_goes_on_and_says_why(trained, tmp_path, 
 def test_the_context_encoder_is_measured_on_central_holes_alone(micro):
     names = {"grid.architectures": ["context_encoder"], "grid.setups": ["fixed"]}
     (run,) = micro(names).runs()
-    loop.fit(run, quiet)
+    loop.fit(run)
     frame = evaluate.evaluate(run, 2)
     assert set(frame.mask_family) == {"center"} and "visible" not in set(frame.region)
 
