@@ -1,5 +1,5 @@
-"""The whole method in one file, to be read from top to bottom: holes that grow, three networks,
-their losses, the training loop (Hedjazi & Genç 2019).
+"""The method in one file, to read from top to bottom: growing holes, three networks, their losses,
+the training loop (Hedjazi & Genç 2019).
 
     PYTHONPATH=. python examples/textbook.py custom|context_encoder|free_form [fixed]
 

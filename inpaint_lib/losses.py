@@ -10,7 +10,7 @@ from torch import nn
 
 
 class WeightsError(ValueError):
-    """The perceptual network's weights cannot be used; the message says what to do."""
+    """Weights cannot be used; the message says what to do."""
 
 
 def composite(output, real, mask):
@@ -73,12 +73,11 @@ def l1_pixels(output, real, region):
 class Perceptual(nn.Module):
     """Perceptual loss (Liu et al. 2018): summed L1 distances of VGG-16 features after pool1 to 3.
 
-    Called with two batches (B,3,H,W) in [-1, 1]; the gradient flows to the first.
+    Takes two batches (B,3,H,W) in [-1, 1]; the gradient flows to the first.
     `weights`: "torchvision" (ImageNet weights, downloaded once), "random" (from a fixed seed; they
     do not measure what people perceive) or the path of a VGG-16 state dict (.pth or .safetensors,
-    torchvision's key names). `width` is the number of filters of the first layer: 64 in VGG-16;
-    random weights allow fewer, for speed.
-    Raises WeightsError for weights that cannot be read or do not fit.
+    torchvision's key names). `width`: filters of the first layer, 64 in VGG-16; random weights
+    allow fewer, for speed. Raises WeightsError for weights that cannot be read or do not fit.
     """
 
     def __init__(self, weights="torchvision", width=64):
@@ -97,17 +96,12 @@ class Perceptual(nn.Module):
                 nn.init.zeros_(layers[-2].bias)
         self.features = nn.Sequential(*layers)
         if weights != "random":
-            self._load(weights, width)
+            if width != 64:
+                raise WeightsError(f"perceptual_width is {width}: VGG-16 weights need 64")
+            self.load_state_dict(read_vgg16(weights, self.state_dict()))
         self.requires_grad_(False).eval()
         for name, values in {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-
-    def _load(self, weights, width):
-        if width != 64:
-            raise WeightsError(
-                f"perceptual_width is {width}: VGG-16 weights need 64 (only 'random' takes another)"
-            )
-        self.load_state_dict(read_vgg16(weights, self.state_dict()))
 
     def forward(self, output, real):
         total = 0.0
@@ -122,18 +116,17 @@ class Perceptual(nn.Module):
 
 
 def read_vgg16(weights, like, key="perceptual_weights"):
-    """Return those weights of a VGG-16, float32, whose names (torchvision's: "features.0.weight")
-    and shapes are those of the state dict `like`.
+    """Return the weights of a VGG-16, float32, for all names in the state dict `like`.
 
-    `weights`: "torchvision" or a file, as of Perceptual. Raises WeightsError, with the key of the
-    configuration.
+    Names and shapes are torchvision's ("features.0.weight"). `weights`: "torchvision" or a file, as
+    for Perceptual. Raises WeightsError, which names the `key` of the configuration.
     """
     remedy = "give a VGG-16 state dict (.pth, .safetensors; perceptual_weights also takes 'random')"
-    try:  # every reader has errors of its own: of the network, of pickle, of the format
+    try:  # each reader raises errors of its own
         if weights == "torchvision":
             from torchvision.models import VGG16_Weights
 
-            # with weights_only, because torchvision itself would unpickle what is in the cache
+            # weights_only: torchvision itself would unpickle any file in the cache
             state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
         elif str(weights).endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -143,12 +136,12 @@ def read_vgg16(weights, like, key="perceptual_weights"):
             state = torch.load(weights, map_location="cpu", weights_only=True)
         state = {str(k).removeprefix("features."): v for k, v in state.items()}
     except Exception as error:
-        raise WeightsError(f"{key}: cannot read {weights} ({error}); {remedy}") from None
+        raise WeightsError(f"{key}={weights} cannot be read ({error}): {remedy}") from None
     found = {}
     for name, value in like.items():
         stored = state.get(name.removeprefix("features."))
         if getattr(stored, "shape", None) != value.shape:
-            message = f"{key}: {weights} is no VGG-16 state dict (no {name}, or of another shape)"
-            raise WeightsError(f"{message}; {remedy}")
+            why = f"{name} is missing or has another shape"
+            raise WeightsError(f"{key}={weights} is no VGG-16 state dict ({why}): {remedy}")
         found[name] = stored.float()
     return found

@@ -1,16 +1,16 @@
 """The shapes of holes: four families of masks, each a pure function of unit variates and a size.
 
 A family maps `(u, extent, size)` to masks (B, 1, size, size) float32, 1 = hole, never empty. `u`,
-(B, n) in [0, 1), says where a hole is and how it is shaped; `extent`, a number or a tensor of one,
-how large it is. `extent(family, width, size)` gives the one at which the hole covers about
-(width / size)^2 of the image. Two setups that draw the same `u` therefore train on paired masks of
-different size. (The extent may be a tensor, so that a captured CUDA graph serves every stage.)
+(B, n) in [0, 1), sets the place and shape of each hole; `extent`, a number or a tensor of one, its
+size. `find_extent(family, width, size)` returns the extent at which a hole covers about
+(width / size)^2 of the image. Setups that draw the same `u` therefore train on paired masks of
+different size. (The extent may be a tensor, so that one captured CUDA graph serves every stage.)
 
-A fifth family, `folder`, draws from masks of one's own, a `Bank`: `extent` is the area in pixels
-near which they lie, and `u` picks one of them.
+A fifth family, `folder`, draws from the user's own masks, a `Bank`: `extent` is their area in
+pixels, `u` picks one of them.
 
 The variates are drawn on the CPU, so masks do not depend on the device; the pixels are computed in
-batches on the device of `u`. How the width grows: setups.py.
+batches on the device of `u`. setups.py says how the width grows.
 """
 
 import math
@@ -23,8 +23,8 @@ from .rng import open_stream
 
 N_RECTANGLES = 4
 N_STROKES, N_SEGMENTS = 3, 10  # up to 3 strokes of 4-11 vertices
-FOLDER = "folder"  # the family of masks of one's own
-NEAR = 0.25  # a hole's area may differ by this share of the nominal one
+FOLDER = "folder"  # the family of the user's own masks
+NEAR = 0.25  # the area of a mask from a Bank may differ by this share from the nominal one
 
 
 def _grid(u, size):
@@ -61,9 +61,9 @@ def square(u, extent, size):
 
 
 def rectangles(u, extent, size):
-    """Return two to four rectangles, aspect 1:2 to 2:1.
+    """Return two to four rectangles, aspect 1:2 to 2:1, areas summing to extent^2.
 
-    Their areas sum to extent^2 before rounding and overlap.
+    Rounding and overlap change that sum.
     """
     count = 2 + torch.floor(u[:, :1] * 3)  # (B, 1)
     used = torch.arange(N_RECTANGLES, device=u.device) < count  # (B, 4)
@@ -135,8 +135,8 @@ def _squared_distances(a, b, size):
     return (py - t * dy).square_().add_((px - t * dx).square_())
 
 
-# sqrt(coverage) / scale of free_form falls almost linearly with the scale, as strokes overlap and
-# leave the image: A - B * scale, fitted to 4,000 masks of 64 px at each of eleven scales
+# free_form: sqrt(coverage) / scale = A - B * scale, because strokes overlap and leave the image;
+# fitted to 4,000 masks of 64 px at each of eleven scales
 FREE_FORM_A, FREE_FORM_B = 0.6321, 0.0881
 
 
@@ -147,7 +147,7 @@ def _free_form_scale(nominal):
 
 
 class Bank(NamedTuple):
-    """Masks of one's own, by growing area."""
+    """The user's own masks, by growing area."""
 
     bits: torch.Tensor  # (N, size^2 / 8, rounded up) uint8
     areas: torch.Tensor  # (N,) float32, pixels
@@ -160,19 +160,19 @@ class Bank(NamedTuple):
         return cls(torch.from_numpy(bits), torch.from_numpy(areas), turned)
 
     def near(self, area):
-        """Return (first, end) of the masks within a quarter of `area` pixels; for 0 of all."""
+        """Return (first, end) of the masks within NEAR of `area` pixels; of all for area 0."""
         area = torch.as_tensor(area, dtype=torch.float32, device=self.areas.device)
         first = torch.searchsorted(self.areas, (1 - NEAR) * area)
         end = torch.searchsorted(self.areas, (1 + NEAR) * area, right=True)
         return first, end + (area == 0) * len(self.areas)
 
     def number(self, width):
-        """Return how many masks there are at a nominal width."""
+        """Return how many masks have about the area of a nominal width in pixels."""
         first, end = self.near(width**2)
         return max(0, int(end - first))
 
     def draw(self, u, extent, size):
-        """Return masks near an extent; equal `u` pick the same place in their order by area."""
+        """Return masks (B, 1, size, size) near an extent; `u` picks by rank in area."""
         first, end = self.near(extent)
         picked = torch.minimum(first + (u[:, 0] * (end - first)).long(), end - 1)
         shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=u.device)
@@ -196,7 +196,7 @@ N_VARIATES = {
 
 
 def get_family(name, bank=None):
-    """Return the function of a family; `folder` draws from `bank`."""
+    """Return the function (u, extent, size) -> masks of a family; `folder` draws from `bank`."""
     return bank.draw if name == FOLDER else FAMILIES[name]
 
 
@@ -206,7 +206,7 @@ def draw_variates(family, batch, rng):
 
 
 def find_extent(family, width, size):
-    """Return what a family scales by at a nominal width in pixels.
+    """Return the extent of a family at a nominal width in pixels.
 
     Raises ValueError for an unknown family or a width outside 1 .. size.
     """

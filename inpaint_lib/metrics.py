@@ -1,11 +1,11 @@
 """L1, L2 and PSNR per image, in the regions the protocol names.
 
-Values are computed on images scaled to [0, 1]: L1 is the mean absolute difference, L2 the mean
-squared difference over the region's pixels and channels, PSNR = 10 log10(1 / L2) in dB per image,
-then averaged. An image without error has infinite PSNR: it is capped at PSNR_CAP and counted.
+Images are scaled to [0, 1]. L1 is the mean absolute and L2 the mean squared difference over the
+pixels and channels of a region; PSNR = 10 log10(1 / L2) in dB per image, then averaged, capped at
+PSNR_CAP for an image without error.
 
 Regions: `hole`; `whole_composite` (output in the hole, truth elsewhere, over the whole image);
-`visible` (the network's raw output on the known pixels; NaN where all is hole).
+`visible` (the network's raw output on the known pixels; NaN where everything is hole).
 """
 
 import copy
@@ -63,7 +63,7 @@ def inpaint(generator, images, masks, device, batch_size):
     """Yield batches `(output, real, mask)` of a generator in eval mode, float32.
 
     images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. The batches are on the device, or on the
-    CPU if the device has no float64. The generator is left in the mode it was in.
+    CPU if the device has no float64. Restores the generator's mode.
     """
     was_training = generator.training
     place = "cpu" if torch.device(device).type == "mps" else device
@@ -85,11 +85,11 @@ def find_batch_norms(network):
 
 @torch.no_grad()
 def calibrate(generator, images, masks, device, batch_size):
-    """Return a copy of a generator with batch-norm statistics of these images and holes.
+    """Return a copy of a generator whose batch-norm statistics are of these images and holes.
 
-    images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. A running mean over the holes of training
-    would mix hole sizes that are not measured. The statistics are means over batches of
-    `batch_size` images or a few more, each normalised by itself, as in training.
+    images (N,H,W,3) uint8, masks (N,H,W) uint8, 1 = hole. The running means of training mix hole
+    sizes. The new statistics are means over batches of `batch_size` images or a few more, each
+    normalised by itself, as in training.
     """
     copied = copy.deepcopy(generator).train()
     for layer in find_batch_norms(copied):
@@ -102,5 +102,5 @@ def calibrate(generator, images, masks, device, batch_size):
 
 
 def measure_batches(batches):
-    """Return `per_image` of all batches of `inpaint`: (N, regions, metrics) float64, on the CPU."""
+    """Return the metrics of all images of `inpaint`: (N, regions, metrics) float64, on the CPU."""
     return torch.cat([measure_images(*batch) for batch in batches]).cpu()

@@ -1,4 +1,4 @@
-"""Random streams with keys: a draw depends on what it is for, not on what was drawn before it."""
+"""Random streams with keys: a draw depends on its purpose, not on earlier draws."""
 
 import hashlib
 from functools import lru_cache
@@ -12,16 +12,15 @@ def derive_seed(*key):
 
 
 def open_stream(*key):
-    """Return a CPU `torch.Generator` seeded by `key`, e.g. `keyed(seed, "masks", step)`."""
+    """Return a CPU `torch.Generator` seeded by `key`, e.g. `open_stream(seed, "masks", step)`."""
     return torch.Generator().manual_seed(derive_seed(*key))
 
 
 def draw_batch(seed, step, batch_size, n_images):
-    """Return the images of one training step: (batch_size,) int64.
+    """Return the indices of the images of one training step: (batch_size,) int64.
 
-    Steps walk through one random permutation per epoch, so every image is seen equally often.
-    Setups trained with the same seed see the same images in the same order, because the result
-    depends on the arguments alone.
+    Each epoch is a random permutation, so every image is seen equally often. The result depends on
+    the arguments alone, so all setups of one seed see the same images in the same order.
     """
     wanted = torch.arange(step * batch_size, (step + 1) * batch_size)
     epoch, place = wanted // n_images, wanted % n_images

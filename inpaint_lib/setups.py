@@ -1,11 +1,10 @@
 """The training setups: how wide the hole is and what the losses weigh at each step. `progressive`
 grows the hole.
 
-One entry of SETUPS is all there is of a setup; to add one, add an entry here or in a file named by
-a profile's key `extensions`. A setup is a pure function of the schedule and the step and knows
-nothing of networks or data. All setups run the same number of steps on the same images; the
-paper's four end with the same hole and weights. Source: Hedjazi & Genç 2019, section "Training
-setups".
+To add a setup, add an entry to SETUPS here, or in a file that a profile names in `extensions`. A
+setup is a pure function of the schedule and the step; it knows nothing of networks or data. All
+setups run the same number of steps on the same images; the paper's four end with the same hole and
+loss weights. Source: Hedjazi & Genç 2019, section "Training setups".
 """
 
 import random
@@ -16,22 +15,18 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class Phase:
-    """What holds at one step. `reconstruction` and `adversarial` multiply the generator's loss
-    weights (1 = full).
-    """
+    """The hole and the loss weights of one step."""
 
     stage: int  # 0 .. n_stages - 1
     mask_width: int  # pixels
-    reconstruction: float
+    reconstruction: float  # multiplies G's loss weights; 1 = full
     adversarial: float
     trains: bool = True  # whether anything is updated
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The budget all setups share: `steps` in stages of K = steps / len(mask_widths) steps, one
-    stage per width.
-    """
+    """The budget of all setups: one stage of K = steps / len(mask_widths) steps per width."""
 
     steps: int
     mask_widths: tuple[int, ...]  # pixels, growing
@@ -84,9 +79,7 @@ def adv_ramp(schedule, step):
 
 
 def mixed(schedule, step):
-    """Return one of progressive's widths, each used for as many steps, in an order keyed by the
-    seed.
-    """
+    """Return one of progressive's widths, each for as many steps, in an order keyed by the seed."""
     return replace(fixed(schedule, step), mask_width=_shuffled_widths(schedule)[step])
 
 
@@ -98,9 +91,7 @@ def _shuffled_widths(schedule):
 
 
 def replay(schedule, step):
-    """Return progressive's phase; after the first stage, with probability 1/4, a width drawn from
-    the smaller ones.
-    """
+    """Return progressive's phase, or after the first stage with probability 1/4 a smaller width."""
     phase = progressive(schedule, step)
     draw = random.Random(f"replay {schedule.seed} {step}")
     if phase.stage > 0 and draw.random() < 0.25:
@@ -116,9 +107,7 @@ def reversed_order(schedule, step):
 
 
 def continuous(schedule, step):
-    """Return a width that grows evenly from the smallest to the second largest, then the largest
-    in the last stage.
-    """
+    """Return a width that grows evenly up to the second largest; in the last stage the largest."""
     phase = fixed(schedule, step)
     if phase.stage == schedule.n_stages - 1:
         return phase

@@ -1,8 +1,6 @@
-"""Baselines: fills that need no training, so that the networks' numbers mean something.
+"""Baselines without training: a trained network must do better than these.
 
-Each maps an image (H,W,3) uint8 and a mask (H,W) bool, True = hole, to the filled image. OpenCV's
-read the pixels under the mask where a hole comes near the image's upper or left border; so the
-image gets a margin that counts as hole too.
+Each maps an image (H,W,3) uint8 and a mask (H,W) bool, True = hole, to the filled image.
 """
 
 import itertools
@@ -14,9 +12,9 @@ from skimage.restoration import inpaint_biharmonic
 
 from ..study import processes
 
-RADIUS = 3  # of OpenCV's, pixels
-IMAGES_PER_WORKER = 1000  # another process pays off for each so many
-DEPTH = 16  # batches given to the processes ahead
+RADIUS = 3  # pixels around a hole that OpenCV's baselines use
+IMAGES_PER_WORKER = 1000  # images per process that make starting it worthwhile
+DEPTH = 16  # batches that wait for a free process
 
 
 def mean_colour(image, mask):
@@ -25,13 +23,13 @@ def mean_colour(image, mask):
 
 
 def nearest(image, mask):
-    """Return the image with the nearest known pixel's colour in the hole."""
+    """Return the image with the colour of the nearest known pixel in the hole."""
     places = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
     return image[tuple(places)]
 
 
 def biharmonic(image, mask):
-    """Return the image with the biharmonic equation's solution in it (Damelin & Hoang 2018)."""
+    """Return the image with the biharmonic equation solved in the hole (Damelin & Hoang 2018)."""
     filled = inpaint_biharmonic(image / 255, mask, channel_axis=-1)
     return np.where(mask[..., None], (filled * 255).round().clip(0, 255).astype(np.uint8), image)
 
@@ -47,6 +45,7 @@ def navier_stokes(image, mask):
 
 
 def _opencv(image, mask, method):
+    # the margin counts as hole: OpenCV reads pixels in holes near the upper or left border
     margin = RADIUS + 1
     image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)))
     mask = np.pad(mask, margin, constant_values=True).astype(np.uint8)
@@ -64,7 +63,7 @@ SLOW = ("biharmonic",)  # measured on the first `slow_baseline_images` test imag
 
 
 def fill(name, images, masks):
-    """Return (N,H,W,3) uint8 filled at (N,H,W), 1 = hole; mid-grey where no pixel is known."""
+    """Return images (N,H,W,3) uint8 filled at masks (N,H,W), 1 = hole; grey if all is hole."""
     filled = []
     for image, mask in zip(images, masks > 0, strict=True):
         known = np.ascontiguousarray(image)
@@ -73,11 +72,9 @@ def fill(name, images, masks):
 
 
 def fill_batches(name, images, masks, size, pool=None):
-    """Yield (filled, images, masks), `size` images at a time, filled in a pool if given."""
-    parts = [(images[k : k + size], masks[k : k + size]) for k in range(0, len(images), size)]
-    tasks = [(name, *part) for part in parts]
-    done = (
-        processes.run_in_order(pool, fill, tasks, DEPTH) if pool else itertools.starmap(fill, tasks)
-    )
-    for filled, part in zip(done, parts, strict=True):
-        yield filled, *part
+    """Return an iterator over batches of `size` filled images, made in a pool if there is one."""
+    parts = (slice(k, k + size) for k in range(0, len(images), size))
+    tasks = ((name, images[part], masks[part]) for part in parts)
+    if pool:
+        return processes.run_in_order(pool, fill, tasks, DEPTH)
+    return itertools.starmap(fill, tasks)

@@ -1,4 +1,4 @@
-"""The model card of a trained generator: model/README.md, and its metrics in model/model.json."""
+"""The model card of a trained generator: model/README.md, and metrics in model/model.json."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ ANYWHERE = "holes of any place and shape, up to half of the image wide"
 
 
 def write(run, frame):
-    """Write a finished run's card from model.json and the frame of the last stage."""
+    """Write the model card of a finished run from model.json and the frame of its last stage."""
     import jinja2  # here: only evaluation needs it
 
     folder = run.folder / "model"
@@ -47,7 +47,7 @@ def write(run, frame):
 
 
 def _warnings(run, data):
-    """Return what a user of the generator must know of its training."""
+    """Return warnings about the training of the generator."""
     found, images = [], run.config.curriculum.total_images
     if stands_for := data["stands_in_for"]:
         found.append(f"Data set {run.dataset} is a stand-in for {stands_for}: {data['about']}.")

@@ -1,20 +1,19 @@
-"""Evaluation of networks and baselines: every measure, mask family and width. Nothing here trains.
+"""Evaluate networks and baselines with every measure, mask family and width.
 
-`evaluate(run, stage)` measures each time it is called and writes evaluation/stage<k>.* in the run's
-folder. After a stage: L1, L2 and PSNR on the family trained with, on the first `images_elsewhere`
-test images. After the last stage: all measures (measures.py), on all test images, of the family
-trained with, and on `images_elsewhere` of the others; images.csv.gz; area bins, those of masks of
-one's own with one of them for every test image; and:
+`evaluate(run, stage)` writes evaluation/stage<k>.* in the run's folder. After every stage it
+measures L1, L2, PSNR, SSIM, colour and continuity on the first `images_elsewhere` test images, for
+the mask family of training. After the last stage it uses all test images for that family and
+`images_elsewhere` for the others, and adds images.csv.gz (errors per image), area bins (of the
+user's own masks: one mask per test image) and
 
-- overfitting: hole L1 on training images (evenly spread) minus that on as many test images, with
-  the same largest holes. One set may be harder than the other: the baselines differ, too.
-- hole_snapshot: L1, L2 and PSNR of G with the weights of the last step; all else is of their moving
-  average.
+- overfitting: hole L1 on training images (evenly spread) minus hole L1 on as many test images, with
+  the same largest holes. Compare it with the baselines': one set of images may be harder.
+- hole_snapshot: L1, L2 and PSNR of G with the weights of the last step; everything else uses their
+  moving average.
 
-Pretrained networks (LPIPS, FID, KID, IS) see the family trained with, and the largest holes of two
-others; after the last stage, or after every stage if fid_stages is all. LPIPS is of the first
-`images_elsewhere` images. Batch-norm statistics are those of the holes that are measured
-(probe.calibrate_for).
+LPIPS, FID, KID and IS are computed for the family of training and for the largest holes of two
+others, after the last stage (after every stage with fid_stages=all); LPIPS on the first
+`images_elsewhere` images. Batch norm uses statistics of the measured holes (probe.calibrate_for).
 """
 
 import functools
@@ -32,17 +31,17 @@ from . import baselines as fillers
 from . import card, fid, lpips, measures, pretrained
 
 COLUMNS = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
-TO_NETWORKS = ("free_form", "rectangles")  # families pretrained networks see at the largest width
-RECORDED = "free_form"  # family of recorded fills, likewise
+TO_NETWORKS = ("free_form", "rectangles")  # families with FID and so on at the largest width
+RECORDED = "free_form"  # family of recorded fills at the largest width
 NO_RESULT = {"slow_baseline_images", "recorded_points", "inception_weights", "lpips_weights"}
 
 
-# --- what decides the numbers, beside the networks that are evaluated
+# --- settings and networks of the metrics
 
 
 @functools.lru_cache(maxsize=2)
 def _networks(inception, perceptual, device):
-    """Return (fid.Extractor, lpips.Lpips); None where weights are not available."""
+    """Return [fid.Extractor, lpips.Lpips], None for weights that are not available."""
     found = [None, None]
     with suppress(pretrained.NotAvailable):
         found[0] = fid.load(pretrained.find("inception", inception), device)
@@ -53,7 +52,7 @@ def _networks(inception, perceptual, device):
 
 
 def _settings(config, **more):
-    """Return the settings of an evaluation; files of weights count by their contents."""
+    """Return the settings of an evaluation, with hashes of the files of weights."""
     of = config.evaluation
     return more | {
         "protocol": PROTOCOL,
@@ -77,7 +76,7 @@ def _evaluate(run, stage):
     config, pack, last = run.config, packs.open_pack(run.study, run.dataset), stage == run.n_stages
     device, batch = devices.choose_device(config.machine.device), config.machine.evaluation_batch
     widths, own = config.curriculum.mask_widths, run.model.mask_family
-    raw = not models.is_central(run.architecture)  # else it has no output outside the hole
+    raw = not models.is_central(run.architecture)  # a central one copies the known pixels
     networks_see = last or config.evaluation.fid_stages == "all"
 
     def inpainting(network):
@@ -114,7 +113,7 @@ def _evaluate(run, stage):
     if last:
         images = pd.concat(of_own)
         areas = {own: images}
-        if raw and masks.FOLDER in pack.widths:  # of no width of their own: measured by area
+        if raw and masks.FOLDER in pack.widths:  # the user's masks: of all areas, no width
             fill = inpainting(probe.calibrate_for(run, pack, G, 0, device, masks.FOLDER))
             _, found, _, _ = _measure(
                 fill, config, pack, masks.FOLDER, 0, len(pack.test), networks=False, raw=raw
@@ -132,8 +131,9 @@ def _evaluate(run, stage):
 
 
 def _measure(fill, config, pack, family, width, n, networks, raw):
-    """Measure the first n test images as `fill` fills them: (images, holes) -> batches (output,
-    real, mask). Return {(region, metric): (mean, n)}, errors per image, composites, warnings.
+    """Measure the first n test images, filled by `fill`(images, holes) -> (output, real, mask)s.
+
+    Return {(region, metric): (mean, n)}, a frame of errors per image, composites, warnings.
     """
     truth, holes = np.array(pack.test[:n]), pack.test_masks(family, width, slice(n))
     each, composites = measures.measure(fill(truth, holes), raw)
@@ -160,7 +160,7 @@ def _measure(fill, config, pack, family, width, n, networks, raw):
 
 
 def _overfitting(fill, pack, family, width, l1):
-    """Return (hole L1 on training images minus that on as many test images, their number)."""
+    """Return (hole L1 on training images minus hole L1 `l1` on test images, their number)."""
     n = min(len(l1), len(pack.train))
     images = np.array(pack.train[probe.spread_evenly(len(pack.train), n)])
     errors = metrics.measure_batches(fill(images, pack.test_masks(family, width, slice(n))))
@@ -168,7 +168,7 @@ def _overfitting(fill, pack, family, width, l1):
 
 
 def _of_snapshot(fill, pack, family, width):
-    """Return the errors of a generator with the weights of the last step."""
+    """Return the hole errors of the generator with the weights of the last step."""
     each = measures.measure(fill(pack.test, pack.test_masks(family, width)), extra=False)[0]
     found = measures.average(each)
     return {("hole_snapshot", metric): found["hole", metric] for metric in metrics.METRICS}
@@ -196,7 +196,7 @@ def _path(run, stage, ending):
 
 
 def _store(head, rows, settings, warnings):
-    """Write a frame and, last, its head; return the frame as it is read."""
+    """Write a frame and, last, its head; return the frame as read from the file."""
     table = head.with_suffix(".csv")
     files.write_csv(table, pd.DataFrame(rows, columns=COLUMNS))
     files.write_json(head, {"settings": settings, "warnings": sorted(set(warnings))})
@@ -204,13 +204,13 @@ def _store(head, rows, settings, warnings):
 
 
 def is_evaluated(run, stage):
-    """Return whether a stage is evaluated with today's settings."""
+    """Return whether a stage was evaluated with the current settings."""
     head = files.read_json(_path(run, stage, ".json"))
     return bool(head) and head["settings"] == _settings(run.config)
 
 
 def complete(run):
-    """Evaluate the missing stages of a finished run; do nothing for any other."""
+    """Evaluate the missing stages of a run, if it has finished."""
     ended = identity.read_result(run)
     if ended and ended["outcome"] == "finished":
         for stage in run.evaluated_stages:
@@ -219,12 +219,12 @@ def complete(run):
 
 
 def read_head(run):
-    """Return the head of the last stage's evaluation, or None: {"settings", "warnings"}."""
+    """Return {"settings", "warnings"} of the last stage's evaluation, or None."""
     return files.read_json(_path(run, run.n_stages, ".json"))
 
 
 def read_values(run):
-    """Return the values of all evaluated stages."""
+    """Return the frame (COLUMNS) of all evaluated stages."""
     paths = [_path(run, stage, ".csv") for stage in run.evaluated_stages]
     return pd.concat([pd.read_csv(path) for path in paths if path.is_file()], ignore_index=True)
 
@@ -243,16 +243,13 @@ def read_fills(run):
     return found
 
 
-# --- baselines, on all test images (slow ones on fewer): the networks' images are the first of them
+# --- baselines, on all test images (slow ones on the first `slow_baseline_images`)
 
 
 def measure_baselines(study, dataset):
-    """Return every baseline on the frozen masks of every family and width: COLUMNS and `baseline`.
-
-    What is missing is measured first; the frame is always read from the files.
-    """
+    """Measure missing baselines on every family and width; return COLUMNS and `baseline` of all."""
     pack, config = packs.open_pack(study, dataset), study.config
-    torch.set_num_threads(config.machine.threads)  # or two processes slow each other down
+    torch.set_num_threads(config.machine.threads)  # or parallel processes slow each other down
     pool = processes.create_pool(
         len(pack.test), fillers.IMAGES_PER_WORKER, extensions=config.extensions
     )
@@ -267,7 +264,7 @@ def measure_baselines(study, dataset):
 
 
 def _baseline(name, config, pack, pool):
-    """Measure a baseline, unless that is done with today's settings."""
+    """Measure a baseline, unless the current settings have been measured."""
     head = pack.folder / "baselines" / f"{name}.json"
     slow, n = name in fillers.SLOW, len(pack.test)
     n = min(n, config.evaluation.slow_baseline_images) if slow else n
@@ -283,7 +280,7 @@ def _baseline(name, config, pack, pool):
 
 
 def get_untrained_settings(config, pack, n_images):
-    """Return the settings of a measurement without a run."""
+    """Return the settings of the evaluation of baselines or other methods' outputs."""
     widths = list(config.curriculum.mask_widths)
     return _settings(config, images=n_images, mask_widths=widths, data=pack.identity)
 
@@ -291,10 +288,12 @@ def get_untrained_settings(config, pack, n_images):
 def measure_untrained(
     head, settings, fill_of, config, pack, families, networks=True, elsewhere=False
 ):
-    """Measure without a run what fills holes; write the results and return the frame.
+    """Measure baselines or other methods' outputs; write the results and return the frame.
 
-    fill_of(family, width) is a function (images, holes) -> batches (filled, images, holes), uint8.
-    What was filled `elsewhere` has known pixels of its own, and no fills of training images."""
+    fill_of(family, width) returns a function (images, holes) -> batches of filled images, uint8.
+    `elsewhere`: filled by other methods, which may change known pixels and have no fills of
+    training images.
+    """
     rows, warnings, of_all, n = [], [], [], settings["images"]
     for family in families:
         of_family, widths = {}, pack.widths[family]
@@ -308,7 +307,7 @@ def measure_untrained(
             rows += _rows(0, family, width, values) if width else []
             warnings += warned
             of_family[width] = images
-        any_area = of_family.pop(0, None)  # of masks of one's own
+        any_area = of_family.pop(0, None)  # the user's own masks
         by_area = pd.concat(of_family.values()) if any_area is None else any_area
         rows += _rows(0, family, 0, measures.average_by_area(by_area))
         of_all += of_family.values()
@@ -318,25 +317,28 @@ def measure_untrained(
 
 
 def _in_floats(config, fill):
-    """Return a fill in uint8 as one that yields batches of metrics.inpaint."""
+    """Return a function like `fill` that yields batches as metrics.inpaint does."""
     device = devices.choose_device(config.machine.device)
     device = "cpu" if device.type == "mps" else device  # it has no float64
 
     def filled(images, holes):
-        for output, real, mask in fill(images, holes):
-            output, real = (metrics.to_float(x, device) for x in (output, real))
-            yield output, real, torch.from_numpy(mask)[:, None].float().to(device)
+        start = 0
+        for output in fill(images, holes):
+            part = slice(start, start + len(output))
+            start = part.stop
+            output, real = (metrics.to_float(x, device) for x in (output, images[part]))
+            yield output, real, torch.from_numpy(holes[part])[:, None].float().to(device)
 
     return filled
 
 
 def read_baselines(folder, ending=".csv"):
-    """Return what `baselines` wrote in a data folder."""
+    """Return the frame of all baselines from a data folder: COLUMNS and `baseline`."""
     paths = {name: folder / "baselines" / f"{name}{ending}" for name in fillers.BASELINES}
     parts = [pd.read_csv(path).assign(baseline=name) for name, path in paths.items()]
     return pd.concat(parts, ignore_index=True)
 
 
 def read_baseline_errors(folder):
-    """Return hole L1 and L2 per image: baseline, mask_family, mask_width, image, l1, l2."""
+    """Return hole errors per image: baseline, mask_family, mask_width, image, l1, l2."""
     return read_baselines(folder, "_images.csv.gz")

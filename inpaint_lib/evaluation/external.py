@@ -1,6 +1,6 @@
-"""Measure images that anybody filled, by the protocol of the study's own networks.
+"""Measure the outputs of other methods like those of the study's networks.
 
-`export` writes the frozen test images and holes as PNG, `score` measures a folder of outputs:
+`export` writes the test images and their holes as PNG, `score` measures a folder of outputs:
 
     DIR/manifest.json       what the images are (hashes of decoded pixels), how outputs are named
     DIR/images/00000.png    a test image
@@ -9,10 +9,10 @@
     OUTPUTS/<family>_<width>/00000.png
                             the input, filled
     runs/<profile>/<dataset>/data/external/<name>.csv
-                            what was measured, written as a baseline's
+                            the measures, in the format of a baseline's
 
-A family of holes is measured if all its outputs are there. Measures are of the composite, but for
-those of the region `visible`, which say how far the known pixels were changed.
+A family of holes is measured if all its outputs are there. Measures are of the composite; only the
+region `visible` measures the outputs' known pixels.
 """
 
 import hashlib
@@ -31,15 +31,15 @@ from ..data import images
 from ..study import devices, files, provenance
 from . import evaluate
 
-GREY = 128  # 0 in [-1, 1], which networks see in a hole, in 8 bits
+GREY = 128  # of 255: the 0 in [-1, 1] that networks get in a hole
 MANIFEST = "manifest.json"
-BEGUN = "unfinished.json"  # the manifest of an export that is not complete
+BEGUN = "unfinished.json"  # the manifest of an incomplete export
 PARTS = ("images", "masks", "inputs")  # of an export; outputs may lie beside them
-TOLD = 3  # files that a message names
+NAMED = 3  # files that a message names
 
 
 def describe_export(pack, profile, dataset):
-    """Return what manifest.json says of a data set's test images and holes."""
+    """Return the contents of manifest.json for a data set's test images and holes."""
     hashes = {key: pack.manifest["masks"][key]["sha256"] for key, _, _ in _sets(pack)}
     return {
         "what": "Test images with frozen holes. Fill the holes of inputs/, save each image as "
@@ -62,29 +62,32 @@ def describe_export(pack, profile, dataset):
 
 
 def _sets(pack, families=None):
-    """Return (folder, family, width) of a pack's frozen holes."""
+    """Return (folder, family, width) of each set of a pack's holes."""
     widths = {family: pack.widths[family] for family in families or pack.widths}
     return [(f"{family}_{w}", family, w) for family, of in widths.items() for w in of]
 
 
 def _names(pack, folder):
-    """Return the names of a folder's images, one for each test image."""
+    """Return the paths in a folder, one for each test image."""
     return [f"{folder}/{k:05d}.png" for k in range(len(pack.test))]
 
 
-# --- out
+# --- export
 
 
 def export(pack, profile, dataset, folder):
-    """Write test images, holes and inputs into a folder that is empty or holds an export of the
-    same data. Raises ValueError for any other, and OutputError."""
+    """Write test images, holes and inputs to a folder.
+
+    Raises ValueError unless the folder is new, empty or holds an export of the same data, and
+    OutputError.
+    """
     folder, told = Path(folder), describe_export(pack, profile, dataset)
     head, begun = folder / MANIFEST, folder / BEGUN
     if reason := files.find_obstacle(head):
         raise ValueError(reason)
     if folder.is_dir() and any(folder.iterdir()):
         if told not in (files.read_json(head), files.read_json(begun)):
-            raise ValueError(f"{folder}: holds something else; name an empty or a new folder")
+            raise ValueError(f"{folder} holds something else: name an empty or a new folder")
     files.write_json(begun, told)
     head.unlink(missing_ok=True)
     with files.explain_errors(head):
@@ -104,51 +107,55 @@ def _save(pack, folder, part, pictures):
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name)
 
 
-# --- in
+# --- score
 
 
 def find_manifest(folder):
-    """Return (path, contents) of the manifest in a folder of outputs or in the one around it, or
-    (None, {}). Raises ValueError for one that is no manifest, and where there is no folder."""
+    """Return (path, contents) of the manifest in a folder of outputs or its parent, or (None, {}).
+
+    Raises ValueError for a damaged manifest or a missing folder.
+    """
     if not Path(folder).is_dir():
-        raise ValueError(f"{folder}: is no folder; name the one that holds the outputs")
+        raise ValueError(f"{folder} is no folder: name the one with the outputs")
     for path in (Path(folder, MANIFEST), Path(folder).resolve().parent / MANIFEST):
         if os.path.lexists(path):
             told = files.read_json(path)
             if not isinstance(told, dict) or not {"profile", "dataset"} <= told.keys():
-                raise ValueError(f"{path}: not as ./run_all.sh export wrote it; export again")
+                raise ValueError(f"{path} has been changed since ./run_all.sh export: export again")
             return path, told
     return None, {}
 
 
 def score(study, dataset, pack, folder, name, overwrite=False):
-    """Measure the outputs in a folder -> the frame (evaluate.COLUMNS), lines to print.
+    """Measure the outputs in a folder; return the frame (evaluate.COLUMNS) and lines to print.
 
-    Raises ValueError where outputs are missing or unusable, where a manifest is of other data, and
-    for a name that other outputs have; then nothing is written."""
+    Raises ValueError, and writes nothing, for missing or unusable outputs, a manifest of other
+    data, and a name that other outputs have.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
-        raise ValueError(f"--name {name}: use up to 40 letters, digits, '.', '_' and '-'")
+        what = f"--name {name} is not allowed"
+        raise ValueError(f"{what}: use up to 40 letters, digits, '.', '_' and '-'")
     folder, head = Path(folder), pack.folder / "external" / f"{name}.json"
     path, told = find_manifest(folder)
     wanted = describe_export(pack, study.profile, dataset)
     if path and (differ := provenance.find_differences(told, wanted)):
         what = f"differs from {dataset} of profile {study.profile} in {differ[0][0]}"
-        raise ValueError(f"{path}: {what}; export the data again and fill those")
+        raise ValueError(f"{path} {what}: export the data again and fill those")
     there = [family for key, family, _ in _sets(pack) if os.path.lexists(folder / key)]
     families = list(dict.fromkeys(there))
     if not families:
         some = " or ".join(f"{key}/" for key, _, _ in _sets(pack)[:2])
-        raise ValueError(f"{folder}: holds no folder of outputs, {some} and so on")
+        raise ValueError(f"{folder} holds no folder of outputs: {some} and so on are needed")
     digest, lines = _checked(folder, pack, families)
     made = (files.read_json(head) or {}).get("settings", {})
     if made.get("outputs", digest) != digest and not overwrite:
-        raise ValueError(f"--name {name}: other outputs have it; choose another, or --overwrite")
+        raise ValueError(f"--name {name} has other outputs: choose another, or use --overwrite")
     settings = evaluate.get_untrained_settings(study.config, pack, len(pack.test))
     settings |= {"outputs": digest}
 
     def fill_of(family, width):
         paths = [folder / name for name in _names(pack, f"{family}_{width}")]
-        return lambda real, holes: _batches(study.config, paths, real, holes)
+        return lambda *_: _batches(study.config, paths, pack.test.shape[1])
 
     with files.lock(head.parent), devices.explain_out_of_memory(study.config):
         torch.set_num_threads(study.config.machine.threads)
@@ -161,8 +168,10 @@ def score(study, dataset, pack, folder, name, overwrite=False):
 
 
 def _checked(folder, pack, families):
-    """Return the SHA-256 of decoded outputs, and lines on what is unusual. Raises ValueError naming
-    outputs that can't be used."""
+    """Return the SHA-256 of the decoded outputs, and lines on what is unusual.
+
+    Raises ValueError, which names outputs that cannot be used.
+    """
     digest, names, unusable, changed = hashlib.sha256(), set(), [], {}
     for key, *of in tqdm(_sets(pack, families), "outputs", delay=2, leave=False, disable=None):
         holes = pack.test_masks(*of)
@@ -177,23 +186,23 @@ def _checked(folder, pack, families):
             if difference := np.abs(pixels.astype(int) - real)[hole == 0].max(initial=0):
                 changed[name] = difference
     if unusable:
-        what = f"{len(unusable)} of {len(names)} outputs cannot be used: {_some(unusable)}"
-        how = "8-bit RGB PNGs of the inputs' size, all of a family or none, are needed"
-        raise ValueError(f"{folder}: {what}; {how}")
+        what = f"{len(unusable)} of {len(names)} outputs in {folder} cannot be used"
+        how = "give 8-bit RGB PNGs of the inputs' size, all of a family or none"
+        raise ValueError(f"{what} ({_some(unusable)}): {how}")
     inside = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     others = {str(path) for path in inside if path.parts[0] not in (*PARTS, MANIFEST)} - names
     lines = [f"{len(names)} outputs, of the families {', '.join(families)}"]
     if changed:
         most = f"{len(changed)} of them, by up to {max(changed.values())} of 255"
-        what = f"known pixels are changed in {most}: {_some([*changed])}"
-        lines.append(f"{what}; measured are composites with the true known pixels")
+        what = f"known pixels differ in {most} ({_some([*changed])})"
+        lines.append(f"{what}: composites with the true known pixels are measured")
     if others:
         lines.append(f"{len(others)} other files are not measured: {_some(sorted(others))}")
     return digest.hexdigest(), lines
 
 
 def _some(names):
-    return ", ".join(names[:TOLD]) + ", ..." * (len(names) > TOLD)
+    return ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
 
 
 def _read(path, size):
@@ -211,24 +220,23 @@ def _read(path, size):
         return np.asarray(image)
 
 
-def _batches(config, paths, real, holes):
-    """Yield (outputs, images, holes), uint8."""
-    size = config.machine.evaluation_batch
-    for part in (slice(k, k + size) for k in range(0, len(real), size)):
-        found = np.stack([_read(path, real.shape[1]) for path in paths[part]])
-        yield found, real[part], holes[part]
+def _batches(config, paths, size):
+    """Yield outputs in batches (B,H,W,3) uint8."""
+    batch = config.machine.evaluation_batch
+    for k in range(0, len(paths), batch):
+        yield np.stack([_read(path, size) for path in paths[k : k + batch]])
 
 
-# --- what was measured
+# --- results
 
 
 def read_scores(config, pack):
-    """Return ({name: frame}, [names of what was measured with other settings])."""
+    """Return ({name: frame}, [names of outputs that were measured with other settings])."""
     wanted = evaluate.get_untrained_settings(config, pack, len(pack.test))
     found, stale = {}, []
     for head in sorted((pack.folder / "external").glob("*.json")):
         made = (files.read_json(head) or {}).get("settings", {})
-        # a metric without its network is missing, no more
+        # scores without the network of a metric stay valid: only that metric is missing
         if all(made.get(k) == wanted[k] for k in wanted.keys() - {"inception", "alexnet"}):
             found[head.stem] = pd.read_csv(head.with_suffix(".csv"))
         else:

@@ -1,5 +1,4 @@
-"""Frechet Inception Distance, Kernel Inception Distance and Inception Score, from one pass of the
-network over the images.
+"""FID, KID and Inception Score (IS), from one pass of the Inception network over the images.
 
 FID (Heusel et al. 2017) compares the Gaussians of the 2048 pool3 features. KID (Binkowski et al.
 2018) is the unbiased squared MMD under the kernel (x y / d + 1)^3. IS (Salimans et al. 2016) =
@@ -24,7 +23,7 @@ SUBSETS, SUBSET = 100, 1000  # of KID, as in its authors' code
 
 @dataclass(frozen=True)
 class Extractor:
-    """`network` maps (B,3,H,W) in [-1, 1] to features, `classes` these to logits."""
+    """`network` maps (B,3,H,W) in [-1, 1] to features (B,d), `classes` features to logits."""
 
     digest: str  # of the weights
     network: nn.Module
@@ -32,7 +31,7 @@ class Extractor:
 
 
 def create_inception():
-    """Return pytorch-fid's Inception without weights; its own constructor would download them."""
+    """Return pytorch-fid's Inception without weights; pytorch-fid itself would download them."""
     from pytorch_fid import inception as parts  # takes seconds to import
 
     network = parts._inception_v3(num_classes=1008, aux_logits=False, weights=None)  # noqa: SLF001
@@ -60,7 +59,7 @@ def load(path, device="cpu"):
 
 @torch.inference_mode()
 def compute_features(extractor, images, batch_size):
-    """Return the features (N, d) of (N,H,W,3) uint8, float32."""
+    """Return the features (N, d) float32 of images (N,H,W,3) uint8."""
     found, device = [], extractor.classes.device
     for k in range(0, len(images), batch_size):
         batch = metrics.to_float(np.array(images[k : k + batch_size]), device)
@@ -69,9 +68,9 @@ def compute_features(extractor, images, batch_size):
 
 
 def load_reference(folder, extractor, images, batch_size, digest):
-    """Return the true images' features, kept in `folder` by the hashes of images and weights."""
+    """Return the features of the true images, cached in `folder` by images' and weights' hash."""
     path = folder / f"features_{files.hash_text(extractor.digest + digest)[:16]}.npy"
-    with files.lock(folder, f".{path.stem}.lock"):  # runs that end together need it together
+    with files.lock(folder, f".{path.stem}.lock"):  # several runs may need them at once
         if not path.is_file():
             with files.replace(path) as temporary:
                 np.save(temporary, compute_features(extractor, images, batch_size))
@@ -79,7 +78,10 @@ def load_reference(folder, extractor, images, batch_size, digest):
 
 
 def compare(extractor, truth, images, batch_size):
-    """Return ({"fid", "kid", "is": value}, warnings) of images; `truth`: features of true ones."""
+    """Return ({"fid", "kid", "is": value}, warnings) of images (N,H,W,3) uint8.
+
+    `truth`: the features of the true images.
+    """
     found = compute_features(extractor, images, batch_size).astype(np.float64)
     truth, count, width = truth.astype(np.float64), *found.shape
     if count < 2:
@@ -98,17 +100,17 @@ def compare(extractor, truth, images, batch_size):
 
 
 def frechet_distance(one, other):
-    """Return FID of two sets of features (N, d)."""
-    # a fifth of the time of pytorch-fid's matrix root, which fails where few images make it complex
+    """Return the FID of two sets of features (N, d)."""
+    # pytorch-fid's matrix root takes five times as long and fails when it is complex (few images)
     from torchmetrics.image.fid import _compute_fid  # takes seconds to import
 
     statistics = [(x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))) for x in (one, other)]
     (mean, cov), (mean2, cov2) = (map(torch.from_numpy, pair) for pair in statistics)
-    return max(float(_compute_fid(mean, cov, mean2, cov2)), 0.0)  # rounding may fall below
+    return max(float(_compute_fid(mean, cov, mean2, cov2)), 0.0)  # may be below 0 by rounding
 
 
 def inception_score(logits):
-    """Return the mean over SPLITS parts (or one per image) of (N, classes) logits."""
+    """Return the Inception Score of logits (N, classes), the mean over SPLITS parts."""
     scores = []
     for part in np.array_split(logits, min(SPLITS, len(logits))):
         log_p = scipy.special.log_softmax(part, axis=1)
@@ -117,13 +119,14 @@ def inception_score(logits):
     return float(np.mean(scores))
 
 
-def kernel_distance(real, fake, seed=0):
-    """Return KID of two sets of features (N, d): the mean over SUBSETS random subsets of SUBSET
-    images; smaller sets are compared as a whole. Equal distributions may give values below 0.
+def kernel_distance(real, fake):
+    """Return the KID of two sets of features (N, d): the mean over random subsets.
+
+    Sets of at most SUBSET are compared completely. Equal distributions may give values below 0.
     """
     from torchmetrics.image.kid import poly_mmd  # takes seconds to import
 
-    n, draw, found = min(len(real), len(fake)), np.random.default_rng(seed), []
+    n, draw, found = min(len(real), len(fake)), np.random.default_rng(0), []
     real, fake = torch.from_numpy(real), torch.from_numpy(fake)
     if n <= SUBSET:
         return float(poly_mmd(real[:n], fake[:n]))

@@ -1,9 +1,9 @@
 """LPIPS (Zhang et al. 2018): learned perceptual distance of composites and the truth.
 
-Regions: whole_composite; hole_window, the smallest square around the hole alone, of at least WINDOW
+Regions: whole_composite; hole_window, the smallest square around the hole, of at least WINDOW
 pixels. Network and linear weights are torchmetrics'; the backbone is torchvision's AlexNet (metric
-lpips) or a VGG-16 from a file (lpips_vgg). The linear weights were learnt with torchvision's
-vgg16-397923af.pth: over another VGG-16, the original one of Caffe too, the number is not LPIPS.
+lpips) or a VGG-16 from a file (lpips_vgg). The linear weights were trained on torchvision's
+vgg16-397923af.pth: with any other VGG-16, Caffe's included, the number is not LPIPS.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class Lpips:
 
 
 def load(wanted, device="cpu"):
-    """Return the Lpips of `evaluation.lpips_weights` (pretrained.find has checked them)."""
+    """Return the Lpips of `evaluation.lpips_weights`, which pretrained.find has checked."""
     from torchmetrics.functional.image.lpips import _LPIPS  # takes seconds to import
 
     if wanted == "auto":
         return Lpips("lpips", _LPIPS(net="alex").to(device))
-    with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced
+    with torch.random.fork_rng(devices=[]):  # torchmetrics draws weights, which are replaced
         network = _LPIPS(net="vgg", pnet_rand=True)
     own = network.net.state_dict()
     names = {name: "features." + name.split(".", 1)[1] for name in own}  # of "slice2.5.weight"
@@ -40,7 +40,10 @@ def load(wanted, device="cpu"):
 
 @torch.inference_mode()
 def measure_distances(lpips, composites, images, holes, batch_size):
-    """Return {(region, metric): (N,) float64} of composites and images (N,H,W,3) uint8."""
+    """Return {(region, metric): (N,) float64} of composites and images (N,H,W,3) uint8.
+
+    holes (N,H,W), 1 = hole.
+    """
     device = next(lpips.network.parameters()).device
 
     def compare(part, window=(slice(None), slice(None))):

@@ -1,12 +1,11 @@
-"""The measures of filled holes, per image, and of the adversarial game, per run.
+"""Measures of filled holes, per image, and of the adversarial game, per run.
 
 Beside L1, L2 and PSNR (metrics.py), per image:
 
 - ssim: structural similarity (Wang et al. 2004; 11 x 11 Gaussian windows) of the composite.
 - colour: CIEDE2000 between the mean CIELAB colours of the filled hole and of the truth there.
 - continuity: mean absolute difference between composite and truth of the gradient across the
-  hole's boundary (pairs of neighbouring pixels of which one lies in the hole). It says how well the
-  fill joins, not whether another fill would have joined as well.
+  hole's boundary (pairs of neighbouring pixels, one of them in the hole).
 
 Regions area_0_10 to area_50_60: hole L1 and PSNR over the holes of all widths that cover more than
 0 and at most 10 % of the image, and so on (the bins of Liu et al. 2018).
@@ -27,7 +26,7 @@ from .. import losses, metrics
 
 
 def colour(output, real, mask):
-    """Return CIEDE2000 of the mean colours in the hole: (B,). Images (B,3,H,W) in [-1, 1]."""
+    """Return CIEDE2000 of the mean colours in the hole: (B,) for images (B,3,H,W) in [-1, 1]."""
     hole, means = mask.cpu().double().numpy(), []
     for image in (output, real):
         lab = rgb2lab(((image.double() + 1) / 2).cpu().numpy(), channel_axis=1)  # CIELAB, D65
@@ -36,7 +35,7 @@ def colour(output, real, mask):
 
 
 def continuity(output, real, mask):
-    """Return the difference of the gradients across the boundary: (B,), NaN if all is hole."""
+    """Return the difference of the gradients across the boundary: (B,), NaN without a boundary."""
     error = (losses.composite(output, real, mask).double() - real) / 2
     total = count = 0
     for axis in (2, 3):
@@ -71,8 +70,9 @@ MEASURES = {  # every (region, metric) there can be
 
 
 def measure(batches, raw=True, extra=True):
-    """Return {(region, metric): (N,) float64} of `(output, real, mask)` batches, and the composites
-    (N,H,W,3) uint8. raw: also of the visible pixels. extra: also EXTRA.
+    """Return {(region, metric): (N,) float64} and the composites (N,H,W,3) uint8 of all batches.
+
+    Batches are `(output, real, mask)`. raw: measure also the visible pixels. extra: also EXTRA.
     """
     parts, composites = [], []
     regions = [region for region in metrics.REGIONS if raw or region != "visible"]
@@ -91,7 +91,7 @@ def measure(batches, raw=True, extra=True):
 def average(values):
     """Return {key: (mean, number of images)}.
 
-    Where all is hole there is no boundary and no visible pixel: such images don't count in these.
+    Images without any known pixel don't count in measures of the boundary and of visible pixels.
     """
     found = {}
     for (region, metric), value in values.items():
@@ -103,7 +103,7 @@ def average(values):
 
 
 def average_by_area(images):
-    """Return {(area bin, metric): (mean, number of holes)} of the columns area, l1 and psnr."""
+    """Return {(area bin, metric): (mean, number of holes)} of a frame with area, l1 and psnr."""
     bins = pd.cut(images.area, np.arange(len(AREAS) + 1) / 10, labels=AREAS)
     return {
         (region, metric): (float(part[metric].mean()), len(part))
@@ -113,8 +113,9 @@ def average_by_area(images):
 
 
 def measure_game(history, probed, noise):
-    """Return {metric of region training: value} from history.csv, probe.csv and the deviation
-    between batches with frozen networks.
+    """Return {metric of the region training: value} of the frames of history.csv and probe.csv.
+
+    noise: the deviation between batches with frozen networks.
     """
     last = history[history.stage == history.stage.max()]
     return {

@@ -1,6 +1,6 @@
-"""Pretrained networks for metrics: found in torch hub's cache, downloaded into it, or named as a
-file. Their SHA-256 is checked, so a metric never bears a name that its weights do not. A file named
-for LPIPS holds a VGG-16: lpips.load checks its names and shapes.
+"""Weights of pretrained networks for metrics: in torch hub's cache, downloaded, or in a file.
+
+Their SHA-256 is checked, except for a VGG-16 for LPIPS: lpips.load checks its names and shapes.
 """
 
 import socket
@@ -45,12 +45,15 @@ class NotAvailable(ValueError):
 
 
 def locate_cached(name):
-    """Return where torch hub keeps them."""
+    """Return the path of these weights in torch hub's cache."""
     return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS[name].url.rsplit("/", 1)[1]
 
 
 def find(name, wanted="auto"):
-    """Return the weights file that `wanted` names, its SHA-256 checked. Raises NotAvailable."""
+    """Return the checked file of weights: auto, none, or a path. Raises NotAvailable.
+
+    The settings of finished evaluations contain the messages: changing one makes them stale.
+    """
     weights = WEIGHTS[name]
     if wanted == "none":
         raise NotAvailable(f"switched off: {weights.key} is none")
@@ -69,7 +72,7 @@ def find(name, wanted="auto"):
 
 
 def identify(name, wanted):
-    """Return the SHA-256 of what `find` finds, or why it finds nothing."""
+    """Return the SHA-256 of the file that `find` returns, or its message of refusal."""
     try:
         return files.hash_file(find(name, wanted))
     except NotAvailable as error:
@@ -77,9 +80,9 @@ def identify(name, wanted):
 
 
 def fetch(name, wanted="auto"):
-    """Download weights that `auto` lacks into torch hub's cache. Return what went wrong, or None.
+    """Download missing weights of `auto` to torch hub's cache; return an error message, or None.
 
-    Raises NotAvailable, or losses.WeightsError, for a named file that does not hold them.
+    Raises NotAvailable, or losses.WeightsError, for a file that does not contain the weights.
     """
     weights = WEIGHTS[name]
     if wanted not in ("auto", "none"):

@@ -74,13 +74,8 @@ class Published(explored.Saved):
             what = "Published networks are those of the last stage: move the cursor to the end."
             raise ValueError(what)
 
-        def read():
-            path = self.models[run.name]
-            prefixes = artifacts.GENERATOR, artifacts.DISCRIMINATOR
-            pairs = zip(artifacts.create_networks(run), prefixes, strict=True)
-            return tuple(artifacts.load_weights(network, path, prefix) for network, prefix in pairs)
-
-        return self.kept.get(run.name, read)
+        path = self.models[run.name]
+        return self.kept.get(run.name, lambda: artifacts.load_pair(run, path))
 
     def generator(self, run, stage, width):
         """Return G of the last stage, batch norm's statistics those of a width's holes."""

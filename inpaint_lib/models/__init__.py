@@ -1,12 +1,13 @@
-"""The networks: one file per architecture holds all of it, and `ARCHITECTURES` lists them."""
+"""The networks: one file per architecture; `ARCHITECTURES` lists them."""
 
+import copy
 import inspect
 
 import pandas as pd
 import torch
 
 from ..rng import derive_seed
-from . import context_encoder, custom, free_form
+from . import context_encoder, custom, free_form, layers
 
 ARCHITECTURES = {
     "custom": custom.ARCHITECTURE,
@@ -18,9 +19,9 @@ ARCHITECTURES = {
 def create(architecture, image_size=128, seed=0, **widths):
     """Build `(generator, discriminator)` with weights that depend on `seed` alone.
 
-    `widths` are the architecture's own keyword arguments (`width_names` lists them). Leaves the
-    global random state as it was. Raises ValueError for an unknown architecture or width, or an
-    image size the architecture does not take.
+    `widths` are the architecture's own keyword arguments (see `list_widths`). Restores the global
+    random state. Raises ValueError for an unknown architecture or width, and for an image size that
+    the architecture does not take.
     """
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
@@ -29,19 +30,13 @@ def create(architecture, image_size=128, seed=0, **widths):
     for name in widths:
         if name not in known:
             raise ValueError(f"{architecture} has no width {name!r}: it takes {', '.join(known)}")
-    check_size(architecture, image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "weights"))
-        return ARCHITECTURES[architecture].create(image_size=image_size, **widths)
-
-
-def check_size(architecture, image_size):
-    """Raise ValueError if the architecture does not take images of this side."""
     entry = ARCHITECTURES[architecture]
     if not 32 <= image_size <= 256 or not entry.accepts(image_size):
-        raise ValueError(
-            f"{architecture} takes image sizes 32 to 256, {entry.sizes}, not {image_size}"
-        )
+        sizes = f"sizes 32 to 256, {entry.sizes}"
+        raise ValueError(f"{architecture} takes image {sizes}, not {image_size}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        return entry.create(image_size=image_size, **widths)
 
 
 def list_widths(architecture):
@@ -63,36 +58,27 @@ def n_parameters(module):
 def layer_table(network, image_size):
     """Return a DataFrame of the layers: kernel, stride, output shape for one image, parameters.
 
-    Layers are the children of the network's containers, down to the first module that is not a
-    container. `image_size` is the side of what the network reads.
+    `image_size` is the side of the network's input. The network is left as it was.
     """
-    rows = []
-
-    def record(name, module):
-        def hook(module, inputs, output):
-            rows.append({"layer": name, **_describe(module, output)})
-
-        return module.register_forward_hook(hook)
-
-    hooks = [record(name, module) for name, module in _layers(network)]
+    network, rows = copy.deepcopy(network).eval(), []
+    for name, module in _layers(network):
+        module.register_forward_hook(
+            lambda module, _, output, name=name: rows.append(_describe(name, module, output))
+        )
     takes_mask = "mask" in inspect.signature(network.forward).parameters
     first = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
     image = torch.zeros(1, 3 if takes_mask else first.in_channels, image_size, image_size)
     inputs = (image, torch.zeros(1, 1, image_size, image_size)) if takes_mask else (image,)
-    was_training = network.training
     with torch.inference_mode():
-        network.eval()(*inputs)
-    network.train(was_training)
-    for hook in hooks:
-        hook.remove()
+        network(*inputs)
     return pd.DataFrame(rows)
 
 
-def _describe(module, output):
-    kinds = torch.nn.Conv2d | torch.nn.ConvTranspose2d
-    conv = next((m for m in module.modules() if isinstance(m, kinds)), None)
+def _describe(name, module, output):
+    conv = next((m for m in module.modules() if isinstance(m, layers.CONVOLUTIONS)), None)
     combined = isinstance(module, torch.nn.Sequential)
     return {
+        "layer": name,
         "kind": "conv, norm, act." if combined else type(module).__name__,
         "kernel": f"{conv.kernel_size[0]}x{conv.kernel_size[1]}" if conv else "",
         "stride": str(conv.stride[0]) if conv else "",
@@ -102,6 +88,7 @@ def _describe(module, output):
 
 
 def _layers(network, prefix=""):
+    """Yield (name, module) of the children of containers, down to the first that is none."""
     for name, module in network.named_children():
         path = f"{prefix}{name}"
         outermost = not prefix and isinstance(module, torch.nn.Sequential) and len(module)

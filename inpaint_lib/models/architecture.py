@@ -1,7 +1,4 @@
-"""What every architecture states about itself at the end of its file.
-
-The training loop reads these entries and never asks for the name of an architecture.
-"""
+"""The entry at the end of every architecture's file; the training loop reads nothing else of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +6,10 @@ from typing import NamedTuple
 
 
 class Objective(NamedTuple):
-    """What an architecture is trained on; the weights of the terms come from the configuration.
+    """The losses of an architecture; the weights of the terms come from the configuration.
 
-    seen(output, real, mask): what the discriminator is given for an `output` (B,3,H,W); the real
-        image is given as `seen(real, real, mask)`.
+    seen(output, real, mask): the discriminator's input for an `output` (B,3,H,W); for real images
+        it is `seen(real, real, mask)`.
     adversarial: (d_loss(real_scores, fake_scores), g_loss(fake_scores), boundary) over lists of
         score maps; a score above the boundary means "real".
     reconstruction(stages, real, mask, perceptual, **options): {name: unweighted loss}.
@@ -35,6 +32,6 @@ class Architecture:
     create: Callable  # (image_size, **widths) -> (generator, discriminator)
     objective: Objective
     mask_families: tuple[str, ...]  # holes it can fill, see masks.FAMILIES
-    accepts: Callable[[int], bool]  # whether it takes images of this side
+    accepts: Callable[[int], bool]  # whether images may have this side
     sizes: str  # the same in words
     paper: tuple[tuple[str, str], ...] = ()  # (sentence of the paper or source, where it is here)

@@ -1,9 +1,9 @@
 """Context encoder (Pathak et al. 2016, arXiv 1604.07379): an auto-encoder for a central hole.
 
 The generator always predicts the central half of the image (64x64 of 128) and pastes it into
-`masked`. While the central rectangle is smaller, losses and composite use only the part that is
-hole, so one network serves every stage. The discriminator sees the central half alone. At 128 px
-the parameters are the authors': generator 71.12 M, discriminator 2.77 M.
+`masked`. While the hole is smaller, losses and composite use only the part that is hole, so one
+network serves every stage. The discriminator sees only the central half. At 128 px both networks
+have as many parameters as the authors': generator 71.12 M, discriminator 2.77 M.
 # Differs from source: their code fills the centre with an overlap of 4 px; here the hole is the
 registered half of the image, and `overlap` is an option of the loss.
 """
@@ -49,9 +49,9 @@ def _crop_centre(image):
 class Generator(nn.Module):
     """(masked (B,3,H,W), mask (B,1,H,W)) -> [output (B,3,H,W)]: `masked` with a new centre.
 
-    Raises ValueError for a hole that reaches out of the central half. That is checked in eval mode
-    and on the CPU; a training step on a GPU would have to wait for the answer. A compiled or
-    exported network has no such check.
+    Raises ValueError for a hole that reaches outside the central half. This is checked in eval mode
+    and on the CPU, not in a training step on a GPU, which would have to wait for the answer, nor in
+    a compiled or exported network.
     """
 
     def __init__(self, size=128, width=64, bottleneck=4000):
@@ -69,7 +69,7 @@ class Generator(nn.Module):
         ups = [_up(a, b) for a, b in zip(filters, filters[1:], strict=False)]
         self.decoder = nn.Sequential(_up(bottleneck, filters[0], stride=1), *ups)
         self.to_rgb = nn.ConvTranspose2d(filters[-1], 3, 4, 2, 1, bias=False)
-        # on the CPU also where a network is built on "meta": no weights file contains it
+        # on the CPU even for a network built on "meta": it is in no file of weights
         mean = torch.tensor([c / 127.5 - 1 for c in MEAN_COLOUR], device="cpu")
         self.register_buffer("mean_colour", mean.view(1, 3, 1, 1), persistent=False)
 

@@ -17,13 +17,13 @@ from .. import losses
 from .architecture import Architecture, Objective
 from .layers import CONVOLUTIONS, GatedConv, find_weighted
 
-# asked here, because asking in `forward` breaks the graph of torch.compile
+# found out here: a call in `forward` would break the graph of torch.compile
 AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)}
 GATED_GAIN = 2.3  # for f and g from N(0, 1), (elu(f) * sigmoid(g))^2 is 1 / 2.3^2 on average
 
 
 def _draw_gated_weights(network):
-    """Draw initial weights with which a network of gated convolutions keeps its signal's size.
+    """Draw initial weights that keep the size of the signal in a network of gated convolutions.
 
     Normal, variance gain^2 / fan-in (He et al. 2015), gain GATED_GAIN for gated convolutions and 1
     for others, biases 0.
@@ -60,7 +60,7 @@ class ContextualAttention(nn.Module):
     """Fill the hole's features with a softmax mixture of known 3x3 patches, by cosine similarity.
 
     features (B,C,h,w), mask (B,1,h,w) with 1 = hole -> (B,C,h,w). Every sample uses its own mask.
-    Where the hole touches every patch nothing may be copied: the result is zero there, and finite.
+    If the hole touches every patch, nothing can be copied and the result is zero.
     Works at half the features' size ("downscale rate 2"); neighbours vote for consistent offsets
     ("fuse"). Matching and pasting are two matrix products per sample.
     # Differs from source: a cell is hole if any of its pixels is (max pooling; the authors sample
@@ -83,8 +83,9 @@ class ContextualAttention(nn.Module):
         return F.fold(raw @ attention, features.shape[2:], 4, stride=2, padding=1) / 4
 
     def weights(self, features, mask):
-        """Return (how much of each key every query copies (B, L key, L query), which keys may be
-        copied (B, L)); L counts the patches of (h/2) x (w/2).
+        """Return (share of each key in every query (B, L key, L query), known keys (B, L)).
+
+        L counts the patches of (h/2) x (w/2).
         """
         height, width = features.shape[2] // 2, features.shape[3] // 2
         small = features[:, :, ::2, ::2]  # (B, C, h/2, w/2)
@@ -206,16 +207,13 @@ def reconstruct(stages, real, mask, perceptual):
     return {"l1_coarse": F.l1_loss(coarse, real), "l1_refined": F.l1_loss(refined, real)}
 
 
-def _see(output, real, mask):
-    """Return the composite and the mask (B,4,H,W), which the discriminator judges together."""
-    return torch.cat([losses.composite(output, real, mask), mask], dim=1)
-
-
 ARCHITECTURE = Architecture(
     about="DeepFillv2 (Yu et al. 2018): a coarse network, then one with contextual attention.",
     create=create,
     objective=Objective(
-        seen=_see,
+        seen=lambda output, real, mask: torch.cat(
+            [losses.composite(output, real, mask), mask], dim=1
+        ),
         adversarial=(losses.hinge_d, losses.hinge_g, 0.0),
         reconstruction=reconstruct,
         terms=("l1_coarse", "l1_refined"),

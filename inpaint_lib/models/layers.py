@@ -11,8 +11,8 @@ NORMS = nn.BatchNorm2d | nn.InstanceNorm2d
 def find_weighted(network, kinds):
     """Yield the modules of these kinds that have weights to draw.
 
-    Skips the "meta" device, which holds shapes alone: nothing would be drawn there, but PyTorch
-    would import its compiler, which takes seconds.
+    Skips the "meta" device, which has shapes and no values: drawing there does nothing but make
+    PyTorch import its compiler, which takes seconds.
     """
     for module in network.modules():
         weight = getattr(module, "weight", None)

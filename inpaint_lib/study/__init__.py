@@ -1,3 +1,1 @@
-"""What a study is: its configuration, its grid of runs and their folders, files and locks,
-provenance, devices, processes.
-"""
+"""A study: configuration, grid of runs and their folders, files, provenance, devices, processes."""

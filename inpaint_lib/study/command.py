@@ -1,17 +1,15 @@
-"""What the commands of run_all.sh share: errors end in one line, and every name is printable on
-any terminal.
-"""
+"""What the commands of run_all.sh share: one line per error, names printable on any terminal."""
 
 import argparse
 import os
 import sys
 
-_unprinted = []  # errors of printing
+_unprinted = []  # errors of `say`
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises ValueError where argparse would print its usage and exit."""
+    """An argument parser that raises ValueError instead of printing its usage and exiting."""
 
     def error(self, message):
         raise ValueError(f"{message}; see ./{self.prog} --help")
@@ -21,15 +19,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_printable(text):
-    """Return text as one line for any terminal: control characters and bytes that are not UTF-8
-    become \\xNN.
-    """
+    """Return text as one line; control characters and bytes that are not UTF-8 become \\xNN."""
     raw = str(text).encode("utf-8", "surrogateescape")
     return raw.decode("utf-8", "backslashreplace").translate(CONTROLS)
 
 
 def say(*lines):
-    """Print lines. Where that fails, work goes on and `ended` reports it at the end."""
+    """Print lines. An error doesn't stop the work: `exit_with` reports it at the end."""
     try:
         print(*map(make_printable, lines), sep="\n", flush=True)
     except OSError as error:
@@ -37,15 +33,13 @@ def say(*lines):
 
 
 def fail(code, message, name="run_all.sh"):
-    """Print in one line why a command ends; return its exit code."""
+    """Print in one line why a command failed and return its exit code."""
     print(f"{name}: {make_printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
     return code
 
 
 def exit_with(main, *arguments):
-    """Exit with the code that `main` returns, or with an error where its output could not be
-    printed.
-    """
+    """Exit with the code that `main` returns, or with an error if its output was not printed."""
     try:
         code = main(*arguments)
     except SystemExit as end:  # --help
@@ -53,10 +47,10 @@ def exit_with(main, *arguments):
     except KeyboardInterrupt:
         code = 130
     if _unprinted:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries to print the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python prints the rest at exit
         if isinstance(_unprinted[0], BrokenPipeError):  # the reader has seen enough
             code = code or 141
         else:
             why = f"the output cannot be printed ({_unprinted[0].strerror})"
-            code = fail(code or 1, why if code else f"{why}; the work itself is done")
+            code = fail(code or 1, why if code else f"{why}, but the work is done")
     sys.exit(code)

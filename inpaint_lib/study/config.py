@@ -1,10 +1,10 @@
-"""One profile in, one frozen configuration out; unknown keys and wrong values fail by name.
+"""The configuration: read a profile, check it, freeze it. Errors name the key.
 
 A profile (config/NAME.yaml) names only what differs from the profile it `extends`;
 config/base.yaml has every key and explains it. The sections data, curriculum, models and training
-decide a run's numbers and are its identity; evaluation decides how a trained run is measured; grid
-says which runs there are; no number depends on machine, but on the pixels of the images and masks
-that it names, and these are part of the identity.
+decide a run's numbers and are its identity. `evaluation` says how trained runs are measured, `grid`
+which runs there are, `machine` where they are computed; only the images and masks that `machine`
+names change numbers, and a hash of their pixels is part of the identity.
 """
 
 import os
@@ -33,7 +33,7 @@ from .provenance import flatten
 FOLDER = ROOT / "config"
 SUFFIXES = (".yaml", ".yml")
 DEEPEST = 2  # how many profiles may extend one another
-OF_PYDANTIC = {"extra_forbidden": "unknown key", "missing": "this key is missing"}
+PLAINER = {"extra_forbidden": "unknown key", "missing": "this key is missing"}  # than pydantic's
 
 
 class ConfigError(ValueError):
@@ -43,11 +43,11 @@ class ConfigError(ValueError):
         return textwrap.shorten(super().__str__(), 1000, placeholder=" ...")
 
 
-# --- kinds of values
+# --- types of values
 
 
 def _words(value):
-    """Return what YAML 1.1 reads as a boolean as the word on or off."""
+    """Return a YAML 1.1 boolean as the word on or off."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
@@ -62,24 +62,24 @@ def _once(values):
 
 
 def _one_of(names, or_file=False):
-    """Return a check that a text is one of `names`, to which extensions may add."""
+    """Return a check that a text is one of `names` (extensions may add to them)."""
 
     def check(value):
         if value in names or (or_file and os.path.isfile(value)):
             return value
-        more = ", or name a file" if or_file else ""
-        raise ValueError(f"no {shorten(value)}; there are: {', '.join(names)}{more}")
+        more = ", or a file" if or_file else ""
+        raise ValueError(f"unknown {shorten(value)}: choose one of {', '.join(names)}{more}")
 
     return AfterValidator(check)
 
 
 def _number(**limits):
-    """Return the type of finite numbers within limits (gt, ge, lt); a text like 1e-4 is one."""
+    """Return the type of finite numbers within limits (gt, ge, lt); it accepts texts like 1e-4."""
     return Annotated[float, Field(allow_inf_nan=False, **limits)]
 
 
 def _some(kind):
-    """Return the type of one or more values, each once."""
+    """Return the type of one or more different values."""
     return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_once), Many]
 
 
@@ -106,18 +106,18 @@ class Strict(BaseModel):
 
 
 class Grid(Strict):
-    """Which runs there are."""
+    """The runs of the study."""
 
     datasets: _some(Dataset)
     architectures: _some(Architecture)
     setups: _some(Setup)
     seeds: _some(Seed)
-    fewer_seeds: dict[Setup, Whole] = {}  # of the seeds, from the first, where a setup has not all
+    fewer_seeds: dict[Setup, Whole] = {}  # setups that use only the first seeds: how many
     without: Annotated[tuple[RunName, ...], Many] = ()
 
 
 class Data(Strict):
-    """Images and test masks."""
+    """The images and test masks."""
 
     image_size: Whole
     train_images: Whole
@@ -159,19 +159,19 @@ class Curriculum(Strict):
 
 
 class Model(Strict):
-    """How one architecture is built and trained."""
+    """The networks of one architecture and their training."""
 
     widths: dict[str, Any]  # keyword arguments of the architecture's create()
-    mask_family: str  # holes it is trained with
+    mask_family: str  # of the holes in training
     lr_g: _number(gt=0)
     lr_d: _number(gt=0)
     betas: Annotated[tuple[Beta, Beta], Many]  # Adam
     loss_weights: dict[str, _number(ge=0)]  # "adversarial" and the objective's own terms
-    loss_options: dict[str, Any]  # what else the objective takes
+    loss_options: dict[str, Any]  # keyword arguments of the objective
 
 
 class Training(Strict):
-    """What else decides the numbers of training."""
+    """Everything else that changes the numbers of training."""
 
     precision: Literal["auto", "float32", "bfloat16"]
     perceptual_weights: Annotated[str, _one_of(("torchvision", "random"), or_file=True)]
@@ -181,7 +181,7 @@ class Training(Strict):
 
 
 class Evaluation(Strict):
-    """How trained networks and baselines are measured."""
+    """The measurements of trained networks and baselines."""
 
     fid_stages: Literal["last", "all"]
     inception_weights: Weights
@@ -189,14 +189,14 @@ class Evaluation(Strict):
     images_elsewhere: Whole  # test images of other stages and families, from the first
     slow_baseline_images: Whole
     recorded_images: Whole
-    recorded_points: Whole  # log points at which their fills are kept, at most
+    recorded_points: Whole  # at how many log points their fills are recorded, at most
 
 
 class Machine(Strict):
-    """Where and how it is computed."""
+    """Where and how everything is computed."""
 
     data_root: str
-    masks: str = ""  # absent in studies published before there were any
+    masks: str = ""  # older published studies lack this key
     turn_masks: Annotated[Literal["on", "off"], BeforeValidator(_words)] = "off"
     device: Device
     threads: Whole
@@ -213,7 +213,7 @@ class Machine(Strict):
 
 
 class Config(Strict):
-    """A resolved profile: everything a study depends on."""
+    """A resolved profile: all settings of a study."""
 
     grid: Grid
     data: Data
@@ -222,7 +222,7 @@ class Config(Strict):
     training: Training
     evaluation: Evaluation
     machine: Machine
-    initial_weights: str = ""  # what runs start from (training/weights.py); "": drawn by the seed
+    initial_weights: str = ""  # a file or run to start from (training/weights.py); "": none
     extensions: Annotated[tuple[str, ...], Many]
 
     @model_validator(mode="after")
@@ -242,14 +242,15 @@ class Config(Strict):
 
 
 def _check_model(name, model, image_size):
-    """Check what depends on the architecture in a section of `models`, and that it can be built."""
+    """Check a section of `models` against its architecture, and that the networks can be built."""
     entry, where = models.ARCHITECTURES[name], f"models.{name}"
     families, options = entry.mask_families, entry.objective.options
     if not models.is_central(name):
         families = (*families, masks.FOLDER)
     if model.mask_family not in families:
         known = ", ".join(families)
-        raise ValueError(f"{where}.mask_family: no {model.mask_family!r}; there are: {known}")
+        what = f"unknown {model.mask_family!r}: choose one of {known}"
+        raise ValueError(f"{where}.mask_family: {what}")
     needed = {"loss_weights": {"adversarial", *entry.objective.terms}, "loss_options": set(options)}
     for key, names in needed.items():
         if set(getattr(model, key)) != names:
@@ -286,11 +287,9 @@ def load(profile, overrides=None):
     path, known = Path(str(profile)), list_profiles()
     if str(profile) in known:
         path = FOLDER / f"{profile}.yaml"
-    elif path.suffix not in SUFFIXES or not os.path.isfile(path):  # which takes too long a name
-        what = (
-            f"no profile {shorten(str(profile))}: choose one of {', '.join(known)}, or a YAML file"
-        )
-        raise ConfigError(what)
+    elif path.suffix not in SUFFIXES or not os.path.isfile(path):  # accepts names of any length
+        choices = f"choose one of {', '.join(known)}, or a YAML file"
+        raise ConfigError(f"unknown profile {shorten(str(profile))}: {choices}")
     data = _extended(path)
     for key, value in (overrides or {}).items():
         _override(data, key, value)
@@ -302,7 +301,7 @@ def load(profile, overrides=None):
 
 
 def _extended(path, depth=0):
-    """Return the dict of a profile laid over those it extends."""
+    """Return a profile as a dict, with the keys of the profiles that it extends."""
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError(f"{path.name}: expected keys and values, got {shorten(data)}")
@@ -312,7 +311,7 @@ def _extended(path, depth=0):
     places = (path.parent / f"{parent}.yaml", FOLDER / f"{parent}.yaml")
     below = next(filter(os.path.isfile, places), None)
     if depth == DEEPEST or not below:
-        why = "no such profile" if not below else "at most two levels may be extended"
+        why = "unknown profile" if not below else "at most two levels may be extended"
         raise ConfigError(f"{path.name}: extends: {shorten(parent)}: {why}")
     return _laid_over(_extended(below, depth + 1), data)
 
@@ -329,14 +328,15 @@ def read_yaml(path):
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path.name}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path.name} cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path.name}: not valid YAML: {error}") from None
+        raise ConfigError(f"{path.name} is not valid YAML: {error}") from None
 
 
 def change(config, changes, where):
-    """Return a configuration with changes {"dotted.key": value}. Raises ConfigError, with `where`
-    first.
+    """Return a configuration with changes {"dotted.key": value}.
+
+    Raises ConfigError, which begins with `where`.
     """
     data = to_dict(config)
     for key, value in changes.items():
@@ -352,33 +352,31 @@ def _override(data, key, value, where="--set "):
     if not isinstance(node, dict) or last not in node:
         alike = [name for name in flatten(data) if name.split(".")[-1] == last]
         guess = f"; did you mean {', '.join(alike)}?" if alike else ""
-        raise ConfigError(f"{where}{key}: there is no such key{guess}")
+        raise ConfigError(f"{where}{key}: unknown key{guess}")
     node[last] = value
 
 
 def validate(kind, data, where):
-    """Return `data` as the model `kind`. Raises ConfigError: `where`, the first wrong key, what is
-    allowed there.
-    """
+    """Return `data` as the model `kind`. Raises ConfigError, which names the first wrong key."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    message = OF_PYDANTIC.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-    if first["type"] not in (*OF_PYDANTIC, "value_error"):
+    message = PLAINER.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    if first["type"] not in (*PLAINER, "value_error"):
         message = f"{message}, not {shorten(first['input'])}"
     key = ".".join(map(str, first["loc"]))
     raise ConfigError(": ".join(filter(None, (where, key, message))))
 
 
 def shorten(value):
-    """Return a value as it may stand in a message."""
+    """Return a value shortened for a message."""
     try:
         return textwrap.shorten(repr(value), 100, placeholder=" ...")
-    except ValueError:  # a number of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python prints
         return "a very long number"
 
 
 def to_dict(config):
-    """Return plain lists and dicts, ready for JSON."""
+    """Return the configuration as dicts and lists for JSON."""
     return config.model_dump(mode="json")

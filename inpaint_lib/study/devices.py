@@ -13,19 +13,19 @@ class OutOfMemory(RuntimeError):
 
 @contextlib.contextmanager
 def explain_out_of_memory(config):
-    """Raise OutOfMemory where the body runs out of memory.
+    """Raise OutOfMemory, which says what to set, if the body runs out of memory.
 
-    Nothing is made smaller without being asked: batch_size is part of the experiment.
+    Nothing is made smaller automatically: batch_size is part of the experiment.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # MPS and the CPU have no class of their own
+        # MPS and the CPU raise a plain RuntimeError
         named = any(words in str(error) for words in ("out of memory", "can't allocate memory"))
         if not named and not isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise
         raise OutOfMemory(
-            "not enough memory. Run fewer at a time (--runs-per-gpu 1 or --jobs 1), or set "
+            "not enough memory: run fewer at a time (--runs-per-gpu 1 or --jobs 1), or set "
             f"machine.evaluation_batch lower than {config.machine.evaluation_batch}, "
             "machine.loading=prefetch, training.precision=bfloat16 or curriculum.batch_size lower "
             f"than {config.curriculum.batch_size} (the last two change the experiment). "
@@ -34,8 +34,9 @@ def explain_out_of_memory(config):
 
 
 def choose_device(wanted):
-    """Return the torch.device that is wanted; 'auto': cuda, else mps, else cpu. Raises ValueError
-    for one not here.
+    """Return the torch.device `wanted`; 'auto': cuda, else mps, else cpu.
+
+    Raises ValueError for a device that this machine lacks.
     """
     here = {
         "cuda": torch.cuda.is_available(),
@@ -45,17 +46,17 @@ def choose_device(wanted):
     if wanted == "auto":
         return torch.device(next(name for name, there in here.items() if there))
     if not here[wanted.split(":")[0]]:
-        raise ValueError(f"machine.device: {wanted} is not available here; set it to auto or cpu")
+        raise ValueError(f"machine.device={wanted} is not available: set it to auto or cpu")
     return torch.device(wanted)
 
 
 def get_device_name(device):
-    """Return the GPU's name, or the kind of device."""
+    """Return the name of a GPU, or "cpu" or "mps"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def measure_peak_memory(device):
-    """Return {"host": bytes, "device": bytes or None}: this process's peak so far."""
+    """Return the peak memory of this process so far: {"host": bytes, "device": bytes or None}."""
     unit = 1 if sys.platform == "darwin" else 1024
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     cuda = device.type == "cuda"

@@ -1,14 +1,12 @@
-"""Entries of one's own: Python files that add setups, architectures or data sets to the
-registries.
+"""Extensions: the user's Python files that add setups, architectures or data sets.
 
-A file named by a profile's key `extensions` is run once in every process. It registers its entries
-itself:
+Every process runs each file in a profile's key `extensions` once. The file registers its entries:
 
     from inpaint_lib.setups import SETUPS, Setup, fixed
 
     SETUPS["mine"] = Setup(fixed, "One sentence about it.", colour="#333333", marker="*")
 
-`models.ARCHITECTURES` and `data.sources.DATASETS` take entries in the same way.
+So do entries of `models.ARCHITECTURES` and `data.sources.DATASETS`.
 """
 
 import runpy
@@ -23,8 +21,9 @@ class ExtensionError(ValueError):
 
 
 def load(paths, folder="."):
-    """Run each file, relative to `folder`, that this process has not run yet; return absolute
-    paths. Raises ExtensionError.
+    """Run the files, relative to `folder`, that this process has not run; return absolute paths.
+
+    Raises ExtensionError.
     """
     found = [str(Path(folder, str(path)).resolve()) for path in paths]
     for path in found:

@@ -1,8 +1,4 @@
-"""Files that appear complete or not at all, the locks of folders, and clear messages where neither
-can be written.
-
-Nothing here knows what the files hold.
-"""
+"""Write files completely or not at all, lock folders, and explain why a file cannot be written."""
 
 import contextlib
 import errno
@@ -21,48 +17,48 @@ import psutil
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
-FULL = "{}: the disk is full; free some space and run the same command again, it resumes"
+FULL = "the disk is full at {}: free some space and run the same command again; it resumes"
 ELSEWHERE = "fix its permissions, or name another folder (INPAINT_OUTPUT for a study)"
-LATER = "the same command goes on from here once that is fixed"
+LATER = "fix this and run the same command again; it resumes"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
 MISSING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # of a file system
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.([0-9a-f]{8})\.(\d{1,9})\.tmp")
 REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE)
-REMEDIES |= dict.fromkeys((errno.EMFILE, errno.ENFILE), "let more files be open: ulimit -n 1024")
-REMEDIES |= dict.fromkeys(MISSING, "its file system cannot do that; name another folder")
+REMEDIES |= dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n 1024)")
+REMEDIES |= dict.fromkeys(MISSING, "name another folder; this file system cannot do that")
 
 
 class OutputError(OSError):
-    """A file cannot be written; the message names the place and says how to fix it."""
+    """A file cannot be written; the message says where, why and what to do."""
 
 
 def find_obstacle(path):
-    """Return why the file `path` cannot be written, and the remedy; None if it can."""
+    """Return why the file `path` cannot be written and what to do, or None if it can be."""
     for folder in reversed(path.parents):
         if os.path.lexists(folder) and not folder.is_dir():
             kind = "broken link" if folder.is_symlink() else "file"
-            return f"{folder} is a {kind} where a folder is needed; rename it"
+            return f"{folder} is a {kind} where a folder is needed: rename it"
     if path.is_dir():
-        return f"{path} is a folder where a file is needed; rename it"
+        return f"{path} is a folder where a file is needed: rename it"
     folder = next(folder for folder in path.parents if folder.is_dir())
     try:
-        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell
+        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not decide
     except OSError as error:
         if error.errno in NO_ROOM:
             return FULL.format(folder)
         why = error.strerror or error
-        return f"{folder} cannot be written to ({why}); {REMEDIES.get(error.errno, LATER)}"
-    with contextlib.suppress(OSError):  # where it can't be asked
+        return f"{folder} cannot be written to ({why}): {REMEDIES.get(error.errno, LATER)}"
+    with contextlib.suppress(OSError):  # not every file system says how full it is
         size, _, free = shutil.disk_usage(folder)
         return FULL.format(folder) if size and free < 2**20 else None
 
 
 @contextlib.contextmanager
 def explain_errors(path):
-    """Raise OutputError with place and remedy where the body ends with an error of the system.
+    """Turn the body's OSError into an OutputError that says where and what to do.
 
-    The error's number says what it is; only where it says so, something lies in the way.
+    Only error numbers are trusted: nothing is called an obstacle unless the number says so.
     """
     try:
         yield
@@ -77,7 +73,8 @@ def explain_errors(path):
             reason = find_obstacle(place) or find_obstacle(path)
         elif error.errno:
             place = path if place.parent == path.parent else place  # not a temporary name
-            reason = f"{place}: {error.strerror}; {REMEDIES.get(error.errno, LATER)}"
+            remedy = REMEDIES.get(error.errno, LATER)
+            reason = f"{place} cannot be written ({error.strerror}): {remedy}"
         if not reason:
             raise
         raise OutputError(reason) from error
@@ -85,10 +82,9 @@ def explain_errors(path):
 
 @contextlib.contextmanager
 def lock(folder, name=".lock", wait=True):
-    """Hold `folder`'s lock, waiting for another process that writes there; without `wait` yield
-    False where there is one.
+    """Hold the lock of `folder` and yield True; wait while another process holds it.
 
-    The system frees the lock when its holder dies.
+    Without `wait` yield False in that case. The system frees the lock when its holder dies.
     """
     lock = FileLock(folder / name)
     with explain_errors(folder / name), contextlib.suppress(TimeoutError):
@@ -105,9 +101,7 @@ def lock(folder, name=".lock", wait=True):
 
 @contextlib.contextmanager
 def replace(path):
-    """Yield a temporary path; on success it becomes `path` in one step, on failure it vanishes and
-    `path` is as it was.
-    """
+    """Yield a temporary path; on success rename it to `path`, on failure delete it."""
     path = Path(path)
     temporary = name_temporary(path)
     try:
@@ -126,9 +120,7 @@ def replace(path):
 
 
 def name_temporary(path):
-    """Return a name beside `path` to write to before renaming; remove what a killed process of
-    this host left there.
-    """
+    """Return a temporary name beside `path`; delete those of killed processes of this host."""
     with explain_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # `path`'s own may be too long
@@ -138,7 +130,7 @@ def name_temporary(path):
 
 
 def is_abandoned(path):
-    """Return whether a file is what a killed process of this host left of an interrupted write."""
+    """Return whether a file is the temporary file of a killed process of this host."""
     found = TEMPORARY.match(path.name)
     return bool(found) and found[1] == _host() and not psutil.pid_exists(int(found[2]))
 
@@ -159,32 +151,32 @@ def write_json(path, value):
 
 
 def write_csv(path, frame):
-    """Write a table as CSV, gzipped if the name ends so; equal tables give equal bytes."""
+    """Write a table as CSV, compressed for *.gz; equal tables give equal bytes."""
     content = format_csv(frame)
     with replace(path) as temporary:
         temporary.write_bytes(compress(content) if str(path).endswith(".gz") else content)
 
 
 def compress(content):
-    """Return bytes compressed: a quarter of the default level's time, 3 % larger."""
+    """Return bytes compressed by gzip, at a level that is four times as fast and 3 % larger."""
     return gzip.compress(content, 5, mtime=0)
 
 
 def format_csv(frame):
-    """Return a table as the bytes of a CSV file, nine digits a number."""
+    """Return a table as the bytes of a CSV file, nine digits per number."""
     return frame.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
 
 
 def read_json(path):
-    """Return the file's value, or None where there is no such file or no complete JSON in it."""
+    """Return the value of a JSON file, or None if it is missing or incomplete."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        return None  # of any other error nothing follows, least of all that there is no result
+        return None  # any other error is raised: it does not mean that there is no result
 
 
 def hash_file(path):
-    """Return the SHA-256 of a file; an unchanged one is read once a process."""
+    """Return the SHA-256 of a file; an unchanged file is read once per process."""
     return _sha256(os.fspath(path), os.stat(path).st_mtime_ns)
 
 

@@ -1,14 +1,11 @@
 """The grid of a study and the folders it writes to.
 
-    runs/<profile>/<dataset>/data/                                  images and test masks, packed
-    (data/packs.py)
-    runs/<profile>/<dataset>/<architecture>/<setup>/seed<k>/        one training run (training/)
-    runs/<profile>/what_if/<name>/<dataset>/...                     runs outside the grid, on the
-    (lab/what_if.py)                                                same data, in no table
-    reports/<profile>/                                              results, tables, figures, pages
-    (results/)
+    runs/<profile>/<dataset>/data/                             images and test masks
+    runs/<profile>/<dataset>/<architecture>/<setup>/seed<k>/   one training run
+    runs/<profile>/what_if/<name>/<dataset>/...                runs outside the grid, in no table
+    reports/<profile>/                                         results, tables, figures, pages
 
-Both folders lie under the repository, or under $INPAINT_OUTPUT if that is set.
+Both folders lie in the repository, or in $INPAINT_OUTPUT if that is set.
 """
 
 import os
@@ -29,7 +26,7 @@ class Study:
     profile: str  # its name
     config: configuration.Config
     source: str = ""  # a name in config/, or the path of a YAML file elsewhere
-    what_if: str = ""  # of runs outside the grid, with settings of their own
+    what_if: str = ""  # the name of runs outside the grid, with changed settings
 
     @property
     def folder(self):
@@ -43,9 +40,7 @@ class Study:
         return self.folder / dataset / "data"
 
     def runs(self):
-        """Return every training run of the grid but those left out, in the order of the
-        configuration.
-        """
+        """Return all runs of the grid, in the order of the configuration."""
         g = self.config.grid
         found = [
             Run(self, dataset, architecture, setup, seed)
@@ -57,7 +52,7 @@ class Study:
         return [run for run in found if run.name not in g.without]
 
     def ended_elsewhere(self):
-        """Return the folders of runs that have ended, in the study's folder but not in its grid."""
+        """Return the folders of ended runs in the study's folder that are not in its grid."""
         own = {run.folder for run in self.runs()}
         ended = sorted(self.folder.glob("*/*/*/seed*/result.json"))
         return [path.parent for path in ended if path.parent not in own]
@@ -75,12 +70,8 @@ class Run:
 
     def __post_init__(self):
         """Check the names. Raises config.ConfigError."""
-        names = {
-            "datasets": [self.dataset],
-            "architectures": [self.architecture],
-            "setups": [self.setup],
-            "seeds": [self.seed],
-        }
+        names = {"datasets": self.dataset, "architectures": self.architecture}
+        names |= {"setups": self.setup, "seeds": self.seed}
         configuration.validate(configuration.Grid, names, "parameters")
         if self.architecture not in self.config.models:
             missing = f"models: no section for architecture {self.architecture!r}"
@@ -148,10 +139,10 @@ def reopen_study(profile):
 
 
 def holds_work(folder):
-    """Return whether something is in a run's folder that took training."""
+    """Return whether a run's folder holds a result or a checkpoint."""
     return any((folder / name).exists() for name in ("result.json", *CHECKPOINTS))
 
 
 def get_output_root():
-    """Return the folder in which runs/ and reports/ lie."""
+    """Return the folder of runs/ and reports/."""
     return Path(os.environ.get("INPAINT_OUTPUT") or ROOT).resolve()

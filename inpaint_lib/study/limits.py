@@ -1,4 +1,4 @@
-"""How many cores and how much memory of the machine this process may use."""
+"""The cores and the memory that this process may use."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def count_cores():
-    """Return how many cores there are: the machine's, its affinity's or its control group's."""
+    """Return the number of cores: the least of machine, affinity and control group."""
     linux = hasattr(os, "sched_getaffinity")
     found = [len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1]
     for quota, period in _quotas(("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
@@ -19,14 +19,14 @@ def count_cores():
 
 
 def measure_memory():
-    """Return how many bytes of memory there are: the machine's, or its control group's."""
+    """Return the bytes of memory: the lesser of machine and control group."""
     found = [psutil.virtual_memory().total]
     found += [of[0] for of in _quotas(("memory.max",), ("memory.limit_in_bytes",))]
     return min(found)
 
 
 def _quotas(*names):
-    """Yield the numbers in files of the control groups (versions 2, 1) that this process is in."""
+    """Yield the numbers in these files of this process's control groups (versions 2 and 1)."""
     groups = set()
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():

@@ -1,6 +1,4 @@
-"""Worker processes that end with their parent, and interrupts kept for the next point at which
-work can stop.
-"""
+"""Worker processes that end with their parent, and interrupts deferred until work can stop."""
 
 import concurrent.futures as futures
 import contextlib
@@ -17,9 +15,7 @@ from . import limits
 
 
 def work_for_parent(extensions=()):
-    """Prepare a worker process: leave Ctrl-C to the parent, end when the parent does, load
-    extensions.
-    """
+    """Let a worker process ignore Ctrl-C and end with its parent; load extensions."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process().sentinel
     threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
@@ -27,15 +23,15 @@ def work_for_parent(extensions=()):
 
 
 def count_workers(tasks, tasks_per_worker):
-    """Return how many processes so many tasks are worth: one for each `tasks_per_worker`, at most
-    one a core.
-    """
+    """Return how many processes to start: one per `tasks_per_worker`, at most one per core."""
     return max(1, min(limits.count_cores(), tasks // tasks_per_worker))
 
 
 def create_pool(tasks, tasks_per_worker, extensions=()):
-    """Return an executor of so many processes, each with the extensions loaded; None where they
-    are one, or where they could not share semaphores (no /dev/shm that can be written to).
+    """Return an executor of `count_workers` processes with the extensions loaded.
+
+    Return None where one is enough, or where processes cannot share semaphores (no writable
+    /dev/shm).
     """
     if (n := count_workers(tasks, tasks_per_worker)) == 1:
         return None
@@ -46,7 +42,7 @@ def create_pool(tasks, tasks_per_worker, extensions=()):
 
 
 def run_in_order(executor, function, tasks, depth):
-    """Yield function(*task) of each task, in order; besides the one awaited, `depth` are begun."""
+    """Yield function(*task) of each task, in order, with `depth` tasks given ahead."""
     tasks = iter(tasks)
     given = deque(executor.submit(function, *task) for task in itertools.islice(tasks, depth))
     while given:
@@ -56,10 +52,9 @@ def run_in_order(executor, function, tasks, depth):
 
 @contextlib.contextmanager
 def defer_interrupts():
-    """Yield an event that a first Ctrl-C sets instead of raising KeyboardInterrupt anywhere; a
-    second one raises it at once.
+    """Yield an event that a first Ctrl-C sets; a second one raises KeyboardInterrupt at once.
 
-    An interrupt that nobody has answered by the end is raised then. Outside the main thread, or
+    If the event is set at the end, KeyboardInterrupt is raised then. Outside the main thread, or
     where Ctrl-C has another handler, nothing changes.
     """
     event, usual = threading.Event(), signal.default_int_handler

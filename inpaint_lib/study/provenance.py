@@ -1,6 +1,4 @@
-"""What a piece of work was made with, and whether it is what is asked for now: settings, commit,
-versions, machine.
-"""
+"""The settings, commit, versions and machine of a result; refuse results of other settings."""
 
 import contextlib
 import platform
@@ -11,7 +9,7 @@ from .files import ROOT
 
 
 class SettingsChanged(ValueError):
-    """A folder holds work made with other settings; the message names them and the remedies."""
+    """A folder holds work of other settings; the message names them and says what to do."""
 
 
 def flatten(value, name=""):
@@ -23,7 +21,7 @@ def flatten(value, name=""):
 
 
 def find_differences(one, other):
-    """Return the keys whose values differ, as (key, one, other)."""
+    """Return (key, one's value, other's value) for the keys of nested dicts that differ."""
     one, other = flatten(one), flatten(other)
     pairs = {key: (one.get(key, "-"), other.get(key, "-")) for key in one | other}
     return [(key, a, b) for key, (a, b) in pairs.items() if a != b]
@@ -36,9 +34,7 @@ REMEDY = (
 
 
 def refuse_changes(what, made, wanted, remedy=REMEDY):
-    """Raise SettingsChanged unless `what` was made with the wanted settings (both are nested
-    dicts).
-    """
+    """Raise SettingsChanged if `what` was made with other settings (nested dicts) than wanted."""
     if changed := find_differences(made, wanted):
         listed = [f"{key}={a!s:.24}, now {b!s:.24}" for key, a, b in changed[:6]]
         listed += [f"{len(changed) - 6} more"] * (len(changed) > 6)
@@ -46,7 +42,7 @@ def refuse_changes(what, made, wanted, remedy=REMEDY):
 
 
 def describe_environment():
-    """Return what a result is made with, beyond its configuration: commit, versions, machine."""
+    """Return the commit, the versions and the machine that make a result."""
     versions = ("torch", "torchvision", "numpy", "pandas")
     return {
         "commit": find_commit(),
@@ -57,7 +53,7 @@ def describe_environment():
 
 
 def find_commit():
-    """Return this repository's commit, with "+changes" where files that compute differ from it."""
+    """Return this repository's commit, with "+changes" if code or config differs from it."""
     inside = _git("rev-parse", "--short=12", "HEAD")
     code = ("inpaint_lib", "config", "workflow", "run_all.sh")  # notebooks keep outputs when used
     changed = inside and _git("status", "--porcelain", "--untracked-files=no", "--", *code)
@@ -65,9 +61,7 @@ def find_commit():
 
 
 def _git(*arguments):
-    """Return what git says of this repository, whatever others the environment names; "" where
-    there is none.
-    """
+    """Return git's output for this repository, whatever the environment names; "" without git."""
     place = ["-C", ROOT, f"--git-dir={ROOT}/.git", f"--work-tree={ROOT}"]
     with contextlib.suppress(OSError):  # there is no git
         done = subprocess.run(

@@ -1,6 +1,6 @@
-"""What a run leaves on disk and how it is read: checkpoint, stage weights, tables, model, result.
+"""The files of a run: checkpoints, stage weights, tables, model, result.
 
-All files appear complete or not at all. result.json is written last: the run has ended.
+All files appear complete or not at all. result.json is written last, when the run has ended.
 """
 
 import errno
@@ -19,11 +19,11 @@ from .. import models
 from ..study import files, provenance
 from ..study.grid import CHECKPOINTS
 from . import probe, recording
-from .weights import DISCRIMINATOR, GENERATOR, SNAPSHOT, create_initial
+from .weights import DISCRIMINATOR, GENERATOR, SNAPSHOT, create_initial, create_networks
 
 
 def list_files(run, outcome="finished"):
-    """Return what the folder of a run that has ended holds, relative to it."""
+    """Return the files that an ended run must have, relative to its folder."""
     always = ["run.json", "history.csv", "probe.csv", "recording.npz"]
     if outcome == "diverged":
         return always
@@ -32,7 +32,7 @@ def list_files(run, outcome="finished"):
 
 
 def discard(folder):
-    """Delete what a run's folder holds, once nobody works there."""
+    """Delete the contents of a run's folder, once its lock is free."""
     with files.lock(folder):
         for path in folder.iterdir():
             if path.is_dir():
@@ -45,7 +45,7 @@ def save_checkpoint(folder, value):
     """Save the newest checkpoint and keep the one before it."""
     newest, previous = (folder / name for name in CHECKPOINTS)
     with files.replace(newest) as temporary:
-        content = io.BytesIO()  # errors that torch.save meets in a file have no number
+        content = io.BytesIO()  # torch.save into a file raises errors without a number
         torch.save(value, content)
         temporary.write_bytes(content.getbuffer())
         if newest.exists():
@@ -53,23 +53,23 @@ def save_checkpoint(folder, value):
 
 
 def load_checkpoint(path):
-    """Return what was saved, or None, with a message, where the file is damaged."""
+    """Return a checkpoint; print a message and return None if the file is damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch's own reader does not check sums
+        with zipfile.ZipFile(path) as archive:  # torch.load does not verify checksums
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} is damaged")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail anywhere in these readers
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # an offset out of range
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a wrong offset
             raise
         print(f"{path.name} cannot be read ({type(error).__name__})", flush=True)
         return None
 
 
 def resume(state, run, wanted):
-    """Load the newest complete checkpoint into `state`; without one, training starts at step 0.
+    """Load the newest usable checkpoint into `state`; without one, training starts at step 0.
 
-    Raises provenance.SettingsChanged, before anything is changed, for one of another identity.
+    Raises provenance.SettingsChanged, before anything changes, if it has another identity.
     """
     saved = _newest_complete(run, wanted)
     (run.folder / "result.json").unlink(missing_ok=True)
@@ -82,7 +82,7 @@ def resume(state, run, wanted):
 
 
 def _newest_complete(run, wanted):
-    """Return the newest checkpoint with all stages before it, or None; delete the useless ones."""
+    """Return the newest checkpoint whose earlier stages are on disk, or None; delete the others."""
     for path in (run.folder / name for name in CHECKPOINTS):
         if not path.exists():
             continue
@@ -92,7 +92,7 @@ def _newest_complete(run, wanted):
             if all(_stage_file(run, k).is_file() for k in range(1, done + 1)):
                 return saved
             print(f"weights of a stage before {path.name} are missing", flush=True)
-        path.unlink()  # or the next one saved would push the good one out
+        path.unlink()  # or the next checkpoint would replace the good one
         more = (run.folder / CHECKPOINTS[1]).exists()
         print(f"resuming from {CHECKPOINTS[1]}" if more else "training starts again", flush=True)
     return None
@@ -103,8 +103,10 @@ def _stage_file(run, stage):
 
 
 def save_stage(run, pack, state, stage):
-    """Save the networks at the end of `stage` (1 ..): G's moving average; D; after the last stage
-    also G's weights of the last step. Batch norm has the statistics of the largest holes.
+    """Save the networks at the end of `stage` (1 ..): G's moving average, D and, after the last
+    stage, also G's weights of the last step.
+
+    Batch norm has the statistics of the largest holes.
     """
     tensors = _tensors(_calibrated(run, pack, state.average.module))
     tensors |= {DISCRIMINATOR + k: v for k, v in _tensors(state.D).items()}
@@ -117,33 +119,30 @@ def save_stage(run, pack, state, stage):
 
 def load_networks(run, stage):
     """Return (G, D) of the end of a stage (1 ..; 0: before training), in eval mode."""
-    G, D = create_networks(run) if stage else create_initial(run)
-    return _loaded(G, run, stage, GENERATOR), _loaded(D, run, stage, DISCRIMINATOR)
+    if not stage:
+        return tuple(network.eval() for network in create_initial(run))
+    return load_pair(run, _stage_file(run, stage))
+
+
+def load_pair(run, path):
+    """Return (G, D) of a run with the weights of a file, in eval mode."""
+    pairs = zip(create_networks(run), (GENERATOR, DISCRIMINATOR), strict=True)
+    return tuple(_load_weights(network, path, prefix) for network, prefix in pairs)
 
 
 def load_generator(run, stage, device="cpu"):
     """Return the generator of `load_networks` on a device."""
-    return _loaded(create_networks(run)[0], run, stage, GENERATOR).to(device)
+    return load_networks(run, stage)[0].to(device)
 
 
 def load_snapshot(run, device="cpu"):
     """Return the generator with the weights of the last step, in eval mode."""
-    return _loaded(create_networks(run)[0], run, run.n_stages, SNAPSHOT).to(device)
+    path = _stage_file(run, run.n_stages)
+    return _load_weights(create_networks(run)[0], path, SNAPSHOT).to(device)
 
 
-def create_networks(run):
-    """Return (G, D) of a run, to be loaded."""
-    size = run.config.data.image_size
-    return models.create(run.architecture, size, run.seed, **run.model.widths)
-
-
-def _loaded(network, run, stage, prefix):
-    """Return a network with the weights of the end of a stage; of stage 0 as it is."""
-    return load_weights(network, _stage_file(run, stage), prefix) if stage else network.eval()
-
-
-def load_weights(network, path, prefix):
-    """Return a network with the weights that a file holds under a prefix, in eval mode."""
+def _load_weights(network, path, prefix):
+    """Return a network with the weights that a file has under a prefix, in eval mode."""
     with safe_open(path, "pt") as stored:
         found = {name: stored.get_tensor(prefix + name) for name in network.state_dict()}
     network.load_state_dict(found)
@@ -160,7 +159,7 @@ def _tensors(network):
 
 
 def write_records(run, state):
-    """Write history.csv, probe.csv and recording.npz, as far as training has come."""
+    """Write history.csv, probe.csv and recording.npz up to the current step."""
     history = pd.DataFrame(state.history or {"step": [], "stage": []})
     files.write_csv(run.folder / "history.csv", history)
     probed = pd.DataFrame(state.probes, columns=["step", "probe_g"])
@@ -169,10 +168,10 @@ def write_records(run, state):
 
 
 def finish(run, pack, state, wanted, why=""):
-    """Write what is left of a run that finished, or diverged (`why`), and return result.json."""
+    """Write the last files of a run that finished, or diverged (`why`); return its result."""
     write_records(run, state)
     last, networks = state.sittings[-1], {"generator": state.G, "discriminator": state.D}
-    trained = sum(run.phase(step).trains for step in range(state.step))  # a setup may rest
+    trained = sum(run.phase(step).trains for step in range(state.step))
     peaks = [s["peak_memory_bytes"] for s in state.sittings if "peak_memory_bytes" in s]
     result = {
         "run": run.name,
@@ -200,7 +199,7 @@ def finish(run, pack, state, wanted, why=""):
 
 
 def _save_model(run, pack, generator, result):
-    """Save the generator and, in the file's header and as model.json, what it is."""
+    """Save the generator, and its description as model.json and in the file's header."""
     about = {key: pack.manifest[key] for key in ("about", "stands_in_for", "images")}
     description = {
         "run": run.name,

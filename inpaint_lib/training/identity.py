@@ -1,7 +1,7 @@
-"""What makes a training run the run it is: its resolved settings, its data and the protocol.
+"""The identity of a training run: its resolved settings, its data and the protocol.
 
-Work in a run's folder is used only if its identity equals the one asked for. Commit, versions and
-machine are recorded, never compared: editing code, or adding a setup, leaves finished runs valid.
+Work in a run's folder is used only if its identity is the wanted one. Commit, versions and machine
+are recorded but not compared: finished runs stay valid when code is edited or a setup is added.
 """
 
 import torch
@@ -34,26 +34,26 @@ def identify(run, pack, device):
 
 
 def _read_identity(run):
-    """Return the identity of the work in a run's folder, or None where nothing was trained."""
+    """Return the identity of the work in a run's folder, or None if nothing was trained there."""
     return files.read_json(run.folder / "run.json") if grid.holds_work(run.folder) else None
 
 
 def read_result(run):
-    """Return the result.json of a run that has ended and whose files are all there, else None."""
+    """Return the result of an ended run whose files are complete, else None."""
     found = files.read_json(run.folder / "result.json")
     names = artifacts.list_files(run, found["outcome"]) if found else ()
     return found if all((run.folder / name).is_file() for name in names) else None
 
 
 def refuse_other(run, wanted):
-    """Raise provenance.SettingsChanged if the folder holds work of another identity."""
+    """Raise provenance.SettingsChanged if the run's folder holds work of another identity."""
     if found := _read_identity(run):
-        known = {key: found.get(key) for key in wanted}  # without a pack there is no data
+        known = {key: found.get(key) for key in wanted}  # no "data" without a pack
         provenance.refuse_changes(f"run {run.name}", known, wanted)
 
 
 def find_changed(study):
-    """Return {folder: error} of the runs that `fit` would refuse, other grids' on this data too."""
+    """Return {folder: error} of runs that `fit` would refuse, and of all runs on changed data."""
     found, device = {}, devices.choose_device(study.config.machine.device)
     for dataset in study.config.grid.datasets:
         try:

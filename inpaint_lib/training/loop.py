@@ -1,9 +1,9 @@
 """One training loop for every architecture, setup and data set.
 
-`fit(run)` trains until the budget is spent. A finished run is returned as it is; an interrupted one
-continues from its checkpoint and ends with the same bytes as if it had never stopped (CPU,
-float32). A run whose losses or weights are no longer finite has ended too: its outcome "diverged"
-is counted like any other and never trained again.
+`fit(run)` trains until the budget is spent. A finished run is not trained again. An interrupted run
+continues from its checkpoint and ends with the same bytes as an uninterrupted one (CPU, float32). A
+run ends as "diverged" when a loss or a weight is not finite; this outcome counts, too, and such a
+run is not trained again.
 """
 
 import io
@@ -21,26 +21,26 @@ from ..study import devices, files, processes, provenance
 from . import artifacts, identity, probe, recording, weights
 from .step import Step, choose_options
 
-HALF_LIVES = 10  # of the moving average of G's weights, in a stage (protocol 2)
+HALF_LIVES = 10  # of the moving average of G's weights, per stage (protocol 2)
 
 
 class Diverged(RuntimeError):
-    """Training ended because a loss or a weight is NaN or infinite."""
+    """Training ended because a loss or a weight became NaN or infinite."""
 
 
 @dataclass
 class State:
-    """Everything that training continues from."""
+    """The state of training that a checkpoint saves."""
 
     G: torch.nn.Module
     D: torch.nn.Module
     opt_g: torch.optim.Optimizer
     opt_d: torch.optim.Optimizer
-    average: AveragedModel  # of G's weights, exponential: what is evaluated, exported and used
+    average: AveragedModel  # of G's weights, exponential; this one is evaluated and exported
     step: int = 0
     seconds: float = 0.0  # over all sittings, `after_stage` included
     step_seconds: float = 0.0  # of them in training steps
-    sittings: list = field(default_factory=list)  # where and with what it was trained
+    sittings: list = field(default_factory=list)  # machine and options of each start
     history: list = field(default_factory=list)  # one dict per log point
     probes: list = field(default_factory=list)  # (step, G's loss on the fixed batch), last stage
     recording: dict = field(default_factory=dict)  # fills of test images, see recording.py
@@ -55,7 +55,7 @@ class State:
         torch.set_rng_state(saved["rng"])
         for name, part in vars(self).items():
             value = saved[name]
-            if isinstance(part, torch.optim.Optimizer):  # how it computes is this device's
+            if isinstance(part, torch.optim.Optimizer):  # these options depend on the device
                 own = {key: part.defaults[key] for key in ("fused", "foreach", "capturable")}
                 value = value | {"param_groups": [g | own for g in value["param_groups"]]}
             if hasattr(part, "load_state_dict"):
@@ -65,7 +65,7 @@ class State:
 
 
 def create_state(run, device, options):
-    """Return the State at step 0; the initial weights depend on the seed alone, or are given."""
+    """Return the State at step 0; initial weights are drawn by the seed, or given."""
     model = run.model
     G, D = (network.to(device) for network in weights.create_initial(run))
     decay = 0.5 ** (HALF_LIVES * run.n_stages / run.config.curriculum.steps)
@@ -77,14 +77,14 @@ def create_state(run, device, options):
 
 
 def fit(run, watch=None, after_stage=None):
-    """Train one run to its end and return the content of its result.json; see `finished`.
+    """Train one run to its end and return the content of its result.json.
 
-    `watch(run, state)` is called at every log point; the progress bar, which moves every second,
-    goes to `watch` if that is a file and to stderr without it. `after_stage(run, stage)` is called
-    when the weights of a stage (1 ..) lie on disk, the last time when the run has ended. Raises
-    devices.OutOfMemory, and provenance.SettingsChanged if work of other settings lies there.
-    Ctrl-C, or a notebook's stop button, saves a checkpoint at the next log point and raises
-    KeyboardInterrupt; a second one raises at once.
+    `watch(run, state)` is called at every log point. The progress bar goes to stderr, or to `watch`
+    if that can be written to. `after_stage(run, stage)` is called when the weights of a stage
+    (1 ..) are on disk; for the last stage when the run has ended. Raises devices.OutOfMemory, and
+    provenance.SettingsChanged if the folder holds work of other settings. Ctrl-C, or a notebook's
+    stop button, saves a checkpoint at the next log point and raises KeyboardInterrupt; a second one
+    raises at once.
     """
     pack = packs.prepare(run.study, run.dataset)
     device = devices.choose_device(run.config.machine.device)
@@ -111,7 +111,7 @@ def fit(run, watch=None, after_stage=None):
 
 
 def require_finished(result):
-    """Return a result whose run finished; raise Diverged for one that diverged."""
+    """Return the result of a run that finished; raise Diverged for one that diverged."""
     if result["outcome"] == "diverged":
         raise Diverged(result["why"])
     return result
@@ -142,13 +142,13 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         state.sittings.append(_sitting(state, step, loading))
 
     for images in batches:
-        # --- next batch and its holes; G's forward pass, update of D, update of G: Step._compute
+        # --- holes, G's forward pass, update of D, update of G: Step._compute
         phase, at = run.phase(state.step), state.step + 1
         boundary = at % per_stage == 0
         logs = boundary or at % run.config.training.log_every == 0
         if phase.trains:
             given = images, draw_hole_variates(run, state.step), phase
-            if logs:  # before the update, which makes the batch an easy one
+            if logs:  # before the update, after which the batch is an easy one
                 gradients = probe.measure_gradients(step, *given)
             step(*given)
             widths.append(phase.mask_width)
@@ -158,7 +158,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if phase.stage == run.n_stages - 1:
             unread.append(probe.measure_adversarial_g(state.G, state.D, objective, *fixed))
 
-        # --- log; the host waits for the device only here
+        # --- log; only here the host waits for the device
         if not logs:
             continue
         now, trained = time.monotonic(), step.count
@@ -178,7 +178,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
             unread.clear()
         recorder.at_log_point(phase.stage + 1)
 
-        # --- end of a stage, checkpoint: from a log point a run continues to the same bytes
+        # --- end of a stage; checkpoints only at log points, or a resumed run would differ
         stopping = interrupted.is_set()
         due = boundary or stopping or now - last_save > machine.checkpoint_seconds
         if due:
@@ -201,29 +201,30 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         if stopping:
             bar.close()
             where = f"{run.name} is saved at step {state.step} of {steps}"
-            raise KeyboardInterrupt(f"{where}; run it again to continue")
+            raise KeyboardInterrupt(f"{where}: run it again to continue")
         started = time.monotonic()
 
     bar.close()
 
 
 def draw_hole_variates(run, step):
-    """Return the unit draws that place and shape the holes of one step, (B, n), keyed by the run's
-    seed and the step: runs that differ only in their setup have holes that differ only in size.
+    """Return the unit variates of the holes of one step, (B, n), keyed by the run's seed and step.
+
+    Runs that differ only in their setup therefore have holes that differ only in size.
     """
     draw = rng.open_stream(run.seed, "masks", step)
     return masks.draw_variates(run.model.mask_family, run.config.curriculum.batch_size, draw)
 
 
 def draw_holes(run, step, mask_width):
-    """Return the holes of one step at a width, (B,1,H,W) float32."""
+    """Return the holes of one step at a width in pixels: (B,1,H,W) float32."""
     family, size = run.model.mask_family, run.config.data.image_size
     draw = masks.get_family(family, packs.load_bank(run, family))
     return draw(draw_hole_variates(run, step), masks.find_extent(family, mask_width, size), size)
 
 
 def _read(step, state, phase, widths):
-    """Return a row of history.csv: means over the steps since the last one, and deviations."""
+    """Return a row of history.csv: means and deviations over the steps since the last row."""
     since, means = step.count, step.read()
     for name, value in means.items():
         if not np.isfinite(value):
@@ -242,7 +243,7 @@ def _read(step, state, phase, widths):
 
 
 def _sitting(state, step, loading):
-    """Return where and with what training continues: a run may use several machines."""
+    """Return the machine and the options of this start; a run may use several machines."""
     return {
         "from_step": state.step,
         "device": devices.get_device_name(step.device),

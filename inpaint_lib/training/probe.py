@@ -1,8 +1,8 @@
-"""Measures that need networks as they are in training, and batch norm's statistics.
+"""Measures of networks in training mode, and batch norm's statistics.
 
-Stability: the deviation of G's unweighted adversarial loss on one fixed batch with the largest
-holes over the steps of the last stage, divided by its deviation over batches with the final
-networks frozen. 1 means that it varies no more in training than from batch to batch.
+Stability: the deviation of G's unweighted adversarial loss over the steps of the last stage, on one
+fixed batch with the largest holes, divided by its deviation over batches with frozen networks. 1
+means that the loss varies no more during training than from batch to batch.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ LEAST = 32  # of them in a batch
 
 @contextlib.contextmanager
 def use_training_mode(*networks):
-    """Let norms behave as in training; then put back modes and what a pass changed."""
+    """Set networks to training mode; afterwards restore their modes and buffers."""
     modes = [network.training for network in networks]
     kept = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     try:
@@ -35,8 +35,9 @@ def use_training_mode(*networks):
 
 @torch.no_grad()
 def measure_adversarial(G, D, objective, real, mask):
-    """Return G's and D's unweighted adversarial losses, on the device, for real (B,3,H,W) and mask
-    (B,1,H,W).
+    """Return G's and D's unweighted adversarial losses as scalars on the device.
+
+    real (B,3,H,W) in [-1, 1], mask (B,1,H,W).
     """
     d_loss, g_loss, _ = objective.adversarial
     with use_training_mode(G, D):
@@ -47,7 +48,7 @@ def measure_adversarial(G, D, objective, real, mask):
 
 @torch.no_grad()
 def measure_adversarial_g(G, D, objective, real, mask):
-    """Return G's loss of `adversarial` alone."""
+    """Return only G's loss of `measure_adversarial`."""
     with use_training_mode(G, D):
         return objective.adversarial[1](_fake_scores(G, D, objective, real, mask))
 
@@ -58,10 +59,9 @@ def _fake_scores(G, D, objective, real, mask):
 
 
 def measure_gradients(step, images, u, phase):
-    """Return the norms of the gradients of the two parts of G's loss, as the setup weighs them, and
-    their ratio and cosine, for the networks and a batch of a Step.
+    """Return norms, ratio and cosine of the gradients of the two weighted parts of G's loss.
 
-    Changes nothing, neither `.grad` nor statistics of norms.
+    `images`, `u` and `phase` are those of a Step. Neither `.grad` nor statistics of norms change.
     """
     G, D = step.state.G, step.state.D
     real, mask = step.inputs(*step.load(images, u, phase))
@@ -84,20 +84,20 @@ def _gradient(loss, network):
 
 
 def load_frozen_batch(run, pack, images, width, device):
-    """Return some test images with their frozen holes of a width: (real, mask)."""
+    """Return some test images with their holes of a width: (B,3,H,W) in [-1, 1], (B,1,H,W)."""
     holes = torch.from_numpy(pack.test_masks(run.model.mask_family, width, images))
     return metrics.to_float(np.array(pack.test[images]), device), holes.to(device).float()[:, None]
 
 
 def load_fixed_batch(run, pack, device):
-    """Return the test images with the largest holes that are probed throughout: (real, mask)."""
+    """Return the batch of the probe, the first test images with the largest holes."""
     curriculum = run.config.curriculum
     first = slice(min(curriculum.batch_size, len(pack.test)))
     return load_frozen_batch(run, pack, first, curriculum.mask_widths[-1], device)
 
 
 def measure_frozen_noise(run, pack, G, D, device):
-    """Return the deviation of G's adversarial loss over training batches, networks frozen."""
+    """Return the deviation of G's adversarial loss over training batches with frozen networks."""
     config, family, found = run.config, run.model.mask_family, []
     size, width = config.curriculum.batch_size, config.curriculum.mask_widths[-1]
     bank = packs.load_bank(run, family)
@@ -111,12 +111,12 @@ def measure_frozen_noise(run, pack, G, D, device):
 
 
 def spread_evenly(n, wanted):
-    """Return `wanted` of the indices 0 .. n - 1, evenly spread, or all if they are fewer."""
+    """Return `wanted` evenly spread indices of 0 .. n - 1, or all n if they are fewer."""
     return np.linspace(0, n - 1, min(n, wanted)).round().astype(int)
 
 
 def calibrate_for(run, pack, generator, width, device, family=None):
-    """Return the generator with batch norm's statistics of holes of a width and family."""
+    """Return the generator, or a copy with batch-norm statistics of holes of a width and family."""
     if not metrics.find_batch_norms(generator):
         return generator
     data, chosen = run.config.data, spread_evenly(len(pack.train), CALIBRATION)

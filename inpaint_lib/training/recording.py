@@ -1,6 +1,6 @@
-"""What G makes of a few frozen test images in the course of training: a run's recording.npz.
+"""Record G's fills of a few test images during training in a run's recording.npz.
 
-G is the moving average; norms behave as in training. Of R images, at P log points evenly chosen:
+G is the moving average, in training mode. For R images, at P evenly chosen log points:
 
     steps, stages      (P,)
     fills              (P,R,H,W,3) uint8: composites, largest holes
@@ -23,15 +23,13 @@ from . import probe
 
 
 def choose_images(config, n_test):
-    """Return the indices of the test images whose fills are kept: evenly spread over those that are
-    measured after every stage.
-    """
+    """Return the indices of the recorded test images, evenly spread over `images_elsewhere`."""
     n = min(config.evaluation.images_elsewhere, n_test)
     return probe.spread_evenly(n, config.evaluation.recorded_images)
 
 
 def choose_points(config):
-    """Return the steps at which fills are kept: log points, evenly chosen."""
+    """Return the steps at which fills are recorded: evenly chosen log points."""
     every, per_stage = config.training.log_every, config.curriculum.steps_per_stage
     steps = range(1, config.curriculum.steps + 1)
     logged = np.array([step for step in steps if step % every == 0 or step % per_stage == 0])
@@ -39,7 +37,7 @@ def choose_points(config):
 
 
 class Recorder:
-    """Adds to `state.recording`, {array's name: a list of tensors}; `state` is a loop.State."""
+    """Adds to `recording` of a loop.State: {array's name: list of tensors}."""
 
     def __init__(self, run, pack, state, device):
         chosen = choose_images(run.config, len(pack.test))
@@ -50,10 +48,10 @@ class Recorder:
         self.state, self.objective = state, run.architecture_entry.objective
         self.points = choose_points(run.config)
         if any(len(fills) != len(chosen) for fills in state.recording.get("fills", [])):
-            state.recording.clear()  # recorded_images has been changed
+            state.recording.clear()  # recorded_images has changed
 
     def at_log_point(self, stage):
-        """Record the fills of the largest holes, if this log point is among those chosen."""
+        """Record the fills of the largest holes, if this log point is a chosen one."""
         if self.state.step in self.points:
             fills, scores, _ = self._judged(*[*self.batches.values()][-1])
             found = {"steps": torch.tensor(self.state.step), "stages": torch.tensor(stage)}
@@ -90,7 +88,7 @@ class Recorder:
 
 
 def write(path, recording):
-    """Write a State's recording."""
+    """Write the recording of a loop.State to an .npz file."""
     arrays = {name: torch.stack(values).numpy() for name, values in recording.items()}
     with files.replace(path) as temporary:
         np.savez_compressed(temporary, **arrays)

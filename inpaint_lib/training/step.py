@@ -16,7 +16,7 @@ import torch
 from .. import losses, masks, metrics
 from ..data import feed, packs
 
-SATURATED = 0.95  # D judges at least this share of patches rightly: G learns little from it
+SATURATED = 0.95  # when D is right on this share of patches, G learns little from it
 WARM_UP = 3  # steps before the capture: lazy initialisation must be over
 MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20))  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
 

@@ -1,4 +1,4 @@
-"""A run's training step alone, on made-up images: what estimates and benchmarks time."""
+"""A run's training step on random images, for estimates and benchmarks."""
 
 from dataclasses import replace
 

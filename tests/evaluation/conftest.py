@@ -1,4 +1,4 @@
-"""Networks in the place of pretrained ones."""
+"""Small networks in place of the pretrained ones."""
 
 import pytest
 import torch

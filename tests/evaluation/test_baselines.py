@@ -2,7 +2,6 @@ import os
 
 import numpy as np
 import pytest
-from skimage.restoration import inpaint_biharmonic
 
 from inpaint_lib import masks
 from inpaint_lib.evaluation import baselines
@@ -34,13 +33,6 @@ def test_mean_colour_and_nearest_match_loops():
             assert (image[tuple(closest.T)] == nearest[y, x]).all(-1).any()
 
 
-def test_biharmonic_is_scikit_images():
-    hole = masks.draw_test_masks("square", 1, 12, 32, seed=0)
-    inside, found = hole[0] > 0, baselines.fill("biharmonic", IMAGES[:1], hole)[0]
-    expected = inpaint_biharmonic(IMAGES[0] / 255, inside, channel_axis=-1) * 255
-    assert np.abs(found[inside] - expected[inside].clip(0, 255)).max() <= 0.5
-
-
 def test_nothing_to_fill_from_is_grey():
     for name in baselines.BASELINES:
         assert (baselines.fill(name, IMAGES[:1], np.ones((1, 32, 32), np.uint8)) == 127).all()
@@ -55,7 +47,5 @@ def test_processes_fill_the_same_batches_in_the_same_order(monkeypatch):
     with processes.create_pool(9, 1) as pool:
         for name in ("nearest", "Telea"):
             found = list(baselines.fill_batches(name, images, holes, 2, pool))
-            assert [len(filled) for filled, _, _ in found] == [2, 2, 2, 2, 1]
-            plain = baselines.fill_batches(name, images, holes, 2)
-            for ours, theirs in zip(found, plain, strict=True):
-                assert all(map(np.array_equal, ours, theirs))
+            assert [len(filled) for filled in found] == [2, 2, 2, 2, 1]
+            assert np.array_equal(np.concatenate(found), baselines.fill(name, images, holes))

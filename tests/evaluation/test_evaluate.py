@@ -18,16 +18,12 @@ from inpaint_lib.training import artifacts, loop, probe, recording
 HEADINGS = "What it is|Intended use and limits|Training data|Training procedure|Metrics|How to use"
 
 
-def quiet(*_):
-    pass
-
-
 @pytest.fixture
 def trained(micro, run_of):
     """A run whose evaluation uses 6 of its 8 test images elsewhere."""
     some = {"evaluation.images_elsewhere": 6, "grid.setups": ["progressive"]}
     run = run_of(micro(some))
-    loop.fit(run, quiet)
+    loop.fit(run)
     return run
 
 
@@ -114,14 +110,14 @@ def test_holes_are_binned_by_their_area_over_all_widths(trained):
 
 def test_a_setup_that_trains_in_its_last_stage_alone_is_evaluated_there_alone(micro):
     (run,) = micro({"grid.setups": ["last_only"]}).runs()
-    loop.fit(run, quiet)
+    loop.fit(run)
     evaluate.complete(run)
     assert not evaluate.is_evaluated(run, 1) and evaluate.is_evaluated(run, 2)
     assert set(evaluate.read_values(run).stage) == {2}
     assert all(key.startswith("stage2/") for key in evaluate.read_fills(run))
 
 
-def test_images_and_fills_are_those_that_are_measured(trained):
+def test_stored_errors_and_fills_are_the_measured_ones(trained):
     frame = pd.concat([evaluate.evaluate(trained, stage) for stage in (1, 2)])
     pack, images = (
         packs.open_pack(trained.study, trained.dataset),
@@ -155,17 +151,17 @@ def test_evaluation_during_training_is_the_one_afterwards_and_changes_nothing(mi
         written = {p.name: p.read_bytes() for p in folder.glob("*.*") if p.suffix}
         return written, {name: w.numpy().tobytes() for name, w in weights.items()}
 
-    loop.fit(run, quiet, evaluate.evaluate)
+    loop.fit(run, after_stage=evaluate.evaluate)
     found = contents()
     assert evaluate.is_evaluated(run, 1) and evaluate.is_evaluated(run, 2)
     artifacts.discard(run.folder)
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert not evaluate.is_evaluated(run, 2)
     evaluate.complete(run)
     assert contents() == found
 
 
-def test_only_what_is_missing_or_of_other_settings_is_completed(trained, monkeypatch):
+def test_only_missing_stages_and_those_of_other_settings_are_evaluated(trained, monkeypatch):
     calls, original = [], evaluate.evaluate
     monkeypatch.setattr(evaluate, "evaluate", lambda *a: calls.append(a[1]) or original(*a))
     evaluate.complete(trained)
@@ -177,7 +173,7 @@ def test_only_what_is_missing_or_of_other_settings_is_completed(trained, monkeyp
     assert calls == [1, 2, 1, 2]
 
 
-def test_every_call_measures_anew_and_a_killed_one_leaves_none(trained, monkeypatch):
+def test_every_call_measures_again_and_a_killed_one_leaves_no_result(trained, monkeypatch):
     first = evaluate.evaluate(trained, 2)
     with monkeypatch.context() as patch:
         patch.setattr(losses, "composite", lambda output, real, mask: torch.zeros_like(real))
@@ -205,7 +201,7 @@ def test_without_weights_the_evaluation_goes_on_and_says_why(trained, tmp_path, 
 def test_the_context_encoder_is_measured_on_central_holes_alone(micro):
     names = {"grid.architectures": ["context_encoder"], "grid.setups": ["fixed"]}
     (run,) = micro(names).runs()
-    loop.fit(run, quiet)
+    loop.fit(run)
     frame = evaluate.evaluate(run, 2)
     assert set(frame.mask_family) == {"center"} and "visible" not in set(frame.region)
 
@@ -254,7 +250,7 @@ def test_probing_leaves_the_networks_as_they_are(micro, run_of, architecture):
         assert all(torch.equal(v, kept[k]) for k, v in network.state_dict().items())
 
 
-def test_batch_norm_is_judged_with_statistics_of_the_holes_it_is_judged_on(micro):
+def test_batch_norm_uses_statistics_of_the_measured_holes(micro):
     """Statistics of a network that trained on both widths are re-estimated for each, weights
     untouched; and what is exported has those of the largest holes."""
     study = micro({"grid.architectures": ["context_encoder"], "grid.setups": ["mixed"]})

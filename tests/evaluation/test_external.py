@@ -1,7 +1,6 @@
-"""Images that were filled elsewhere: what is exported, and that outputs are measured as it says."""
+"""Other methods' outputs: the export, and their measurement."""
 
 import hashlib
-import json
 import struct
 import zlib
 
@@ -93,7 +92,7 @@ def test_an_export_takes_an_empty_folder_or_its_own_and_no_other(pack, tmp_path)
         files.write_json(
             out / "manifest.json", external.describe_export(pack, "smoke", DATA) | change
         )
-        with pytest.raises(ValueError, match="holds something else; name an empty or a new folder"):
+        with pytest.raises(ValueError, match="holds something else: name an empty or a new folder"):
             external.export(pack, "smoke", DATA, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").touch()
@@ -123,7 +122,7 @@ def test_an_interrupted_export_has_no_manifest_and_the_same_command_completes_it
 
 
 @pytest.mark.parametrize("name", ["Telea", "Navier-Stokes"])
-def test_a_baseline_through_this_door_has_the_tables_own_numbers_to_the_last_digit(
+def test_a_baseline_scored_as_external_outputs_has_exactly_the_same_numbers(
     name, study, pack, extractor, tmp_path
 ):
     of_table = evaluate.measure_baselines(study, DATA)
@@ -147,7 +146,7 @@ def test_changed_known_pixels_are_composited_and_named(study, pack, tmp_path):
     changed[known] = np.where(changed[known] > 99, changed[known] - 9, changed[known] + 9)
     Image.fromarray(changed.astype(np.uint8)).save(tmp_path / "b/square_8/00002.png")
     found, lines = score(study, tmp_path / "b", "changed")
-    assert "changed in 1 of them, by up to 9 of 255: square_8/00002.png;" in lines[1]
+    assert "differ in 1 of them, by up to 9 of 255 (square_8/00002.png):" in lines[1]
     differ = found[found.value != exact.value]
     assert set(differ.region) == {"visible"} and set(differ.mask_family) == {"square"}
     (l1,) = differ[differ.metric == "l1"].value
@@ -212,29 +211,15 @@ def test_an_unusable_output_is_named_with_its_reason_and_nothing_is_written(stud
     for why, spoil in UNUSABLE.items():
         path.write_bytes(kept)
         spoil(path)
-        what = f"1 of 16 outputs cannot be used: square_8/00001.png is {why}"
+        what = rf"1 of 16 outputs in .* cannot be used \(square_8/00001.png is {why}"
         with pytest.raises(ValueError, match=what):
             score(study, tmp_path / "x")
         assert not (pack.folder / "external").exists()
 
 
-def test_missing_outputs_are_counted_and_named(study, pack, tmp_path):
-    fill_in(pack, tmp_path / "x", "nearest", ["square_8"])
-    (tmp_path / "x/square_8/00000.png").rename(tmp_path / "x/square_8/00000.jpg")
-    what = "9 of 16 outputs cannot be used: square_8/00000.png is missing, square_16/00000.png is "
-    with pytest.raises(ValueError, match=what):
-        score(study, tmp_path / "x")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        ValueError, match=r"empty: holds no folder of outputs, center_8/ or center_16/ and"
-    ):
-        score(study, tmp_path / "empty")
-
-
-@pytest.mark.parametrize("inside", [True, False])
-def test_a_manifest_of_other_data_or_an_edited_one_is_refused(inside, study, pack, tmp_path):
+def test_a_manifest_of_other_data_beside_the_outputs_is_refused(study, pack, tmp_path):
     out = fill_in(pack, tmp_path / "export/theirs", "nearest", ["square_8", "square_16"])
-    path = (out if inside else out.parent) / "manifest.json"
+    path = out.parent / "manifest.json"
     told = external.describe_export(pack, "smoke", DATA)
     files.write_json(path, told)
     score(study, out)
@@ -242,10 +227,6 @@ def test_a_manifest_of_other_data_or_an_edited_one_is_refused(inside, study, pac
     files.write_json(path, told)
     with pytest.raises(ValueError, match=r"differs from clutter of profile smoke in sha256 of"):
         score(study, out)
-    for text in ("", "[]", "{}", json.dumps(told)[:99]):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=r"manifest.json: not as ./run_all.sh export wrote it"):
-            external.find_manifest(out)
 
 
 def test_a_name_keeps_its_outputs_until_overwrite(study, pack, tmp_path):
@@ -253,7 +234,7 @@ def test_a_name_keeps_its_outputs_until_overwrite(study, pack, tmp_path):
     first, _ = score(study, fill_in(pack, tmp_path / "a", "nearest", some), "mine")
     assert score(study, tmp_path / "a", "mine")[0].equals(first)
     fill_in(pack, tmp_path / "b", "mean colour", some)
-    with pytest.raises(ValueError, match="--name mine: other outputs have it"):
+    with pytest.raises(ValueError, match="--name mine has other outputs"):
         score(study, tmp_path / "b", "mine")
     assert external.read_scores(study.config, pack)[0]["mine"].equals(first)
     other, _ = score(study, tmp_path / "b", "mine", overwrite=True)
@@ -265,7 +246,7 @@ def test_a_name_keeps_its_outputs_until_overwrite(study, pack, tmp_path):
             score(study, tmp_path / "a", name)
 
 
-def test_what_was_measured_with_other_settings_is_left_out_by_name(study, micro, pack, tmp_path):
+def test_scores_of_other_settings_are_left_out_and_named(study, micro, pack, tmp_path):
     score(study, fill_in(pack, tmp_path, "nearest", ["square_8", "square_16"]), "mine")
     other = micro({"evaluation.images_elsewhere": 5})
     assert external.read_scores(other.config, pack) == ({}, ["mine"])

@@ -69,7 +69,7 @@ def test_measures_are_means_over_images_whatever_the_batches(batch):
     assert one.keys() - without.keys() == visible | set(measures.EXTRA)
 
 
-def test_where_all_is_hole_nothing_is_visible_and_what_is_not_a_number_counts(batch):
+def test_where_all_is_hole_nothing_is_visible_and_nan_is_kept(batch):
     output, real, mask = batch
     full = torch.cat([torch.ones_like(mask[:1]), mask[1:]])
     found = measures.average(measures.measure([(output, real, full)])[0])

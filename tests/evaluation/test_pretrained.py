@@ -1,4 +1,4 @@
-"""Weights of others: found, checked, or said to be missing with the remedy."""
+"""Pretrained weights: found and checked, or reported as missing with what to do."""
 
 import hashlib
 
@@ -45,11 +45,11 @@ def test_other_weights_are_refused(hub):
             pretrained.find("inception", wanted)
 
 
-def test_what_weights_are_there_is_an_identity_that_changes_when_they_come(hub, monkeypatch):
+def test_the_identity_changes_when_weights_become_available(hub, monkeypatch):
     missing = pretrained.identify("inception", "auto")
     assert "run once with a network" in missing
     monkeypatch.setattr(
-        pretrained.files, "file_sha256", lambda *_: pretrained.WEIGHTS["inception"].sha256
+        pretrained.files, "hash_file", lambda *_: pretrained.WEIGHTS["inception"].sha256
     )
     hub.mkdir()
     pretrained.locate_cached("inception").write_bytes(b"")

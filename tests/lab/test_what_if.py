@@ -49,7 +49,7 @@ def test_only_what_is_named_differs_from_the_study_whose_data_are_used(run):
     [
         ("a/b", {"lr_d": 1}, "a name has"),
         ("..", {"lr_d": 1}, "a name has"),
-        ("x", {"lr": 1}, "what_if/x: models.custom.lr: there is no such key"),
+        ("x", {"lr": 1}, "what_if/x: models.custom.lr: unknown key"),
         ("x", {"lr_d": -1}, "what_if/x: models.custom.lr_d: .* greater than 0"),
         ("x", {"data.image_size": 64}, "write a profile"),
         ("x", {"grid.seeds": [3]}, "write a profile"),

@@ -570,7 +570,7 @@ def test_any_name_is_filled_in_any_locale_even_where_nothing_can_be_printed(tmp_
         )
     assert os.listdir(os.fsencode(tmp_path / "out")) == [b"\xe9.png"]
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert "cannot be printed (No space left on device); the work itself is done" in done.stderr
+    assert "cannot be printed (No space left on device), but the work is done" in done.stderr
 
 
 # --- the output file
@@ -605,7 +605,7 @@ def test_a_runs_folder_its_model_and_its_stages_are_all_weights(tmp_path, weight
     (run / "run.json").write_text(json.dumps(described()))
     others = {"discriminator.x": torch.zeros(1), "snapshot.x": torch.zeros(1)}
     save_file(load_file(weights["custom"]) | others, stage, metadata={"run": "a/b", "stage": "2"})
-    with pytest.raises(ValueError, match=r"no finished run; .* name a file stages/<n>.safetensors"):
+    with pytest.raises(ValueError, match=r"no finished run: .* name a file stages/<n>.safetensors"):
         inpaint.load(run)
     (run / "model").mkdir()
     shutil.copy(weights["custom"], run / "model" / "model.safetensors")

@@ -30,9 +30,9 @@ NARROW = "--set 'models.custom.widths={generator_width: 4, discriminator_width: 
 VGG = "smoke --set training.perceptual_width=64 --set training.perceptual_weights"
 INCEPTION = "smoke --set evaluation.inception_weights"
 STUDY = f"""
-tyni -> no profile 'tyni': choose one of medium, paper, small
+tyni -> unknown profile 'tyni': choose one of medium, paper, small
 {LONG} -> choose one of medium, paper
-nowhere.yaml -> no profile 'nowhere.yaml': choose one of
+nowhere.yaml -> unknown profile 'nowhere.yaml': choose one of
 smoke tiny -> unrecognized arguments: tiny; see ./run_all.sh --help
 smoke --fast -> unrecognized arguments: --fast; see ./run_all.sh --help
 smoke --seeds -> argument --seeds: expected one argument; see
@@ -40,8 +40,8 @@ smoke --only figures -> --only: invalid choice: 'figures' (choose from
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
 smoke --datasets imagenet -> no data set 'imagenet': there are
-smoke --architectures unet -> no 'unet'; there are: custom, context_encoder, free_form
-smoke --setups fixed,fixd -> no 'fixd'; there are: fixed, progressive
+smoke --architectures unet -> unknown 'unet': choose one of custom, context_encoder, free_form
+smoke --setups fixed,fixd -> unknown 'fixd': choose one of fixed, progressive
 smoke --seeds a -> grid.seeds.0:
 smoke --set curriculum.batch_size -> --set curriculum.batch_size: write it as KEY=VALUE
 smoke --set batch_size=3 -> did you mean curriculum.batch_size?
@@ -79,47 +79,47 @@ smoke --datasets celeba --data-root torn -> img_align_celeba.zip
 smoke --datasets coco --data-root texts -> or train2014 for coco. DIR or DIR/coco must hold
 smoke --datasets coco --data-root bare -> train2014: no .jpg file in it
 smoke --datasets coco --data-root damaged -> train2014.zip is damaged (
-{INCEPTION}=none.pth -> inception_weights: no 'none.pth'; there are: auto, none, or
+{INCEPTION}=none.pth -> inception_weights: unknown 'none.pth': choose one of auto, none, or
 {INCEPTION}=photo.png -> photo.png is not the 2015-12-05 Inception (SHA
 smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: 64, unless
-{VGG}=none.pth -> no 'none.pth'; there are: torchvision, random, or name a file
+{VGG}=none.pth -> unknown 'none.pth': choose one of torchvision, random, or a file
 {VGG}=vgg.pth -> vgg.pth is no VGG-16 state dict
-{VGG}=photo.png -> cannot read
+{VGG}=photo.png -> photo.png cannot be read (
 {VGG}=list.pth -> give a VGG-16 state dict
-{FROM} absent -> --from absent: no such file; name a finished run's folder or a .safetensors file
+{FROM} absent -> --from absent does not exist: name a finished run's folder or a .safetensors file
 {FROM} {LONG} -> File name too long
-{FROM} text.safetensors -> text.safetensors: no safetensors file (
-{FROM} nothing.png -> nothing.png: no safetensors file (
-{FROM} long.safetensors -> long.safetensors: no safetensors file (
-{FROM} cut.safetensors -> cut.safetensors: no safetensors file (
+{FROM} text.safetensors -> text.safetensors is no safetensors file (
+{FROM} nothing.png -> nothing.png is no safetensors file (
+{FROM} long.safetensors -> long.safetensors is no safetensors file (
+{FROM} cut.safetensors -> cut.safetensors is no safetensors file (
 {FROM} pickle.safetensors -> pickles (.pt, .pth) are not opened
-{FROM} unfinished -> unfinished: no finished run; finish it
-{FROM} pipe -> pipe: is not a regular file
-{FROM} smoke/faces/custom/fixed/seed0 -> smoke/faces/custom/fixed/seed0: there is no
-{FROM} small/faces/custom/reversed -> the network is not published; train it
+{FROM} unfinished -> unfinished is no finished run: finish it
+{FROM} pipe -> pipe is not a regular file
+{FROM} smoke/faces/custom/fixed/seed0 -> seed0, which does not exist: name a folder
+{FROM} small/faces/custom/reversed -> is not published: train it
 {FROM} bare.safetensors -> at 32 px: layer encoder.0.conv.weight is 8 x 4 x 5 x 5, here 16 x 4 x
 {FROM} context_encoder.safetensors -> does not fit custom at 32 px: it has no layer encoder.0.conv
-{FROM} nan.safetensors {NARROW} -> nan.safetensors: decoder.0.conv1.conv.bias is not finite; use
-{FROM} bytes.safetensors {NARROW} -> layer encoder.0.conv.weight holds numbers of type U8
-{FROM} more.safetensors {NARROW} -> its layer extra is not here
+{FROM} nan.safetensors {NARROW} -> has a weight decoder.0.conv1.conv.bias that is not finite
+{FROM} bytes.safetensors {NARROW} -> layer encoder.0.conv.weight has numbers of type U8
+{FROM} more.safetensors {NARROW} -> the network has no layer extra
 {FROM} part.safetensors {NARROW} -> it has no layer discriminator.scales.0.0.0.
-smoke --from custom.safetensors {NARROW} -> fits custom, the grid has custom, context_encoder, fr
+smoke --from custom.safetensors {NARROW} -> fits custom only, the grid has custom, context_encoder,
 """
 SHOW = """
 -> the following arguments are required: PROFILE; see
-tyni -> no profile 'tyni': choose one of
+tyni -> unknown profile 'tyni': choose one of
 smoke --only tables -> unrecognized arguments: --only tables
 smoke --set grid.seeds=[] -> grid.seeds:
 """
 CLEAN = """
 -> the following arguments are required: PROFILE; see
-tyni -> no profile 'tyni': choose one of
+tyni -> unknown profile 'tyni': choose one of
 smoke tiny -> unrecognized arguments: tiny
 smoke --yes=3 -> argument --yes: ignored explicit argument '3'
 """
 PUBLISH = """
 smoke -> the following arguments are required: NAME
-tyni mine -> no profile 'tyni'
+tyni mine -> unknown profile 'tyni'
 smoke mine -> no run of profile smoke is finished
 """
 VERIFY = """
@@ -150,25 +150,25 @@ photo.png {B} {W} -o exists.png -> -o exists.png: exists: name another file, or 
 photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is another file
 photo.png {B} {W} -o out.gif -> -o out.gif: unknown suffix: give one of .png
 alpha.png {B} {W} -o x/out.jpg -> -o x/out.jpg: JPEG cannot hold transparency
-photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors: no such file; name
-photo.png {B} --weights text.safetensors {OUT} -> text.safetensors: no safetensors file
+photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors does not exist: name
+photo.png {B} --weights text.safetensors {OUT} -> text.safetensors is no safetensors file
 photo.png {B} --weights pickle.safetensors {OUT} -> pickles (.pt, .pth) are not opened
 photo.png {B} --weights bare.safetensors {OUT} -> its header does not fit its weights
 photo.png {B} --weights unknown.safetensors {OUT} -> unknown architecture 'x'
 photo.png {B} --weights wider.safetensors {OUT} -> its header does not fit its weights
 photo.png {B} --weights size.safetensors {OUT} -> takes image sizes 32 to 256
 photo.png {B} --weights nan.safetensors {OUT} -> holds weights that are not finite
-photo.png {B} --weights unfinished {OUT} -> --weights unfinished: no finished run
+photo.png {B} --weights unfinished {OUT} -> --weights unfinished is no finished run
 photo.png --box 0,0,5,5 --weights context_encoder.safetensors {OUT} -> outside the central half
 photo.png {B} {W} {OUT} --blend -> unrecognized arguments: --blend; see ./run_all.sh inpaint --help
 -> the following arguments are required
 """
 NOTEBOOK = """
-00_data_prep '{"profile": "tyni"}' -> no profile 'tyni': choose one of
+00_data_prep '{"profile": "tyni"}' -> unknown profile 'tyni': choose one of
 00_data_prep '{"dataset": "../x"}' -> '../x'
 10_train '{"dataset": "x"}' -> no data set 'x': there are
-10_train '{"architecture": "unet"}' -> no 'unet'; there are: custom
-20_metrics '{"overrides": {"bach_size": 1}}' -> --set bach_size: there is no such key
+10_train '{"architecture": "unet"}' -> unknown 'unet': choose one of custom
+20_metrics '{"overrides": {"bach_size": 1}}' -> --set bach_size: unknown key
 00_data_prep '{"dataset": "coco"}' -> data set coco: name its folder with --data-root DIR
 """
 COMMANDS = {
@@ -310,4 +310,4 @@ def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "INPAINT_OUTPUT": str(tmp_path)}
     code, _, err = call(sys.executable, "-P", "-m", "workflow", *arguments, env=environment)
     assert (code, len(err.splitlines())) == (2, 1), err
-    assert "no profile 'tyni': choose one of" in err and snapshot(tmp_path) == before
+    assert "unknown profile 'tyni': choose one of" in err and snapshot(tmp_path) == before

@@ -67,7 +67,7 @@ def test_a_full_disk_is_reported_and_with_room_training_continues_to_the_same_by
     expected, everything, pack = undisturbed
     place = disk(int(pack + share * (everything - pack)) // 4096 * 4096)
     run = progressive()
-    with pytest.raises(OSError, match="the disk is full; free some space and run the same"):
+    with pytest.raises(OSError, match="the disk is full at .*: free some space and run the same"):
         loop.fit(run, quiet)
     assert not [p for p in place.rglob("*.tmp*") if p.is_file()]
     assert not (run.folder / "result.json").exists()
@@ -88,7 +88,7 @@ def refused(capsys, *arguments):
 
 def test_a_full_or_a_read_only_disk_is_refused_before_any_work(disk, capsys):
     place = disk(64 * 1024)
-    assert f"{place}: the disk is full" in refused(capsys)
+    assert f"the disk is full at {place}" in refused(capsys)
     with pytest.raises((ValueError, OSError), match=r"the pack needs .* GB|the disk is full"):
         packs.prepare(progressive().study, "clutter")
     capsys.readouterr()
@@ -107,7 +107,7 @@ def test_what_lies_where_a_folder_belongs_is_named(output, capsys, name, kind):
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text("mine") if kind == "file" else place.symlink_to(output / "nowhere")
     said = refused(capsys)
-    assert f"{place} is a {kind} where a folder is needed; rename it" in said
+    assert f"{place} is a {kind} where a folder is needed: rename it" in said
     assert [p for p in output.rglob("*") if not p.is_dir()] == [place]
     assert kind != "file" or place.read_text() == "mine"
 
@@ -115,7 +115,7 @@ def test_what_lies_where_a_folder_belongs_is_named(output, capsys, name, kind):
 @pytest.mark.parametrize("name", [f"{RUN}/result.json", "reports/smoke/index.html"])
 def test_a_folder_where_a_file_belongs_is_named(output, capsys, name):
     (output / name / "mine").mkdir(parents=True)
-    what = f"{output / name} is a folder where a file is needed; rename it"
+    what = f"{output / name} is a folder where a file is needed: rename it"
     assert what in refused(capsys) and (output / name / "mine").is_dir()
 
 
@@ -129,7 +129,9 @@ def test_a_place_that_becomes_read_only_in_training_is_named_and_the_run_continu
             subprocess.run(["mount", "--bind", place, place], check=True)
             subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
 
-    with pytest.raises(files.OutputError, match=rf"^{run.folder}/.*: Read-only file system; "):
+    with pytest.raises(
+        files.OutputError, match=rf"^{run.folder}/.* cannot be written \(Read-only file system\): "
+    ):
         loop.fit(run, close)
     subprocess.run(["umount", "--lazy", place], check=True)
     assert loop.fit(run, quiet)["sittings"][1]["from_step"] == 9

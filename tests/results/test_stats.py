@@ -451,5 +451,5 @@ def test_a_wrong_entry_of_the_registered_file_is_named(tmp_path):
         with pytest.raises(config.ConfigError, match=f"h.yaml: {key}"):
             stats.read_plan(path)
     path.write_text("[")
-    with pytest.raises(config.ConfigError, match=r"h.yaml: not valid YAML"):
+    with pytest.raises(config.ConfigError, match=r"h.yaml is not valid YAML"):
         stats.read_plan(path)

@@ -44,15 +44,6 @@ def test_adversarial_losses_match_numpy_and_are_summed_over_scales(name):
     assert np.isclose(g_loss(fake), sum(expected_g(f) for _, f in pairs))
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_d_gains_by_telling_apart_and_g_by_a_higher_score(name):
-    scores = [torch.linspace(-2, 2, 9).view(1, 1, 3, 3)]
-    higher = [s + 0.5 for s in scores]
-    d_loss, g_loss = (getattr(losses, f"{name}_{network}") for network in "dg")
-    assert d_loss(higher, scores) < d_loss(scores, higher)
-    assert g_loss(higher) < g_loss(scores)
-
-
 def test_the_context_encoders_loss_matches_numpy_with_and_without_overlap(images):
     output, real, _ = images
     mask = torch.zeros(3, 1, 16, 16)
@@ -143,9 +134,9 @@ def test_wrong_perceptual_weights_are_refused_by_name(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"junk")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     for name, message in {
-        "missing.pth": "perceptual_weights: cannot read .*missing.pth",
-        "broken.pth": "cannot read .*broken.pth",
-        "broken.safetensors": "cannot read .*broken.safetensors",
+        "missing.pth": "perceptual_weights=.*missing.pth cannot be read",
+        "broken.pth": "broken.pth cannot be read",
+        "broken.safetensors": "broken.safetensors cannot be read",
         "other.pth": "other.pth is no VGG-16 state dict",
     }.items():
         with pytest.raises(losses.WeightsError, match=message):

@@ -1,4 +1,4 @@
-"""What is measured and kept beside training: it describes the networks and changes nothing."""
+"""Probes and recordings describe the networks of training and change nothing."""
 
 import copy
 
@@ -13,10 +13,6 @@ from tests.training.test_step import CPU, PLAIN, batches, make
 from tests.training.test_step import run_of as step_run
 
 every_architecture = pytest.mark.parametrize("architecture", models.ARCHITECTURES)
-
-
-def quiet(*_):
-    pass
 
 
 # --- gradients of the two parts of G's loss
@@ -94,7 +90,7 @@ def test_points_are_log_points_evenly_chosen(micro, wanted, expected):
 def test_what_is_recorded_is_what_the_networks_compute(micro, run_of, architecture):
     settings = {"evaluation.recorded_points": 3, "evaluation.recorded_images": 2}
     run = run_of(micro(settings | {"grid.architectures": [architecture]}))
-    result = loop.fit(run, quiet)
+    result = loop.fit(run)
     with np.load(run.folder / "recording.npz") as stored:
         found = dict(stored)
     assert list(found["steps"]) == [3, 9, 16] and list(found["stages"]) == [1, 2, 2]

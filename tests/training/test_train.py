@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,10 +25,6 @@ CPU = torch.device("cpu")
 
 
 class Stop(Exception):
-    pass
-
-
-def quiet(*_):
     pass
 
 
@@ -68,7 +63,7 @@ def run(micro, run_of):
 @pytest.fixture
 def reference(micro, run_of):
     run = run_of(micro())
-    loop.fit(run, quiet)
+    loop.fit(run)
     found = contents(run.folder)
     shutil.rmtree(run.folder)
     return found
@@ -81,7 +76,7 @@ def reference(micro, run_of):
 def test_a_resumed_run_equals_an_uninterrupted_one(reference, run, step):
     stop(run, step)
     assert (run.folder / "checkpoint.pt").exists() and not (run.folder / "result.json").exists()
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert contents(run.folder) == reference
 
 
@@ -101,7 +96,7 @@ def test_a_killed_run_equals_an_uninterrupted_one(reference, run):
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert contents(run.folder) == reference
 
 
@@ -119,7 +114,7 @@ def test_an_interrupted_run_is_saved_at_the_next_log_point_and_goes_on_to_the_sa
         loop.fit(run, press_stop)
     saved = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["step"]
     assert saved == saved_at and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    loop.fit(run, quiet)  # the lock is free
+    loop.fit(run)  # the lock is free
     assert contents(run.folder) == reference
 
 
@@ -139,7 +134,7 @@ def test_a_resumed_run_of_any_architecture_equals_an_uninterrupted_one(micro, ru
     for stops in ((), (5, 11)):
         for at in stops:
             stop(run, at)
-        loop.fit(run, quiet)
+        loop.fit(run)
         found.append(contents(run.folder))
         shutil.rmtree(run.folder)
     assert found[0] == found[1]
@@ -159,7 +154,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     stop(run, 9)
     for name in grid.CHECKPOINTS[:damaged]:
         damage(run.folder / name, how)
-    result, said = loop.fit(run, quiet), capsys.readouterr().out
+    result, said = loop.fit(run), capsys.readouterr().out
     assert "checkpoint.pt cannot be read" in said
     assert ["resuming from checkpoint.previous.pt", "training starts again"][damaged - 1] in said
     assert [s["from_step"] for s in result["sittings"]] == ([0, 8] if damaged == 1 else [0])
@@ -169,7 +164,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
 def test_a_kill_between_the_two_renames_loses_one_checkpoint(reference, run):
     stop(run, 9)
     (run.folder / "checkpoint.pt").unlink()
-    result = loop.fit(run, quiet)
+    result = loop.fit(run)
     sittings = result["sittings"]
     assert [s["from_step"] for s in sittings] == [0, 8]
     assert sittings[0]["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -178,7 +173,7 @@ def test_a_kill_between_the_two_renames_loses_one_checkpoint(reference, run):
 
 def test_a_missing_file_is_made_again_without_training(micro, run_of):
     run = run_of(micro())
-    first = loop.fit(run, quiet)
+    first = loop.fit(run)
     found, stamp = contents(run.folder), (run.folder / "result.json").stat().st_mtime_ns
     assert loop.fit(run, never) == first, "a finished run is returned as it is"
     assert (run.folder / "result.json").stat().st_mtime_ns == stamp
@@ -187,7 +182,7 @@ def test_a_missing_file_is_made_again_without_training(micro, run_of):
     assert contents(run.folder) == found
     assert again["sittings"] == first["sittings"], "where it was trained must not change"
     (run.folder / "stages" / "1.safetensors").unlink()  # this one takes training
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert contents(run.folder) == found
 
 
@@ -204,7 +199,7 @@ def test_setups_see_the_same_images_and_holes_that_differ_in_size_alone(micro, m
     monkeypatch.setattr(step.Step, "_compute", recording)
     for run in micro().runs():
         steps = seen.setdefault(run.setup, [])
-        loop.fit(run, quiet)
+        loop.fit(run)
     widths = [8] * 8 + [16] * 8
     for fixed, grown, width in zip(seen["fixed"], seen["progressive"], widths, strict=True):
         (real_a, mask_a), (real_b, mask_b) = fixed, grown
@@ -221,7 +216,7 @@ def test_setups_differ_by_the_setup_alone(micro, run_of):
     study = micro({"curriculum.mask_widths": [16]})
     runs = [run_of(study, setup) for setup in ("fixed", "progressive")]
     for run in runs:
-        loop.fit(run, quiet)
+        loop.fit(run)
     assert contents(runs[0].folder) == contents(runs[1].folder)
 
 
@@ -233,19 +228,19 @@ def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, run,
     if left == "interrupted":
         stop(run, 9)
     else:
-        loop.fit(run, quiet)
+        loop.fit(run)
     if left == "no run.json":
         (run.folder / "run.json").unlink()
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
     other = run_of(micro({"models.custom.lr_g": 1e-3}))
     message = r"run clutter/custom.*lr_g=0.0005, now 0.001:.*--force-new"
     with pytest.raises(provenance.SettingsChanged, match=message):
-        loop.fit(other, quiet)
+        loop.fit(other)
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
     if left != "no run.json":
         assert list(identity.find_changed(other.study)) == [run.folder]
     artifacts.discard(run.folder)
-    assert loop.fit(other, quiet)["identity"]["settings"]["model"]["lr_g"] == 1e-3
+    assert loop.fit(other)["identity"]["settings"]["model"]["lr_g"] == 1e-3
 
 
 def test_a_pack_that_runs_were_trained_on_is_not_overwritten_by_one_of_another_configuration(
@@ -254,7 +249,7 @@ def test_a_pack_that_runs_were_trained_on_is_not_overwritten_by_one_of_another_c
     run, other = run_of(micro()), micro({"data.test_images": 4})
     packs.prepare(other, "clutter")
     packs.prepare(run.study, "clutter")  # nothing was trained on the first
-    loop.fit(run, quiet)
+    loop.fit(run)
     pixels = (run.study.data_folder("clutter") / "test.npy").read_bytes()
     with pytest.raises(provenance.SettingsChanged, match=r"data set clutter.*test_images=8, now 4"):
         packs.prepare(other, "clutter")
@@ -268,30 +263,25 @@ def test_nothing_is_refused_where_nothing_was_trained(micro, run_of):
     stop(run, 3)
     assert (run.folder / "run.json").exists() and not (run.folder / "checkpoint.pt").exists()
     other = micro({"models.custom.lr_g": 1e-3, "data.test_images": 4})
-    assert identity.find_changed(other) == {} and loop.fit(run_of(other), quiet)
+    assert identity.find_changed(other) == {} and loop.fit(run_of(other))
 
 
-def test_finished_runs_stay_valid_when_code_is_added(micro, run_of, monkeypatch):
+def test_finished_runs_stay_valid_when_a_setup_is_added(micro, run_of, monkeypatch):
     run = run_of(micro())
-    first = loop.fit(run, quiet)
+    first = loop.fit(run)
     kept = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
 
     def mine(schedule, step):
         return setups.Phase(schedule.stage(step), 8, 1.0, 1.0)
 
     monkeypatch.setitem(setups.SETUPS, "mine", setups.Setup(mine, "One more.", "#000000", "."))
-    read = Path.read_text
-    changed = {"setups.py": "\n\ndef mine():\n    return 1\n", "step.py": "\nEXTRA = 1\n"}
-    monkeypatch.setattr(
-        Path, "read_text", lambda self, *a, **k: read(self, *a, **k) + changed.get(self.name, "")
-    )  # as if the sources had been edited
     assert loop.fit(run, never) == first and identity.find_changed(run.study) == {}
     assert kept == {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
     other = run_of(micro({"grid.setups": ["mine"]}), "mine")
-    assert loop.fit(other, quiet)["outcome"] == "finished"
+    assert loop.fit(other)["outcome"] == "finished"
 
 
-def test_identity_is_what_was_asked_for_not_how_or_where(micro, run_of, monkeypatch, tmp_path):
+def test_identity_has_the_scientific_settings_alone(micro, run_of, monkeypatch, tmp_path):
     def of(**overrides):
         run = run_of(micro(overrides))
         return identity.identify(run, packs.prepare(run.study, run.dataset), "cpu")
@@ -328,7 +318,7 @@ def test_a_run_that_diverges_ends_with_that_outcome_and_the_term_named(
     poisoned = {term: torch.tensor(float("nan"))}
     with monkeypatch.context() as patch:
         patch.setattr(step.Step, "_add", lambda self, logged: add(self, logged | poisoned))
-        result = loop.fit(run, quiet)
+        result = loop.fit(run)
     assert result["outcome"] == "diverged" and result["step"] == 3
     assert result["why"] == f"{term} became nan between steps 0 and 3"
     assert not (run.folder / "checkpoint.pt").exists()
@@ -352,7 +342,7 @@ def test_bfloat16_trains_and_ends_near_float32(micro, run_of):
     found = {}
     for precision in ("float32", "bfloat16"):
         run = run_of(micro({"training.precision": precision}))
-        result = loop.fit(run, quiet)
+        result = loop.fit(run)
         artifacts.discard(run.folder)
         found[precision] = result["final"]["l1_hole"]
         assert result["precision"] == precision
@@ -371,7 +361,7 @@ def test_shares_are_taken_before_the_update_and_the_log_agrees_with_the_probe(
     monkeypatch.setattr(
         probe, "measure_gradients", lambda step, *of: done.append(step.count) or taken(step, *of)
     )
-    loop.fit(run, quiet)
+    loop.fit(run)
     history = pd.read_csv(run.folder / "history.csv")
     assert done == list(history.step.diff().fillna(3) - 1), "steps since the last log point"
     probed = pd.read_csv(run.folder / "probe.csv").set_index("step").probe_g
@@ -389,8 +379,8 @@ def test_a_finished_run_leaves_its_log_its_stages_and_its_generator_with_a_descr
         steps = list(pd.read_csv(run.folder / "history.csv").step)
         seen.append((stage, steps[-1], identity.read_result(run) is not None))
 
-    result = loop.fit(run, quiet, after_stage)
-    loop.fit(run, quiet, after_stage)  # does nothing
+    result = loop.fit(run, after_stage=after_stage)
+    loop.fit(run, after_stage=after_stage)  # does nothing
     assert seen == [(1, 8, False), (2, 16, True)]
     history = pd.read_csv(run.folder / "history.csv")
     assert list(history.step) == [3, 6, 8, 9, 12, 15, 16]

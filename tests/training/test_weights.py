@@ -20,15 +20,11 @@ from workflow import commands, graph
 FIXED = {"grid.setups": ["fixed"]}
 
 
-def quiet(*_):
-    pass
-
-
 @pytest.fixture
 def first(micro, run_of):
     """A finished run, trained from nothing."""
     run = run_of(micro(FIXED), "fixed")
-    loop.fit(run, quiet)
+    loop.fit(run)
     return run
 
 
@@ -57,18 +53,18 @@ def test_g_and_d_start_where_the_given_run_ended_and_go_on_from_there(first, the
         run, torch.device("cpu"), loop.choose_options(run.config, torch.device("cpu"))
     )
     assert same(state.average.module, G.state_dict()) and state.step == 0
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert not same(artifacts.load_networks(run, run.n_stages)[0], G.state_dict())
     assert json.loads((run.folder / "run.json").read_text())["settings"]["initial_weights"]
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(first, then):
     run = then(first.folder, **{"machine.checkpoint_seconds": 0})
-    loop.fit(run, quiet)
+    loop.fit(run)
     reference = contents(run.folder)
     shutil.rmtree(run.folder)
     stop(run, 6)
-    loop.fit(run, quiet)
+    loop.fit(run)
     assert contents(run.folder) == reference
 
 
@@ -107,14 +103,14 @@ def test_without_a_d_in_the_file_d_starts_by_the_seed(first, then):
     run = then(first.folder / "model")
     G, D = weights.create_initial(run)
     assert same(G, artifacts.load_networks(first, 2)[0].state_dict())
-    assert same(D, artifacts.create_networks(run)[1].state_dict())
+    assert same(D, weights.create_networks(run)[1].state_dict())
     assert "the file has no D" in weights.check_initial(run.config)
 
 
 def test_in_one_folder_runs_from_weights_and_from_nothing_are_refused(first, micro, run_of):
     both = micro(FIXED | {"initial_weights": str(first.folder)})
     with pytest.raises(provenance.SettingsChanged, match="initial_weights=None, now"):
-        loop.fit(run_of(both, "fixed"), quiet)
+        loop.fit(run_of(both, "fixed"))
     assert "initial_weights=None, now" in str(identity.find_changed(both)[first.folder])
 
 
@@ -136,7 +132,7 @@ def test_the_command_starts_status_knows_and_nothing_else_is_trained_again(
     stop(run, 6)
     assert commands.read_state(run)[0] == "interrupted"
     assert "from given weights" in commands.read_state(run)[1]
-    loop.fit(run, quiet)
+    loop.fit(run)
     found = weights.hash_weights(first.folder)[:12]
     assert commands.read_state(run) == ("finished", f"from given weights {found}")
     assert commands.read_state(first) == ("finished", "")
@@ -173,7 +169,7 @@ def test_every_architecture_and_setup_can_start_from_given_weights(
 ):
     grid_of = {"grid.architectures": [architecture], "grid.setups": [setup]}
     own = micro(grid_of).runs()[0]
-    G, D = artifacts.create_networks(own)
+    G, D = weights.create_networks(own)
     state = G.state_dict() | {f"discriminator.{k}": v for k, v in D.state_dict().items()}
     path = tmp_path / "x.safetensors"
     save_file({name: (value + 1).contiguous() for name, value in state.items()}, path)
@@ -183,4 +179,4 @@ def test_every_architecture_and_setup_can_start_from_given_weights(
     )
     before = artifacts.load_networks(run, 0)
     assert same(before[0], {name: value + 1 for name, value in G.state_dict().items()})
-    assert loop.fit(run, quiet)["outcome"] in ("finished", "diverged")
+    assert loop.fit(run)["outcome"] in ("finished", "diverged")

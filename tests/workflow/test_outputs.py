@@ -80,16 +80,20 @@ def without_manifest(place):
 
 
 BAD = {  # what spoils the folder and perhaps returns another one -> words of the message
-    lambda place: place / "none": "x/none: is no folder",
-    lambda place: place / "square_8/00000.png": "x/square_8/00000.png: is no folder",
-    lambda place: (place / "square_16/00007.png").unlink(): "square_16/00007.png is missing; 8-bit",
-    lambda place: (place / "manifest.json").write_text("{") and None: "not as ./run_all.sh export",
-    empty: "x: holds no folder of outputs, center_8/ or center_16/",
-    file_for_a_folder: "8 of 16 outputs cannot be used: square_8/00000.png is missing",
+    lambda place: place / "none": "x/none is no folder: name",
+    lambda place: place / "square_8/00000.png": "x/square_8/00000.png is no folder: name",
+    lambda place: (
+        place / "square_16/00007.png"
+    ).unlink(): "(square_16/00007.png is missing): give 8-bit",
+    lambda place: (
+        (place / "manifest.json").write_text("{") and None
+    ): "manifest.json has been changed since ./run_all.sh export",
+    empty: "x holds no folder of outputs: center_8/ or center_16/",
+    file_for_a_folder: "x cannot be used (square_8/00000.png is missing",
     damaged: "square_8/00001.png is truncated",
-    jpegs: "16 of 16 outputs cannot be used: square_8/00000.png is missing",
-    unusual_names: "a b c: 1 of 16 outputs cannot be used: square_8/00001.png is missing",
-    edited: "manifest.json: differs from clutter of profile smoke in protocol",
+    jpegs: "x cannot be used (square_8/00000.png is missing",
+    unusual_names: "a b c cannot be used (square_8/00001.png is missing",
+    edited: "manifest.json differs from clutter of profile smoke in protocol",
     without_manifest: "copy it there, or give --profile and --dataset",
 }
 
@@ -111,8 +115,8 @@ def test_bad_words_of_the_command_are_one_line_each(place, asked, output):
     before = contents(output)
     for words, why in {
         ("score", place): "--name",
-        ("score", place, "--name", "a b"): "--name a b: use up to 40 letters",
-        ("score", place, "--name", "mine"): "--name mine: other outputs have it; choose another",
+        ("score", place, "--name", "a b"): "--name a b is not allowed: use up to 40 letters",
+        ("score", place, "--name", "mine"): "--name mine has other outputs: choose another",
         ("score", place, "--name", "n", "--profile", "nope"): "nope",
         (
             "score",
@@ -125,7 +129,7 @@ def test_bad_words_of_the_command_are_one_line_each(place, asked, output):
         ("export", "nope", DATA, output / "e"): "nope",
         ("export", "smoke", "nope", output / "e"): "has no data set nope: choose one of clutter",
         ("export", "smoke", DATA): "folder",
-        ("export", "smoke", DATA, output / "full"): "holds something else; name an empty or a new",
+        ("export", "smoke", DATA, output / "full"): "holds something else: name an empty or a new",
         ("export", "smoke", DATA, output / "full/photo.jpg"): "is a file where a folder is needed",
     }.items():
         found = asked(*words)

@@ -116,7 +116,9 @@ def test_a_place_without_locks_is_named_before_anything_is_made(
     monkeypatch.setattr(refusing.fcntl, "flock", refusing.failing(number))
     code = command.main(["smoke", *SETTINGS])
     out, err = capsys.readouterr()
-    assert is_refusal(code, out, err) and f"{output}/runs/smoke/.study.lock: " in err
+    assert (
+        is_refusal(code, out, err) and f"{output}/runs/smoke/.study.lock cannot be written (" in err
+    )
     assert os.strerror(number) in err and "name another folder" in err
     assert {p.name for p in output.rglob("*") if p.is_file()} <= {".study.lock"}
 
@@ -158,7 +160,7 @@ def test_an_error_is_told_in_the_systems_words_and_never_as_something_in_the_way
     with pytest.raises(files.OutputError) as raised, files.replace(path):
         raise OSError(number, os.strerror(number), name)
     said = str(raised.value)
-    assert os.strerror(number) in said and str(tmp_path) in said and "; " in said
+    assert os.strerror(number) in said and str(tmp_path) in said and "): " in said
     assert not any(word in said for word in ADVICE), said
     assert ("ulimit -n" in said) == (number in (errno.EMFILE, errno.ENFILE))
 

@@ -161,7 +161,7 @@ def test_finished_runs_lose_checkpoints_and_all_else_stays(copied, output, asked
 
 
 def test_published_runs_are_never_touched(copied, asked, monkeypatch):
-    monkeypatch.setattr(room.published, "names", lambda config, protocol: {FIXED})
+    monkeypatch.setattr(room.published, "find_published", lambda config, protocol: {FIXED})
     abandoned(copied / FIXED)
     before = below(copied)
     code, out, _ = asked("clean", "smoke", "--yes")

@@ -477,7 +477,7 @@ def test_a_study_whose_runs_are_all_published_trains_only_without_skip_published
     monkeypatch.setattr(
         command, "run_snakemake", lambda study, *_: asked.append(study.runs()) or 130
     )
-    monkeypatch.setattr(checks.published, "names", lambda config, protocol: {FIXED})
+    monkeypatch.setattr(checks.published, "find_published", lambda config, protocol: {FIXED})
     assert here(tmp_path, "smoke", *SETTINGS)[0] == 130
     code, out, _ = here(tmp_path, "smoke", *SETTINGS, "--skip-published")
     assert code == 130 and "1 runs are published and left out" in out
