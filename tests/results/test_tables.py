@@ -206,8 +206,27 @@ def test_a_study_without_words_is_told_in_estimates():
     answers = {answer["question"]: answer for answer in notes.answer_questions(judged)}
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
-        f"The error of progressive, against that of fixed: -20.0 %. An estimate: {notes.NO_WORDS}."
+        "The error of progressive is 20.0 % lower than that of fixed. This is an estimate: "
+        f"{notes.NO_WORDS}."
     )
     text = answers["Q3"]["cells"][0]["text"]
     assert text.startswith("faces, custom: in holes of all widths the error of progressive is 11.1")
     assert text.endswith("% lower than that of mixed (1 seed).")
+
+
+@pytest.mark.parametrize(
+    ("effects", "text"),
+    [
+        ([0.023], "2.3 % higher than that of fixed"),
+        ([0.169, 0.023], "2.3 % to 16.9 % higher than that of fixed (2 comparisons)"),
+        ([-0.05, -0.10], "5.0 % to 10.0 % lower than that of fixed (2 comparisons)"),
+        (
+            [0.324, -0.283],
+            "between 28.3 % lower and 32.4 % higher than that of fixed "
+            "(lower in 1 of 2 comparisons)",
+        ),
+        ([0.05, 0.05], "5.0 % higher than that of fixed (2 comparisons)"),
+    ],
+)
+def test_effects_are_described_from_the_smallest_to_the_largest(effects, text):
+    assert notes.describe_effects(pd.Series(effects), "fixed") == text
