@@ -164,7 +164,7 @@ def test_caveats_name_replaced_data_random_weights_few_seeds_and_what_is_left_ou
     results = synthetic.study(seeds=[0, 1])
     about = results.about | {"left_out": {"faces/custom/fixed/seed7": "protocol 2, now 3"}}
     said = " ".join(notes.list_caveats(dataclasses.replace(results, about=about)))
-    for words in ("faces is used instead of CelebA", "uses random weights"):
+    for words in ("faces is used instead of CelebA", "random weights"):
         assert words in said
     assert (
         "Trained with 2 seeds" in said and "Left out: faces/custom/fixed/seed7 (protocol 2" in said
@@ -178,7 +178,7 @@ def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
     said = notes.render_footnote(results)
     for words in ("square", "16 px wide", "fraction 0.25", "over 3 to 4 seeds", "faces cccc"):
         assert words in said
-    assert "faces 24, clutter 24; for stages before" in said and "the first 8 at most" in said
+    assert "faces 24, clutter 24; before the last" in said and "the first 8 of them at most" in said
     assert "biharmonic on the first 4 images" in said and "{" not in said
     assert said.count("not measured") == said.count("not available") == 1
     measured = synthetic.with_rows(results, "values", "metric == 'ssim'", metric="lpips")
