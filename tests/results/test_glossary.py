@@ -28,7 +28,7 @@ def test_every_measure_and_region_has_a_term():
         glossary.explain_terms()
     )
     for measure in stats.read_plan().measures:
-        assert "popovertarget" in glossary.mark_terms(measure.name), measure.name
+        assert measure.name in names or "popovertarget" in glossary.mark_terms(measure.name)
 
 
 def test_every_logged_column_has_a_sentence():
