@@ -65,7 +65,7 @@ def make_parser(prog, description, epilog=None, profile="tiny"):
         add(f"--{name}", metavar="A,B", help=f"only these {name} (default: the profile's)")
     add("--data-root", metavar="DIR", help="folder of celeba, coco or own images")
     add("--data", metavar="DIR", help="own images: --datasets folder --data-root DIR")
-    help = "start from a run, a published network or a .safetensors file (docs/data.md)"
+    help = "start from a run, a published network or a .safetensors file (docs/own_images.md)"
     add("--from", dest="initial_weights", metavar="RUN_OR_FILE", help=help)
     add("--masks", metavar="DIR", help="folder of own masks, white = hole, to measure or train on")
     help = "any configuration key, e.g. --set models.custom.lr_g=1e-4 (see show PROFILE)"

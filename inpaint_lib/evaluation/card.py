@@ -50,7 +50,7 @@ def _warnings(run, data):
     """Return warnings about the training of the generator."""
     found, images = [], run.config.curriculum.total_images
     if stands_for := data["stands_in_for"]:
-        found.append(f"Data set {run.dataset} is a stand-in for {stands_for}: {data['about']}.")
+        found.append(f"Data set {run.dataset} is used instead of {stands_for}: {data['about']}.")
     weights = run.config.training.perceptual_weights
     if "perceptual" in run.model.loss_weights and weights == "random":
         found.append("The perceptual loss used random weights: it measures nothing people see.")

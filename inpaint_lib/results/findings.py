@@ -23,14 +23,13 @@ def _exposure(results, judged):
     rows = rows[rows["first"] == "progressive"]
     n, found = len(results.widths), []
     for setup, what in (
-        ("last_only", "trained in the last stage alone, on the same number of largest holes"),
-        ("long_last", "which gives the largest hole half of the steps"),
+        ("last_only", "which trains in the last stage alone, on as many largest holes"),
+        ("long_last", "which spends half of its steps on the largest hole"),
     ):
         if len(part := rows[rows.second == setup].dropna(subset="effect")):
-            found.append(
-                f"Against {setup}, {what}, its error there is {notes.describe_spread(part.effect)}."
-            )
-    first = f"progressive trains on the largest hole in one step of {n}, fixed in all."
+            told = notes.describe_effects(part.effect, setup)
+            found.append(f"In the largest hole progressive's error is {told}, {what}.")
+    first = f"progressive spends one step in {n} on the largest hole, fixed every step."
     return [first, *found] if found else []
 
 
@@ -44,11 +43,11 @@ def _game(results, judged):
     rows = rows[rows["first"] == "progressive"].dropna(subset="effect")
     if not len(rows):
         return []
-    spread = notes.describe_spread(rows.effect)
+    told = notes.describe_effects(rows.effect, "fixed")
     return [
-        f"It is active in every stage of {', '.join(found)}.",
-        "Where it is active in the last stage of all runs of both, the deviation of G's "
-        f"adversarial loss under progressive, against fixed, is {spread}.",
+        f"The game is active in every stage of {', '.join(found)}.",
+        "Where it is active in the last stage of all runs of both setups, the variation of G's "
+        f"adversarial loss under progressive is {told}.",
     ]
 
 

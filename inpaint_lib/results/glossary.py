@@ -1,4 +1,4 @@
-"""Say what the words of the report mean, each once: in its tooltips and in docs/glossary.md."""
+"""Explain every word of the report once: in its tooltips and in docs/glossary.md."""
 
 import functools
 import re
@@ -13,6 +13,10 @@ from . import health, notes, stats
 GAIN = "A gain is a lower error of the first setup than of the second."
 WORDS = yaml.safe_load((notes.TEMPLATES / "glossary.yaml").read_text("utf-8"))
 OTHERS = WORDS.pop("other forms")
+IN_FILES = WORDS.pop("names in files")
+COLUMNS = {  # of history.csv
+    name: of if isinstance(of, str) else of["text"] for name, of in WORDS.pop("columns").items()
+}
 
 
 def list_terms():
@@ -37,8 +41,9 @@ def list_terms():
 
 
 def explain_terms():
-    """Return {term: its meaning} of all groups."""
-    return {term: text for group in list_terms().values() for term, text in group.items()}
+    """Return {term: its meaning} of all groups, and of the logged columns as "column NAME"."""
+    found = {term: text for group in list_terms().values() for term, text in group.items()}
+    return found | {f"column {name}": text for name, text in COLUMNS.items()}
 
 
 def make_key(term):
@@ -49,7 +54,8 @@ def make_key(term):
 @functools.cache
 def _forms():
     """Return {form of a term: the term}, and their pattern, the longest first."""
-    forms = {form: term for term in explain_terms() for form in (term, *OTHERS.get(term, []))}
+    words = [term for group, of in list_terms().items() if group != "mask families" for term in of]
+    forms = {form: term for term in words for form in (term, *OTHERS.get(term, []))}
     forms |= {form[0].upper() + form[1:]: term for form, term in forms.items()}
     longest = sorted(forms, key=len, reverse=True)
     return forms, re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])")
@@ -78,11 +84,22 @@ def mark_terms(text, *, also=()):
 
 def to_markdown():
     """Return docs/glossary.md."""
-    lines = ["# The words of the report", ""]
+    named = {}
+    for name, term in IN_FILES.items():
+        named.setdefault(term, []).append(f"`{name}`")
+    text = "Every term, measure, setup, verdict, health rule and logged column, in a sentence each."
     command = "`./run_all.sh publish --docs`"
-    lines += [f"They are the tooltips of the report, too. {command} writes this page.", ""]
+    lines = ["# What do the words mean?", "", text]
+    lines += [f"The tooltips of the report show the same sentences. {command} writes this page."]
+    lines += ["In brackets: how files name a measure or the region that it is taken over.", ""]
     for group, of in list_terms().items():
         lines += [f"## {group.capitalize()}", ""]
-        lines += [f"- **{term}**: {text}" for term, text in of.items()]
+        for term, text in of.items():
+            files = f" ({', '.join(named[term])})" if term in named else ""
+            lines.append(f"- **{term}**{files}: {text}")
         lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    lines += ["## Columns of history.csv", ""]
+    lines += ["A row per log point. Values are means over the steps since the last log point,"]
+    lines += ["unless the sentence says otherwise.", ""]
+    lines += [f"- `{name}`: {text}" for name, text in COLUMNS.items()]
+    return "\n".join(lines) + "\n"

@@ -127,7 +127,7 @@ def trace_curves(history, schedule):
         y = 46 - 42 * (kept[term] - low) / ((high - low) or 1)
         points = " ".join(f"{a:.0f},{b:.0f}" for a, b in zip(x, y, strict=True))
         ends = {"low": f"{low:.3g}", "high": f"{high:.3g}", "last": f"{kept[term].iloc[-1]:.3g}"}
-        found.append({"label": label, "points": points} | ends)
+        found.append({"term": f"column {term}", "label": label, "points": points} | ends)
     return found
 
 

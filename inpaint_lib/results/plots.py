@@ -17,7 +17,8 @@ from .notes import TEMPLATES
 
 ACTIVE = LinearSegmentedColormap.from_list("active", ["#f2f2f2", "#8fbfe0", "#2f7fb8"])
 METRIC_LABELS = {"l1": "L1", "l2": "L2", "psnr": "PSNR (dB)"}
-TERM_LABELS = yaml.safe_load((TEMPLATES / "labels.yaml").read_text("utf-8"))
+_COLUMNS = yaml.safe_load((TEMPLATES / "glossary.yaml").read_text("utf-8"))["columns"]
+TERM_LABELS = {name: of["label"] for name, of in _COLUMNS.items() if isinstance(of, dict)}
 
 
 def make_figure(*args, **kwargs):

@@ -212,7 +212,12 @@ def test_the_model_card_says_what_it_is_how_good_and_under_which_licence(trained
     text = (folder / "README.md").read_text()
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert headings == [*HEADINGS.split("|"), "Licence"]
-    words = ("stand-in for MSCOCO", "random weights", "a demonstration", "| square | 16 | hole |")
+    words = (
+        "used instead of MSCOCO",
+        "random weights",
+        "a demonstration",
+        "| square | 16 | hole |",
+    )
     words += ('torch.export.load("model.pt2").module()', ".resize((32, 32))")
     assert all(word in text for word in words)
     values = json.loads((folder / "model.json").read_text())["metrics"]["values"]

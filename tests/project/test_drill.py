@@ -61,7 +61,7 @@ PARTS = {
     "situations": {
         "calls and limits that are refused": "tests/workflow/test_refusals.py",
         "other people's shells, folders and files": "tests/workflow/test_surroundings.py",
-        "a hostile machine: disk, folders, NaN, memory": "tests/project/test_trouble.py",
+        "failures of the machine: disk, folders, NaN, memory": "tests/project/test_trouble.py",
         "preparation: kills, damage": "tests/data/test_packs.py",
         "training: resume, checkpoints, refusals": "tests/training/test_train.py",
         "GPUs leased": "tests/workflow/test_leases.py",
@@ -108,8 +108,9 @@ def keep(part, key, found):
 
 def report(kept):
     """Return the report of what was counted."""
-    lines = ["# Reliability", "", "Written by `./run_all.sh test -m drill --kills 30`;"]
-    lines += ["`tests/project/test_drill.py` tells how. Rows name the commit that they tested."]
+    lines = ["# How often was each failure tried?", ""]
+    lines += ["`./run_all.sh test -m drill --kills 30` writes this page; what it does is in"]
+    lines += ["`tests/project/test_drill.py`. Each row names the commit that was tested."]
     keys = ("tried", "survived", "lost", "orphans", "torn", "completed")
     rows = [
         [*key.split(", "), *(row[k] for k in keys), row["commit"]]
@@ -135,11 +136,11 @@ def report(kept):
 
 
 KILLS = (
-    "One experiment: custom, progressive, one seed, drawn faces at 32 px. *Survived*: the same "
-    "command, given again, ended with the tables of an undisturbed run, byte for byte (images/s "
-    f"aside). *Lost*: it did not. *Orphans*: processes left {END} s after the kill. *Torn*: files "
-    "under a final name that were not whole. *Completed*: how often it came to its end and was "
-    "compared. Kills pile up: what one leaves is gone on with and killed again."
+    "One run: custom, progressive, one seed, drawn faces at 32 px. *Survived*: the same command, "
+    "given again, ended with the tables of an undisturbed run, byte for byte (except images/s). "
+    f"*Lost*: it did not. *Orphans*: processes left {END} s after the kill. *Torn*: files with a "
+    "final name that were incomplete. *Completed*: how often the run ended and was compared. A "
+    "killed run is continued and may be killed again before it ends."
 )
 SLURM = (
     "Two nodes on this machine. The command is stopped by Ctrl-C, started again, killed by "

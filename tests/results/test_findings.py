@@ -21,9 +21,9 @@ def test_estimates_are_told_with_their_range(results):
         "width == 'largest' and metric == 'l1' and region == 'hole'"
     )
     rows = judged[(judged["first"] == "progressive") & (judged.second == "last_only")]
-    low, high = (f"{100 * value:+.1f} %" for value in (rows.effect.min(), rows.effect.max()))
-    assert f"{low} to {high} (lower in 3 of 3 comparisons)" in exposure
-    assert "in one step of 3" in exposure
+    low, high = (f"{-100 * value:.1f} %" for value in (rows.effect.max(), rows.effect.min()))
+    assert f"{low} to {high} lower than that of last_only (3 comparisons)" in exposure
+    assert "one step in 3" in exposure
     assert "9 of 9 runs of fixed, 9 of 9 runs of progressive, 9 of 9 runs of mixed" in game
     few = synthetic.study(["faces"], ["custom"], ["recon_only"], seeds=[0])
     assert findings.describe_estimates(few) == []

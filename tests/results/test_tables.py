@@ -164,7 +164,7 @@ def test_caveats_name_replaced_data_random_weights_few_seeds_and_what_is_left_ou
     results = synthetic.study(seeds=[0, 1])
     about = results.about | {"left_out": {"faces/custom/fixed/seed7": "protocol 2, now 3"}}
     said = " ".join(notes.list_caveats(dataclasses.replace(results, about=about)))
-    for words in ("faces is used instead of CelebA", "uses random weights"):
+    for words in ("faces is used instead of CelebA", "random weights"):
         assert words in said
     assert (
         "Trained with 2 seeds" in said and "Left out: faces/custom/fixed/seed7 (protocol 2" in said
@@ -178,7 +178,7 @@ def test_the_footnote_names_masks_seeds_images_and_once_what_was_not_measured():
     said = notes.render_footnote(results)
     for words in ("square", "16 px wide", "fraction 0.25", "over 3 to 4 seeds", "faces cccc"):
         assert words in said
-    assert "faces 24, clutter 24; for stages before" in said and "the first 8 at most" in said
+    assert "faces 24, clutter 24; before the last" in said and "the first 8 of them at most" in said
     assert "biharmonic on the first 4 images" in said and "{" not in said
     assert said.count("not measured") == said.count("not available") == 1
     measured = synthetic.with_rows(results, "values", "metric == 'ssim'", metric="lpips")
@@ -206,8 +206,27 @@ def test_a_study_without_words_is_told_in_estimates():
     answers = {answer["question"]: answer for answer in notes.answer_questions(judged)}
     assert list(answers) == ["Q1", "Q2", "Q3"]
     assert answers["Q1"]["text"] == (
-        f"The error of progressive, against that of fixed: -20.0 %. An estimate: {notes.NO_WORDS}."
+        "The error of progressive is 20.0 % lower than that of fixed. This is an estimate: "
+        f"{notes.NO_WORDS}."
     )
     text = answers["Q3"]["cells"][0]["text"]
     assert text.startswith("faces, custom: in holes of all widths the error of progressive is 11.1")
     assert text.endswith("% lower than that of mixed (1 seed).")
+
+
+@pytest.mark.parametrize(
+    ("effects", "text"),
+    [
+        ([0.023], "2.3 % higher than that of fixed"),
+        ([0.169, 0.023], "2.3 % to 16.9 % higher than that of fixed (2 comparisons)"),
+        ([-0.05, -0.10], "5.0 % to 10.0 % lower than that of fixed (2 comparisons)"),
+        (
+            [0.324, -0.283],
+            "between 28.3 % lower and 32.4 % higher than that of fixed "
+            "(lower in 1 of 2 comparisons)",
+        ),
+        ([0.05, 0.05], "5.0 % higher than that of fixed (2 comparisons)"),
+    ],
+)
+def test_effects_are_described_from_the_smallest_to_the_largest(effects, text):
+    assert notes.describe_effects(pd.Series(effects), "fixed") == text
