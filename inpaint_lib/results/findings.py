@@ -57,11 +57,14 @@ class Claims:
     lower, higher(first, second, dataset, architecture, width): how much lower or higher the hole L1
     of the first setup is, in per cent; width "largest", "smallest", "all" or pixels. error(setup,
     dataset, architecture, width, stage): mean hole L1, on the images that every stage is measured
-    on. active(setup, dataset, architecture): in how many runs the game is active in every stage."""
+    on. rises, falls(setup, dataset, architecture, width): how error goes from the first stage to
+    the last. active(setup, dataset, architecture): in how many runs the game is active in every
+    stage."""
 
     def __init__(self, results):
         self.results, self.wrong = results, []
-        self.names = {f.__name__: f for f in (self.lower, self.higher, self.error, self.active)}
+        known = self.lower, self.higher, self.error, self.rises, self.falls, self.active
+        self.names = {f.__name__: f for f in known}
 
     def _of(self, frame, *cell):
         rows = select.get_cell(frame, *cell)
@@ -103,6 +106,20 @@ class Claims:
         rows = self._of(select.get_by_stage(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & (rows.mask_width == width) & (rows.stage == stage)]
         return f"{rows[rows.metric == 'l1'].value.mean():.3f}"
+
+    def rises(self, *of):
+        return self._goes("rises", *of)
+
+    def falls(self, *of):
+        return self._goes("falls", *of)
+
+    def _goes(self, said, *of):
+        """Return the errors after the first and last stage in words; note a wrong direction."""
+        first, last = (self.error(*of, stage) for stage in (1, len(self.results.widths)))
+        true = "falls" if float(last) < float(first) else "rises"
+        if said != true:
+            self.wrong.append(f"error of {', '.join(map(str, of))} px: {true}")
+        return f"{true} from {first} to {last}"
 
     def active(self, setup, dataset, architecture):
         rows = self._of(standing.judge_runs(self.results), dataset, architecture)

@@ -50,6 +50,16 @@ def test_a_claim_whose_direction_is_another_is_told_and_the_true_one_is_shown(re
     assert filled.endswith("% lower") and wrong.endswith(f"width largest: is {filled}")
 
 
+def test_an_error_that_goes_another_way_over_the_stages_is_told(results):
+    of = ("progressive", "faces", "custom", 4)
+    values = [float(findings.Claims(results).error(*of, stage)) for stage in (1, 3)]
+    true, other = ("falls", "rises") if values[1] < values[0] else ("rises", "falls")
+    filled, wrong = findings.fill_surprises(results, f"{{{{ {true}{of} }}}}")
+    assert filled == f"{true} from {values[0]:.3f} to {values[1]:.3f}" and wrong == []
+    assert findings.fill_surprises(results, f"{{{{ {other}{of} }}}}")[0] == filled
+    assert len(findings.fill_surprises(results, f"{{{{ {other}{of} }}}}")[1]) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
