@@ -1,7 +1,7 @@
-"""Which setup to use for a data set, how sure that is, and whether its networks are good enough.
+"""Advise which setup to use for a data set, how certain that is, and if its networks are useful.
 
-Error: hole L1 on the holes trained with, the geometric mean over their widths. Every second test
-image chooses a setup and the others measure it; with few test images all do both, as the text says.
+Error: hole L1 on the training family, the geometric mean over hole widths. Half of the test images
+choose a setup, the other half measure it; with few test images all do both, and the text says so.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ OWN = "folder"  # the data set of a user's images
 def advise(results, dataset):
     """Return a dict per architecture, best first: run (its name) and text, a few sentences.
 
-    Architectures differ in the holes they are trained with, so they are ordered by their L2 over
-    that of the best baseline in the same holes; one that fills central holes alone comes last.
+    Architectures are trained with different holes, so they are ordered by their L2 over that of the
+    best baseline in the same holes. One that only fills central holes comes last.
     """
     found = []
     for cell in select.list_cells(select.get_finished(results)):
@@ -58,7 +58,7 @@ def _errors(images):
 
 
 def _compared(errors, best, others):
-    """Return how much lower the error of the best setup is than that of the next, in sentences."""
+    """Return sentences: how much lower the error of the best setup is than that of the next."""
     if not len(others):
         return ["No other setup was trained."]
     d = errors[others].rsub(errors[best], axis=0)
@@ -68,17 +68,17 @@ def _compared(errors, best, others):
     if n < stats.MIN_SEEDS:
         need = f"that takes {stats.MIN_SEEDS} seeds (--seeds 0,1,2)"
         of = f"{n} seed{'s' * (n != 1)}"
-        return [f"{text} ({of}).", f"How sure that is cannot be said: {need}."]
+        return [f"{text} ({of}).", f"How certain this is is not known: {need}."]
     ends = " to ".join(notes.format_per_cent(np.expm1(end)) for end in (low, high))
     alike = [o for o in others if not stats.compute_interval(d[o].dropna())[1] < 0]
-    sure = f"It cannot be told from {', '.join(alike)}: any of them will do."
+    sure = f"It does not differ clearly from {', '.join(alike)}: use any of them."
     if not alike:
-        sure = "It is better than each of the others, as far as these seeds, which chose it, show."
+        sure = "It is better than each of the others, on the seeds that also chose it."
     return [f"{text} ({n} seeds, 95 % interval {ends}).", sure]
 
 
 def _good(results, row):
-    """Return whether a run beats the baselines, and what to do if not: a sentence or two."""
+    """Return whether a run beats the baselines, and what to do if not, a sentence."""
     if row.beats_all:
         return f"It beats all baselines (the best: {row.best_baseline})."
     images = results.about["config"]["curriculum"]["total_images"]

@@ -1,13 +1,14 @@
-"""Write a study's data for its pages: scripts that the explorer reads, for a page opened as a file
-may read nothing else, and sheets of fills.
+"""Write a study's data for its pages: scripts for the explorer, and sheets of fills.
 
-    data/meta.js                                what the study is
+They are scripts because a page that is opened as a file can load no other data.
+
+    data/meta.js                                runs, setups, widths
     data/curves_<dataset>_<architecture>.js     histories, errors and health of its runs
     data/fills_<dataset>_<architecture>.js      recorded fills (their holes alone), D's scores
     data/images_<dataset>.js                    truth and holes
     sheets/<dataset>.png                        truth, a row per recorded image
     sheets/<dataset>_<family>.png               holes, a column per width
-    sheets/<run>.png                            fills, a column per stage and width, see-through
+    sheets/<run>.png                            fills, a column per stage and width, transparent
                                                 outside the hole
 A script calls `inpaintData(name, {sizes, bytes})`: bytes are JSON and its arrays, deflated.
 """
@@ -25,8 +26,9 @@ from . import explored, health, pictures, select
 
 
 def write(saved, folder, recordings):
-    """Write data/ and sheets/ of an explored.Saved; return {run: [(stage, width)]}, the columns of
-    its sheet. recordings: {run: its recording.npz} of some."""
+    """Write data/ and sheets/ of an explored.Saved; return {run: [(stage, width)]}: sheet columns.
+
+    recordings: {run: its recording.npz}, for any runs."""
     _script(folder, "meta", saved.about)
     columns = {}
     for dataset, about in saved.about["datasets"].items():
@@ -58,12 +60,12 @@ def write(saved, folder, recordings):
 
 
 def name_sheet(name):
-    """Return where the sheet of a run lies in the report's folder."""
+    """Return the path of a run's sheet in the report's folder."""
     return f"sheets/{name.replace('/', '_')}.png"
 
 
 def _curves(saved, name):
-    """Return what the explorer asks of a run's training."""
+    """Return a run's history, errors and health for the explorer."""
     history = saved.history(name)
     history = history.loc[:, history.notna().any()]
     stages, images = saved.errors(name)
@@ -75,7 +77,7 @@ def _curves(saved, name):
 
 
 def _fills(results, name):
-    """Return {(stage, width): (fills (R,H,W,3), holes (R,H,W))} of a run, own mask family."""
+    """Return {(stage, width): (fills (R,H,W,3), holes (R,H,W))} of a run, training family."""
     dataset, architecture, *_ = name.split("/")
     family, found = results.family(architecture), {}
     for stage in range(1, len(results.widths) + 1):
@@ -87,8 +89,10 @@ def _fills(results, name):
 
 
 def compress_scores(path, n_images):
-    """Return D's scores of the recorded fills of as many images, {width: [{"levels" (S,R,h,w) int8,
-    "scale"}, one for each scale of D]}: a score is their product."""
+    """Return D's scores of n_images recorded fills in 8 bits; {} if another number was recorded.
+
+    The value is {width: [{"levels": (S,R,h,w) int8, "scale"}, one per scale of D]}; a score is
+    level x scale."""
     found = {}
     with np.load(path) as stored:
         for name in stored.files:
@@ -102,7 +106,7 @@ def compress_scores(path, n_images):
 
 
 def _in_hole(fills, holes):
-    """Return the pixels in the holes, image by image, each less the one before: (N,3) uint8."""
+    """Return the pixels in the holes, image by image, each minus the one before: (N,3) uint8."""
     pixels = np.concatenate([fill[hole > 0] for fill, hole in zip(fills, holes, strict=True)])
     return np.diff(pixels, axis=0, prepend=np.zeros((1, 3), np.uint8))  # a fifth smaller
 
@@ -124,7 +128,7 @@ def _painted(results, dataset, family):
 
 
 def _sheet(folder, name, columns):
-    """Write columns of images, each (R,H,W,C), side by side as PNG."""
+    """Write columns of images, each (R,H,W,C) uint8, side by side as PNG."""
     pixels = np.concatenate([np.concatenate(list(images)) for images in columns], 1)
     if pixels.shape[2] == 4:
         pixels = pixels * (pixels[..., 3:] > 0)  # what is not seen compresses to nothing

@@ -1,4 +1,4 @@
-"""Read the folders of a study's runs into Results: the only place in this package that does."""
+"""Collect a study's run folders into Results; no other module of this package reads them."""
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,9 @@ from . import frames, stats
 def collect(study, partial=False):
     """Return the Results of a study's runs, from their folders.
 
-    A run that ended under another protocol is left out and named in about["left_out"]. Raises
-    FileNotFoundError for the first run not finished or not evaluated (with `partial`, such runs are
-    left out), SettingsChanged for one of other settings."""
+    A run of another protocol is left out and listed in about["left_out"]. Raises FileNotFoundError
+    for the first run that is not finished or evaluated (`partial` leaves such runs out), and
+    SettingsChanged for a run with other settings."""
     left_out, fills, rows = {}, {}, []
     found = {name: [] for name in frames.COLUMNS}
     for run in study.runs():
@@ -50,7 +50,7 @@ def collect(study, partial=False):
 
 
 def _lacks(run, result):
-    """Return in a word what a run lacks, or None."""
+    """Return "finished" or "evaluated", whichever the run is not, or None if it is both."""
     if result is None:
         return "finished"
     stages = run.evaluated_stages if result["outcome"] == "finished" else ()
@@ -58,7 +58,7 @@ def _lacks(run, result):
 
 
 def _refuse_other(run, result):
-    """Raise SettingsChanged for a run of other settings; precision `auto` is what it was there."""
+    """Raise SettingsChanged for a run with other settings; precision `auto` matches any."""
     wanted = identity.identify(run, packs.open_pack(run.study, run.dataset), result["device_kind"])
     if run.config.training.precision == "auto":
         made = result["identity"]["settings"]["training"]["precision"]
@@ -82,7 +82,7 @@ def _row(run, result):
 
 
 def _add_run(run, found):
-    """Add what was measured of a finished run."""
+    """Add a finished run's values, history and errors per image."""
     measured = {
         "values": evaluate.read_values(run),
         "history": pd.read_csv(run.folder / "history.csv"),
@@ -93,7 +93,7 @@ def _add_run(run, found):
 
 
 def _add_data(study, dataset, about, found, fills):
-    """Add what is known of a data set, with its baselines, which are measured where missing."""
+    """Add a data set's metadata, baselines (measured if missing) and recorded test images."""
     pack, folder = packs.open_pack(study, dataset), study.data_folder(dataset)
     found["baselines"].append(evaluate.measure_baselines(study, dataset).assign(dataset=dataset))
     others, stale = external.read_scores(study.config, pack)

@@ -1,4 +1,4 @@
-"""Turn executed notebooks into pages of the report. Pictures lie beside them, each once."""
+"""Turn executed notebooks into pages of the report; equal pictures are saved once, beside them."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a kernel: its stati
 COLOURS = 64  # of a notebook's picture
 PLAIN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|nf|ow|nc|fm)">([^<]*)</span>')
 STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas'
-NOTES = {  # tag of a cell: what is said above it
+NOTES = {  # tag of a cell: a text above it
     "parameters": "*The notebook's defaults. They are replaced: the next cell holds.*",
     "injected-parameters": "*The values of this run.*",
 }
@@ -52,7 +52,7 @@ def convert(notebook, page, title, neighbours, run=None):
 
 
 def _output(output, section, folder, folded):
-    """Return an output: its picture as a file, repeated waiting lines once, frames folded."""
+    """Return an output with its picture as a file, waiting lines once, and tables folded."""
     if output.output_type == "stream":
         lines = output.text.splitlines(keepends=True)
         seen = [line for line in lines if line.startswith(WAITING)]
@@ -72,7 +72,7 @@ def _output(output, section, folder, folded):
 
 
 def _picture(content, folder):
-    """Write a picture with few colours, once -> (name, size)."""
+    """Write a picture with few colours unless it is there; return (name, size)."""
     name = hashlib.sha256(content).hexdigest()[:16] + ".png"
     with Image.open(io.BytesIO(content)) as image:
         if not (folder / name).is_file():

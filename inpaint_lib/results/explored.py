@@ -1,7 +1,7 @@
-"""What the explorer's page is told of a study, and a saved study as it asks for it.
+"""Prepare a study for the explorer's page, and answer its questions from a saved study.
 
-Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8, 1 =
-hole.
+Images are (H,W,3) uint8, holes (H,W) uint8 with 1 = hole, other arrays as in recording.npz and
+frames.Results.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "u
 
 
 def pack_arrays(value, buffers):
-    """Return a value whose arrays are replaced by where they lie in `buffers`, to which they go."""
+    """Return a value whose arrays are replaced by references; append their bytes to `buffers`."""
     if isinstance(value, np.ndarray):
         array = np.ascontiguousarray(value, WIRE.get(value.dtype.name, value.dtype))
         buffers.append(array.tobytes())
@@ -28,7 +28,10 @@ def pack_arrays(value, buffers):
 
 
 def describe_study(name, config, entries, lacks, datasets, **more):
-    """Return the page's JSON of a study. `entries`: (name, dataset, architecture, setup, seed)."""
+    """Return the JSON that describes a study to the page.
+
+    entries: (name, dataset, architecture, setup, seed) per run; lacks: {run or folder: why it
+    cannot be shown}; datasets: {name: {"images", "recorded"}}; more: further keys."""
     widths = config["curriculum"]["mask_widths"]
     steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
     named = {entry[3] for entry in entries} | {part for lost in lacks for part in lost.split("/")}
@@ -58,9 +61,9 @@ def describe_study(name, config, entries, lacks, datasets, **more):
 
 
 def tabulate_stages(values, per_image, config, n):
-    """Return hole L1 (stages, widths) on the images measured after every stage; NaN: no value.
+    """Return hole L1 (stages, widths) on the first n images, or NaN; n are measured every stage.
 
-    values: rows of one run, of the family trained with; per_image: its last stage.
+    values: one run's rows, training family; per_image: its last stage.
     """
     widths, stages = config["curriculum"]["mask_widths"], len(config["curriculum"]["mask_widths"])
     rows = values[(values.region == "hole") & (values.metric == "l1")]
@@ -78,7 +81,7 @@ def tabulate_images(images, widths):
 
 
 class Saved:
-    """A saved study: histories, errors and recorded fills, no weights."""
+    """A saved study: histories, errors and recorded fills, but no weights."""
 
     def __init__(self, results, studies=()):
         self.results, self.parts = results, {}
@@ -99,7 +102,7 @@ class Saved:
         self.about = describe_study(name, config, entries, lacks, datasets, **more)
 
     def _of(self, frame, run):
-        """Return the rows that a frame of `results`, or "health", has of a run, or none."""
+        """Return a run's rows in a frame of `results`, or in "health"."""
         if frame not in self.parts:
             of_health = frame == "health"
             rows = health.examine_runs(self.results) if of_health else getattr(self.results, frame)
@@ -112,7 +115,7 @@ class Saved:
         recorded = self.about["datasets"][dataset]["recorded"]
         if image not in recorded:
             shown = ", ".join(map(str, recorded))
-            raise ValueError(f"A published study has images {shown} alone; its weights are absent.")
+            raise ValueError(f"A published study only has fills of the test images {shown}.")
         return recorded.index(image)
 
     def image(self, dataset, image):
@@ -148,5 +151,5 @@ class Saved:
         return tabulate_stages(own, images, config, n), by_image
 
     def health(self, name):
-        """Return the findings of results/health.py on a run."""
+        """Return a run's findings, as health.examine_runs."""
         return self._of("health", name)

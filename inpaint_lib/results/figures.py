@@ -1,7 +1,7 @@
-"""Say which figures a report has: KINDS. Captions: templates/captions.yaml.
+"""Draw a report's figures: KINDS. Their captions are in templates/captions.yaml.
 
-A kind is drawn once for the study, or for every data set, or for every data set and architecture.
-What a study lacks has no figure: its function returns None."""
+A kind is drawn once for the study, for every data set, or for every data set and architecture. Its
+function returns None if the study lacks what it shows."""
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,11 @@ from . import frames, pictures, plots, select, standing, stats, tables
 CAPTIONS = yaml.safe_load((plots.TEMPLATES / "captions.yaml").read_text("utf-8"))
 PAPER_PAIR = ("custom", "free_form")  # the architectures that the paper compares
 ASKED = ("fixed", "progressive", "mixed")  # the setups of the three questions
-VARIED = {  # of decomposition: setup: what is compared with it
+VARIED = {  # setup: those that change one thing in it (figure decomposition)
     "progressive": ("mixed", "replay", "reversed", "continuous", "long_last"),
     "fixed": ("progressive", "last_only", "recon_only"),
 }
-VALUES = {"largest": select.get_hole_l1, "all": select.average_widths}  # what a question compares
+VALUES = {"largest": select.get_hole_l1, "all": select.average_widths}  # by a question's width
 
 
 def _answer(results):
@@ -44,7 +44,7 @@ def _pairs(results):
 
 
 def _decomposition(results, dataset):
-    """Draw what each control changes, by hole width: against the setup that it varies."""
+    """Draw each control's effect by hole width, against the setup that it varies."""
     values = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     values = values[values.dataset == dataset]
     names = select.name_widths(results)
@@ -88,23 +88,23 @@ def _schedules(results):
 
 
 def _stages(results, *cell):
-    """Draw the measures after every stage."""
+    """Draw the errors after every stage."""
     values = select.get_cell(select.get_by_stage(results), *cell)
     return plots.draw_stages(values[values.stage.notna()])
 
 
 def _heat(results, *cell):
-    """Draw the same as matrices, beside the baselines."""
+    """Draw the errors after every stage as matrices, with the baselines."""
     return plots.draw_heat_maps(tables.make_stage_matrix(results).loc[cell])
 
 
 def _curves(results, *cell):
-    """Draw the training dynamics."""
+    """Draw the logged quantities of training."""
     return plots.draw_curves(select.get_cell(results.history, *cell))
 
 
 def _pair(results, dataset):
-    """Show the paper's comparison: custom against free_form on the same holes."""
+    """Draw the paper's comparison: custom and free_form on the same holes."""
     cells = select.list_cells(select.get_finished(results))
     both = all((dataset, architecture) in cells for architecture in PAPER_PAIR)
     return pictures.draw_comparison(results, dataset, *PAPER_PAIR) if both else None

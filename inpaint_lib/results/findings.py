@@ -1,5 +1,6 @@
-"""What a study's estimates say in sentences: of exposure, of the adversarial game, and what a
-person found surprising, with its numbers filled in and its directions checked."""
+"""Write sentences about a study's estimates, and check a person's text about its surprises.
+
+In that text (surprised.md) numbers are filled in from the results, and directions are checked."""
 
 import jinja2
 import numpy as np
@@ -8,8 +9,7 @@ from . import notes, select, standing, stats
 
 
 def describe_estimates(results):
-    """Return (name, text) of what is estimated beside the registered questions, a few sentences
-    each."""
+    """Return (question, answer) of estimates on exposure and on the adversarial game."""
     judged = stats.judge(results)
     found = {
         "Is it the time spent on the largest hole?": _exposure(results, judged),
@@ -52,7 +52,7 @@ def _game(results, judged):
 
 
 class Claims:
-    """The names that a text of surprises may use; `wrong` lists claims that do not hold.
+    """The functions that surprised.md may call; `wrong` lists claims that do not hold.
 
     lower, higher(first, second, dataset, architecture, width): how much lower or higher the hole L1
     of the first setup is, in per cent; width "largest", "smallest", "all" or pixels. error(setup,
@@ -69,22 +69,20 @@ class Claims:
     def _of(self, frame, *cell):
         rows = select.get_cell(frame, *cell)
         if rows.empty:
-            raise ValueError(f"nothing is published of {', '.join(cell)}")
+            raise ValueError(f"{', '.join(cell)} has no published run: correct the names")
         return rows
 
     def effect(self, first, second, dataset, architecture, width):
-        """Return the mean over seeds of log(first / second), and what it is called."""
+        """Return the mean ratio of two setups minus one, and a text that names the comparison."""
         rows = self._of(select.get_compared(self.results), dataset, architecture)
         rows = rows.query("region == 'hole' and metric == 'l1'")
         rows = rows[rows.width == str(width)]
         wide = rows.pivot_table("value", "seed", "setup")
         what = f"{first} against {second}, {dataset}, {architecture}, width {width}"
-        if (
-            not {first, second} <= set(wide)
-            or (d := np.log(wide[first] / wide[second]).dropna()).empty
-        ):
-            raise ValueError(f"no pair of runs of {what}")
-        return np.expm1(d.mean()), what
+        wide = wide.reindex(columns=[first, second]).dropna()
+        if wide.empty:
+            raise ValueError(f"{what}: no pair of runs is published")
+        return np.expm1(np.log(wide[first] / wide[second]).mean()), what
 
     def lower(self, *of):
         return self._directed(-1, *of)
@@ -93,7 +91,7 @@ class Claims:
         return self._directed(1, *of)
 
     def _directed(self, sign, *of):
-        """Return an effect in words; note it as wrong if its sign is another."""
+        """Return an effect in words; add it to `wrong` if its sign is not the given one."""
         value, what = self.effect(*of)
         said, true = (
             f"{abs(100 * value):.1f} % {'lower' if s < 0 else 'higher'}" for s in (sign, value)
@@ -128,8 +126,9 @@ class Claims:
 
 
 def fill_surprises(results, text):
-    """Return (a person's text with its numbers filled in, what of it is wrong). Raises ValueError
-    for a text that names what there is not."""
+    """Return (the text with its numbers filled in, a list of its wrong claims).
+
+    Raises ValueError for unknown names, and for a text that is no template."""
     claims = Claims(results)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     try:

@@ -1,18 +1,18 @@
-"""The results of a study as tidy frames: the waist between run folders (left of it, collect.py) and
-tables, figures, reports (right of it).
+"""The results of a study as tidy frames, and their files.
 
-A saved study is a folder:
+collect.py makes them from run folders; tables, figures and reports are functions of them. A saved
+study is a folder:
 
-    study.json            what was asked for, the data, the protocol
+    study.json            configuration, data, protocol
     values/ history/ per_image/
                           a shard per training seed: seed0.csv.gz, seed1.csv.gz, ...
     fills/                a shard per seed and one of the truth: seed0.npz, truth.npz
     baselines.csv, baseline_images.csv.gz
-                          what was measured without training
-    runs.csv              a row per run; written last, and only runs listed here count
+                          errors of the baselines
+    runs.csv              a row per run; written last; runs that it does not list are ignored
 
-So adding a seed adds files and rewrites no shard, and an interrupted `save` leaves the study as it
-was. Runs that diverged have a row in `runs` and no values. `collect` keeps the fills of one seed.
+Adding a seed therefore adds files and rewrites no shard, and an interrupted `save` leaves the study
+as it was. Runs that diverged have a row in `runs` and no values. Only one seed has fills.
 """
 
 import gzip
@@ -49,27 +49,27 @@ TEXT += ["outcome", "why", "device", "device_kind", "precision", "torch", "commi
 TEXT += ["inception", "alexnet", "warnings"]
 SHARDED = ("values", "history", "per_image")
 SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections that must agree
-# but for these: a metric without its network is missing, nothing is measured differently
+# except for these: they decide which metrics there are, not how one is measured
 MAY_DIFFER = {"inception_weights", "lpips_weights", "slow_baseline_images"}
 MAY_DIFFER |= {"recorded_images", "recorded_points"}
-EXTERNAL = " (not trained here)"  # ends the baseline's name where it is somebody's outputs
+EXTERNAL = " (not trained here)"  # ends the names of other methods' outputs
 GRID = dict(zip(("datasets", "architectures", "setups", "seeds"), RUN, strict=True))
 REGISTRIES = {"dataset": DATASETS, "architecture": ARCHITECTURES, "setup": SETUPS}
 
 
 @dataclass(frozen=True)
 class Results:
-    """What is known of a study; all right of it are functions of this.
+    """The results of a study.
 
-    about: name, profile, protocol, config (nested dict; its grid is what `runs` holds), hypotheses
-    (digest), initial_weights (a hash, if the runs start from given ones), left_out {run: why}, who
-    {run: who published it} where that was given; data {dataset: about, stands_in_for, images,
-    identity, masks {family_width: hole fraction}, own_masks (numbers, where there are any)};
-    recorded {dataset: indices of the test images in `fills`}. baselines: among them, with EXTERNAL
-    in the name, what anybody else filled (evaluation/external.py). per_image: hole, last stage,
-    training family. baseline_images: of baselines proper, with which runs are compared. fills:
-    "<dataset>/truth" (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole,
-    and "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
+    about: name, profile, protocol, config (nested dict; its grid is that of `runs`), hypotheses
+    (a hash), initial_weights (a hash, if runs start from given weights), left_out {run: why}, who
+    {run: who published it} (if given), data {dataset: about, stands_in_for, images, identity, masks
+    {family_width: hole fraction}, own_masks (numbers, if any)}, recorded {dataset: indices of the
+    test images in `fills`}. baselines: also other methods' outputs (evaluation/external.py), with
+    EXTERNAL in the name. per_image: errors in the hole, last stage, training family.
+    baseline_images: of the baselines that runs are compared with. fills: "<dataset>/truth"
+    (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
+    "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
     about: dict
     runs: pd.DataFrame
@@ -87,7 +87,7 @@ class Results:
 
     @property
     def schedule(self):
-        """The budget that all setups share."""
+        """The schedule of stages that all setups share."""
         curriculum = self.about["config"]["curriculum"]
         steps = curriculum["total_images"] // curriculum["batch_size"]
         return Schedule(steps, tuple(self.widths))
@@ -97,23 +97,23 @@ class Results:
         return self.about["config"]["models"][architecture]["mask_family"]
 
 
-# --- making one
+# --- building them
 
 
 def order(names, kind="setup"):
-    """Return names, each once, in the order of their registry; unknown ones last, as they come."""
+    """Return names, each once, in the order of their registry; unknown names last."""
     known = list(REGISTRIES[kind])
     names = dict.fromkeys(names)
     return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def name_runs(runs):
-    """Return the names of the runs of a frame, in its order."""
+    """Return the names of the runs of a frame, in its order: "faces/custom/fixed/seed0"."""
     return [f"{r.dataset}/{r.architecture}/{r.setup}/seed{r.seed}" for r in runs.itertuples()]
 
 
 def join(name, found):
-    """Return frames one below the other, with the columns and types of the frame `name`."""
+    """Return frames concatenated, with the columns and types of the frame `name` of Results."""
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     columns = list(COLUMNS[name])
     if name == "history":
@@ -127,7 +127,7 @@ def join(name, found):
 
 
 def narrow(results):
-    """Return Results without what belongs to no listed run, in the order of the registries."""
+    """Return Results without rows and fills of runs that `runs` lacks, in registry order."""
     about, runs = results.about, results.runs
     grid = {key: order(runs[kind], kind) for key, kind in GRID.items() if kind in REGISTRIES}
     grid["seeds"] = sorted(set(runs.seed.tolist()))
@@ -151,7 +151,7 @@ def narrow(results):
 
 
 def _dataset_of(key):
-    """Return the data set of a key of `fills` that belongs to no run, else None."""
+    """Return the data set of a key of `fills` for truth or masks; None for a run's fills."""
     dataset, kind, *_ = key.split("/")
     return dataset if kind in ("truth", "mask") else None
 
@@ -160,8 +160,9 @@ def _dataset_of(key):
 
 
 def save(results, folder):
-    """Write a study; what is unchanged is not touched. Interrupted anywhere, the folder holds the
-    study it held before."""
+    """Write a study into a folder; unchanged files are not touched.
+
+    If it is interrupted, the folder still holds the earlier study."""
     folder, written = Path(folder), set()
     for name in SHARDED:
         for seed, part in getattr(results, name).groupby("seed"):
@@ -183,7 +184,7 @@ def save(results, folder):
 
 
 def _write(path, content):
-    """Write bytes, gzipped if the name ends so, unless the file holds them already -> path."""
+    """Write bytes, gzipped if the name ends in .gz, unless they are there; return the path."""
     if not path.is_file() or _bytes(path) != content:
         with files.replace(path) as temporary:
             temporary.write_bytes(files.compress(content) if path.suffix == ".gz" else content)
@@ -195,8 +196,7 @@ def _bytes(path):
 
 
 def load(folder):
-    """Return the Results that `save` wrote. Raises ValueError where a folder holds none, or a
-    damaged one."""
+    """Return the Results that `save` wrote. Raises ValueError if they are missing or damaged."""
     folder = Path(folder)
     about = files.read_json(folder / "study.json")
     if about is None or not (folder / "runs.csv").is_file():
@@ -215,7 +215,7 @@ def load(folder):
     measured = set(name_runs(found.values[RUN].drop_duplicates()))
     finished = name_runs(runs[runs.outcome == "finished"])
     if lacking := [name for name in finished if name not in measured]:
-        raise ValueError(f"{folder}: runs.csv lists {lacking[0]}, but values/ has nothing of it")
+        raise ValueError(f"{folder}: runs.csv lists {lacking[0]}, but values/ lacks it")
     return found
 
 
@@ -225,12 +225,13 @@ def _read(path):
     return pd.read_csv(content, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
-# --- two studies in one
+# --- merging two studies
 
 
 def merge(one, other):
-    """Return the runs of both; of a run in both, that of `one`. Raises ValueError naming what
-    differs."""
+    """Return Results with the runs of both; of a run in both, that of `one`.
+
+    Raises ValueError that names the settings or data that differ."""
     if found := compare_studies(one.about, other.about):
         listed = "; ".join(f"{key}: {a} and {b}" for key, a, b in found[:6])
         raise ValueError(f"{other.about['name']} does not fit {one.about['name']}: {listed}")
@@ -257,7 +258,9 @@ def merge(one, other):
 
 
 def compare_studies(one, other):
-    """Return (key, one, other) of what keeps two studies apart, in what both have."""
+    """Return a list of (key, one, other): settings and data for which two studies differ.
+
+    one, other: Results.about; models and data sets that only one has are not compared."""
     parts = []
     for about, beside in ((one, other), (other, one)):
         config = about["config"]

@@ -20,7 +20,7 @@ COLUMNS = {  # of history.csv
 
 
 def list_terms():
-    """Return {group: {term: its meaning}}."""
+    """Return {group: {term: its meaning}}, from glossary.yaml and the registries."""
     margin = f"{100 * stats.read_plan().margin:g} %"
     rules = {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     found = WORDS | {"health": WORDS["health"] | rules}
@@ -47,7 +47,7 @@ def explain_terms():
 
 
 def make_key(term):
-    """Return a term as part of an address."""
+    """Return a term as an HTML id."""
     return re.sub(r"[^a-z0-9]+", "-", term.lower()).strip("-")
 
 
@@ -62,7 +62,7 @@ def _forms():
 
 
 def make_button(term, text=None):
-    """Return the word as a button that opens what it means."""
+    """Return a term, or another text for it, as a button that opens its meaning."""
     shown = escape(text or term)
     return Markup('<button type="button" class="term" popovertarget="t-{}">{}</button>').format(
         make_key(term), shown
@@ -70,7 +70,9 @@ def make_button(term, text=None):
 
 
 def mark_terms(text, *, also=()):
-    """Return plain text as markup, escaped, every term but those in `also` once as a button."""
+    """Return plain text as escaped markup, the first use of each term a button.
+
+    also: terms that get none."""
     forms, pattern = _forms()
     text, seen, parts, end = str(text), set(also), [], 0
     for found in pattern.finditer(text):

@@ -1,10 +1,8 @@
-"""Say whether a training is healthy: rules over a run's history, each with its evidence and what
-to try.
+"""Check whether a training is healthy: rules over a run's history, with evidence and advice.
 
-They hold for finished runs and for one that is still training: `of_run` judges one run,
-`of_results` those of a study. Levels: "ok"; "warn"; "bad", unless a later stage was better, which
-makes it a warning; "none", where a rule does not apply or cannot tell yet. The limits of an active
-adversarial game are those of standing.py, so both always agree.
+`examine_run` checks one run, finished or still training, `examine_runs` those of a study. Levels:
+"ok", "warn", "bad" ("warn" if a later stage was better), and "none" if a rule does not apply or has
+too few log points. The limits of an active adversarial game are those of standing.py.
 """
 
 from functools import lru_cache
@@ -17,18 +15,18 @@ from .. import setups
 from . import frames, select, standing
 from .standing import ACCURACY, SHARE
 
-# --- thresholds; the numbers that are named were seen in 698 stages of finished runs at 32 px
+# --- thresholds; observed numbers are those of 698 stages of finished runs at 32 px
 
-STARVED = SHARE / 10  # even ten times the adversarial weight would leave the share below SHARE
-# Last quarter of a stage over its first, medians: at most 1.1 and 1.4. D's loss and gradients are
-# left out: they rise and fall by factors of ten and more while a healthy D learns.
+STARVED = SHARE / 10  # ten times the adversarial weight would still leave the share below SHARE
+# Medians of the last quarter of a stage over its first; observed: at most 1.1 and 1.4. D's loss and
+# gradients are left out: they change by factors of ten and more while a healthy D learns.
 GROWTH = {"total_g": 1.5, "grad_norm_g": 3.0}
 FORGETS = 0.10  # rise of hole L1: a width that is still trained moves by up to 6 % between stages
-LEAST = 4  # log points of a stage that is not over; means of fewer say little
+LEAST = 4  # log points of an unfinished stage that a rule needs
 
 
 class Rule(NamedTuple):
-    """What a rule says where it finds nothing, where it finds something, and what to try then."""
+    """A rule's texts: without a finding (fine), with one (wrong), and what to try then (advice)."""
 
     title: str
     fine: str
@@ -140,8 +138,9 @@ def examine_runs(results):
 
 
 def list_faults(findings):
-    """Return a row per rule that finds something in one run, the worst first: its newest finding,
-    and in `stages` all stages in which it finds something, as text.
+    """Return one run's newest finding of each rule, the worst first.
+
+    stages: all stages in which the rule finds something, as text.
     """
     rows = findings[findings.level.isin(LEVELS[:2])].sort_values("stage", ascending=False)
     rows = rows.sort_values("level", key=lambda level: level.map(LEVELS.index), kind="stable")
@@ -150,7 +149,7 @@ def list_faults(findings):
 
 
 def summarise(findings):
-    """Return (the worst level, what is wrong in one line) of one run's findings."""
+    """Return (the worst level, a line that lists the findings) of one run."""
     rows = list_faults(findings)
     if len(rows):
         named = [f"{row.title} (stage {row.stages})" for row in rows.itertuples()]
@@ -160,7 +159,7 @@ def summarise(findings):
 
 
 def describe_health(findings):
-    """Return what the explorer's page is told of one run: {"level", "headline", "findings"}."""
+    """Return one run's findings for the explorer's page: {"level", "headline", "findings"}."""
     level, text = summarise(findings)
     rows = findings[COLUMNS].to_dict("records")
     return {"level": level, "headline": text, "findings": rows}
@@ -194,7 +193,7 @@ def _game(part):
 
 
 def _growth(part):
-    """Judge how G's loss and gradients grow within a stage."""
+    """Return (level, evidence): whether G's loss or gradients grow within a stage."""
     quarter, found, grows = max(len(part) // 4, 1), [], False
     for name, limit in GROWTH.items():
         if name in part and len(part) > 1:
@@ -209,7 +208,7 @@ def _growth(part):
 
 
 def _forgetting(errors, setup, schedule, stage):
-    """Judge hole L1 after a stage for widths that were taught in earlier ones."""
+    """Return (level, evidence): whether hole L1 rose for widths taught in earlier stages."""
     if setup not in setups.SETUPS:
         return "none", "The setup has no entry here."
     taught = {w: k for w, k in find_last_taught(setup, schedule).items() if k < stage}
@@ -232,8 +231,9 @@ def _forgetting(errors, setup, schedule, stage):
 
 @lru_cache(maxsize=256)
 def find_last_taught(setup, schedule):
-    """Return {hole width: the last stage (1 ..) in which a setup trains it for more than one
-    step in twenty}; widths of no such stage are left out.
+    """Return {hole width: the last stage (1 ..) that trains it in more than 5 % of its steps}.
+
+    Widths without such a stage are left out.
     """
     found, rule, length = {}, setups.SETUPS[setup].phase, schedule.steps_per_stage
     for stage in range(schedule.n_stages):
@@ -246,7 +246,7 @@ def find_last_taught(setup, schedule):
 
 
 def _baselines(beside):
-    """Judge a run beside the baselines, as standing.py does."""
+    """Return (level, evidence): whether a run beats the baselines, as in standing.py."""
     if beside is None:
         return "none", "Not measured yet."
     evidence = (
@@ -264,7 +264,7 @@ def _level(found, evidence, level="bad"):
 
 
 def _frame(rows):
-    """Return rows (rule, stage, level, evidence) as a frame; of what is past it only warns."""
+    """Return rows (rule, stage, level, evidence) as a frame; findings of earlier stages warn."""
     newest = {rule: stage for rule, stage, level, _ in rows if level != "none"}
     found = []
     for rule, stage, level, evidence in rows:

@@ -1,4 +1,4 @@
-"""What the pages of a report are made of: their addresses, tables, pictures and templates."""
+"""Prepare the parts of a report's pages: addresses, tables, curves, pictures, templates."""
 
 import math
 import re
@@ -17,26 +17,26 @@ notes.ENVIRONMENT.globals["signs"] = SIGNS
 
 
 def read_assets():
-    """Return {name: text} of what all pages share."""
+    """Return {name: text} of the style and scripts that all pages share."""
     style = "\n".join([(notes.TEMPLATES / "style.css").read_text("utf-8"), script.STYLE])
     scripts = {"report.js": (script.STATIC / "report.js").read_text("utf-8")}
     return {"report.css": style, "explorer.js": script.make_script()} | scripts
 
 
 def render_page(template, root, **values):
-    """Return a page, with every term's meaning; root leads to the report's folder."""
+    """Return a page with the meaning of every term. root: the path to the report's folder."""
     colours = {name: plots.get_style(name)["color"] for name in plots.SETUPS}
     shown = {"known": glossary.explain_terms(), "colours": colours}
     return notes.render(template, root=root, **shown, **values)
 
 
 def name_page(run):
-    """Return the address of a run's page."""
+    """Return the path of a run's page in the report's folder."""
     return f"runs/{run.replace('/', '_')}.html"
 
 
 def add_neighbours(items):
-    """Return (item, the one before or None, the one after or None) of all."""
+    """Return (item, the one before or None, the one after or None) for every item."""
     return zip(items, [None, *items[:-1]], [*items[1:], None], strict=False)
 
 
@@ -44,9 +44,10 @@ def add_neighbours(items):
 
 
 def prepare_table(frame, digits=4):
-    """Return a frame as {"head", "rows", "setups", "kinds"}: of columns (group, name, whether text)
-    and of cells (text, number to sort by or None, second line, whether best). A column without a
-    value is left out."""
+    """Return a frame for the template `table`: {"head", "rows", "setups", "kinds"}.
+
+    head: (group, name, whether text) per column; rows: (text, number to sort by or None, second
+    line, whether best) per cell. Columns without values are left out."""
     frame = frame.reset_index() if any(frame.index.names) else frame
     frame = frame.loc[:, ~frame.isin(["", "-"]).all() & frame.notna().any()]
     rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
@@ -74,8 +75,9 @@ def _cell(value, digits):
 
 
 def prepare_paper_table(results, cell):
-    """Return the paper-style table of a cell as `table` does: means over seeds with their 95 %
-    intervals from three seeds on, deviations of two, the best setup marked."""
+    """Return the paper-style table of a cell as `prepare_table` does, the best setup marked.
+
+    Entries are means over seeds, with 95 % intervals from three seeds on, deviations of two."""
     setups, below, columns = tables.choose_columns(results, cell, controls=True)
     rows = [[(name, None, "", False)] for name in [*setups, *below]]
     for digits, of in columns.values():
@@ -102,8 +104,9 @@ def _measured(entry, digits):
 
 
 def describe_runs(saved, of_runs):
-    """Return a dict per run of an explored.Saved: its row, that of standing.judge_runs, name, page,
-    health and sign."""
+    """Return a dict per run of an explored.Saved: name, page, health, and its rows' values.
+
+    The rows are those of `runs` and of standing.judge_runs (`of_runs`)."""
     found, runs = [], saved.results.runs
     parts = (frame.to_dict("records") for frame in (runs, of_runs))
     for name, made, row in zip(frames.name_runs(runs), *parts, strict=True):
@@ -114,7 +117,7 @@ def describe_runs(saved, of_runs):
 
 
 def trace_curves(history, schedule):
-    """Return small pictures of a run's logged quantities: label, low, high, last, points."""
+    """Return a dict per logged quantity of a run: label, low, high, last, points of an SVG."""
     found = []
     step = max(1, math.ceil(len(history) / POINTS))
     shown = pd.concat([history.iloc[::step], history.iloc[-1:]]).drop_duplicates("step")
@@ -135,8 +138,10 @@ def trace_curves(history, schedule):
 
 
 def choose_opening(results, cell, columns):
-    """Return the first picture of the index: setups of a cell and, a row each, the recorded images
-    filled best, median and worst, with the largest hole after the last stage; or None."""
+    """Return the first picture of the index, or None: a cell's setups and three recorded images.
+
+    Rows are the images filled best, median and worst, with the largest hole, after the last
+    stage. columns: those of each run's sheet, as bundle.write returns them."""
     last = len(results.widths), results.widths[-1]
     runs = frames.name_runs(select.get_cell(results.runs, *cell)) if cell else []
     found = {}

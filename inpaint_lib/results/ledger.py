@@ -1,5 +1,7 @@
-"""The pages of the repository that follow from code and published studies: the blocks of studies
-in README.md, docs/glossary.md, and docs/results.md, the ledger of what every study found.
+"""Write the pages that are made from code and published studies.
+
+These are the blocks of studies in README.md, docs/glossary.md, and docs/results.md, the ledger of
+what every study found.
 """
 
 import pandas as pd
@@ -8,11 +10,11 @@ from ..study import files
 from . import frames, glossary, notes, published, stats, summary, tables
 
 ROOT = files.ROOT
-NOBODY = "this project"  # whose runs are without a name
+NOBODY = "this project"  # ran what has no name
 
 
 def render_pages():
-    """Return {path: text} of what `./run_all.sh publish --docs` writes."""
+    """Return {path: text} of the pages that `./run_all.sh publish --docs` writes."""
     studies = [frames.load(base) for base in published.list_studies()]
     front = ROOT / "README.md"
     text = front.read_text(encoding="utf-8")
@@ -31,7 +33,7 @@ def render_ledger(studies):
 
 
 def _rows(results):
-    """Return a study's rows: a question in a data set and architecture."""
+    """Yield a study's rows: one per question, data set and architecture."""
     name, who = results.about["name"], results.about.get("who", {})
     asked = stats.get_questions(stats.judge(results))
     for row, shown in zip(asked.itertuples(), notes.format_rows(asked).itertuples(), strict=True):

@@ -1,12 +1,11 @@
-"""The networks that a published study keeps, beside its saved results: those of its first data set
-and seed, in half precision.
+"""Save the networks of a published study: those of its first data set and seed, in half precision.
 
-    networks/<data set>/<architecture>/<setup>/model.safetensors
-                          G, and D under "discriminator.", of the last stage; described as a run's
-    networks/<data set>/<architecture>/<setup>/recording.npz
-                          what was recorded during training (training/recording.py)
-    networks/<data set>/calibration.npz
-                          the training images that batch norm is re-estimated on
+networks/<data set>/<architecture>/<setup>/model.safetensors
+                      G, and D with the prefix "discriminator.", of the last stage
+networks/<data set>/<architecture>/<setup>/recording.npz
+                      what was recorded during training (training/recording.py)
+networks/<data set>/calibration.npz
+                      the training images that batch norm is re-estimated on
 """
 
 import shutil
@@ -21,13 +20,14 @@ from ..study import files
 from ..training import artifacts, identity, probe
 from . import frames
 
-SETUPS = ("fixed", "progressive", "mixed")  # whose networks are kept
-RECORDED = (*SETUPS, "replay")  # whose recordings are kept
+SETUPS = ("fixed", "progressive", "mixed")  # with networks
+RECORDED = (*SETUPS, "replay")  # with recordings
 
 
 def save_networks(study, base):
-    """Add the networks of a study's finished runs to the published study in the folder `base`; what
-    is there stays. Return the names of the setups' folders that were added."""
+    """Add networks of a study's finished runs to the published study in the folder `base`.
+
+    Existing ones stay. Return the names of the setups that were added."""
     config, added = study.config.grid, []
     for run in study.runs():
         place = base / "networks" / run.dataset / run.architecture / run.setup
@@ -45,8 +45,7 @@ def save_networks(study, base):
 
 
 def find_files(results, base, file):
-    """Return {run: its file, as "recording.npz"} of those runs for which a published study keeps
-    it."""
+    """Return {run: path} of the published runs with a file, for example "recording.npz"."""
     runs = results.runs[results.runs.seed == results.about["config"]["grid"]["seeds"][0]]
     paths = {name: base / "networks" / Path(name).parent / file for name in frames.name_runs(runs)}
     return {name: path for name, path in paths.items() if path.is_file()}
@@ -62,7 +61,7 @@ def _save_model(run, path):
 
 
 def halve(tensor):
-    """Return a tensor in half precision if it has floating point, else as it is."""
+    """Return a floating-point tensor in half precision; any other unchanged."""
     return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
 
 

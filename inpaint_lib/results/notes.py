@@ -1,5 +1,6 @@
-"""What a page says in words: what must be known before believing a number, and the answers to the
-registered questions. Sentences stand in templates/."""
+"""Write the sentences of tables and pages: caveats, footnotes, answers to the registered questions.
+
+Longer texts are in templates/."""
 
 from pathlib import Path
 
@@ -30,19 +31,19 @@ MEANING = {
 
 
 def render(template, **values):
-    """Return a template filled in; in HTML, text stays text."""
+    """Return a filled template; values in HTML templates are escaped."""
     return ENVIRONMENT.get_template(f"{template}.j2").render(**values)
 
 
 def list_caveats(results):
-    """Return what a reader must know before believing a number: one sentence each."""
+    """Return the reasons not to trust a study's numbers, a sentence each."""
     said = {"about": results.about, "architectures": set(results.runs.architecture)}
     text = render("caveats.txt", seeds=results.runs.seed.nunique(), needed=stats.MIN_SEEDS, **said)
     return text.splitlines()
 
 
 def render_footnote(results):
-    """Return what every table must say about itself."""
+    """Return the text below every table: images, masks, seeds, definitions of the measures."""
     finished = select.get_finished(results)
     n_seeds = finished.groupby(["dataset", "architecture", "setup"]).seed.count()
     measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
@@ -64,8 +65,7 @@ def render_footnote(results):
 
 
 def describe_networks(results):
-    """Return with which networks FID, IS and LPIPS were measured, or that they were not: one
-    sentence each."""
+    """Return sentences: which networks FID, IS and LPIPS used, or that they were not measured."""
     finished, metrics = select.get_finished(results), results.values.metric
     known = {name: sorted(set(finished[name])) for name in ("inception", "alexnet")}
     measured = {name: metrics.str.startswith(name).any() for name in ("fid", "lpips")}
@@ -75,8 +75,9 @@ def describe_networks(results):
 
 
 def answer_questions(judged):
-    """Return the registered questions: question, name, badges, a sentence over all cells, and per
-    cell the word, what it means, and the estimate in a sentence."""
+    """Return a dict per registered question: question, name, badges, text (over all cells), cells.
+
+    cells: a dict per cell: the word, its meaning, and the estimate as a text."""
     found = []
     for question, rows in stats.get_questions(judged).groupby("question", sort=False):
         cells = []
@@ -90,7 +91,7 @@ def answer_questions(judged):
 
 
 def explain_words(judged):
-    """Return what the words of the registered questions mean, a text each."""
+    """Return what each word in a table of `stats.judge` means, a text each."""
     rows = stats.get_questions(judged).query("word != ''")
     margins = dict(zip(rows.word, rows.margin, strict=True))
     return [
@@ -99,7 +100,7 @@ def explain_words(judged):
 
 
 def _overall(rows):
-    """Return the words of a question in all cells, and its estimates, in a sentence."""
+    """Return a question's words and the range of its estimates in all cells, a few sentences."""
     words = rows.word[rows.word != ""].value_counts(sort=False)
     effects, (first, second) = rows.effect.dropna(), rows[["first", "second"]].iloc[0]
     if effects.empty:
@@ -131,7 +132,7 @@ def describe_effects(effects, second):
 
 
 def _estimate(row):
-    """Return the estimate of a primary question in one cell, a sentence."""
+    """Return the estimate of a registered question in one cell, a sentence."""
     where, remark = f"{row.dataset}, {row.architecture}", row.remark and f" ({row.remark})"
     if pd.isna(row.effect):
         return f"{where}: no complete pair of runs{remark}."
@@ -144,8 +145,10 @@ def _estimate(row):
 
 
 def format_rows(judged):
-    """Return rows of stats.judge as a table of text. An effect is in its scale's unit: per cent of
-    the second setup's value, or the metric's own."""
+    """Return rows of stats.judge as a table of text.
+
+    An effect is in per cent of the second setup's value, or in the metric's unit if its scale is
+    `difference`."""
     rows = list(judged.itertuples())
     columns = {
         "comparison": [f"{row.question} {row.name}".strip() for row in rows],
@@ -175,5 +178,5 @@ def _effect(row, value):
 
 
 def format_per_cent(value):
-    """Return a ratio less one as text."""
+    """Return a ratio minus one as text, for example "+1.2 %"."""
     return f"{round(100 * value, 1) + 0.0:+.1f} %"  # + 0.0: no -0.0

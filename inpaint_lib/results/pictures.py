@@ -1,7 +1,7 @@
-"""Show images, holes and fills side by side; which images are shown is decided by a rule.
+"""Draw images, holes and fills side by side; a rule chooses the images, nobody by hand.
 
-Functions return a matplotlib figure and save nothing. Images are (N,H,W,3) uint8, holes (N,H,W)
-with 1 = hole."""
+Functions return an unsaved matplotlib figure. Images are (N,H,W,3) uint8, holes (N,H,W), 1 =
+hole."""
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -15,14 +15,14 @@ SHOWN = ("fixed", "progressive", "mixed", "replay")
 
 
 def show_hole(images, holes):
-    """Return images with the hole painted: (N,H,W,3) uint8, (N,H,W) -> (N,H,W,3) uint8."""
+    """Return images (N,H,W,3) uint8 with their holes (N,H,W) painted in HOLE."""
     return np.where(np.asarray(holes)[..., None] > 0, HOLE, images)
 
 
 def draw_grid(columns, title=None, rows=(), holes=(), inches=1.35):
-    """Draw {heading: (N,H,W,3) uint8} side by side, a row per image, enlarged without blur.
+    """Draw {heading: (N,H,W,3) uint8} as columns with a row per image, enlarged without blur.
 
-    rows: N labels at the left. holes (N,H,W): their outlines are drawn on every column. inches: of
+    rows: N labels at the left. holes: (N,H,W); their outlines are drawn on every column. inches:
     an image's side."""
     headings, columns = zip(*columns.items(), strict=True)
     n, size = max(map(len, columns)), columns[0].shape[2]
@@ -73,7 +73,9 @@ def draw_sheet(images):
 
 
 def tile(columns, n):
-    """Return one picture of all images, and the gap in pixels: a list of (N,H,W,3) with N <= n."""
+    """Return all images in one picture, and the gap between them in pixels.
+
+    columns: a list of (N,H,W,3) uint8 with N <= n."""
     size = columns[0].shape[2]
     gap = max(1, size // 24)
     canvas = np.full((n * (size + gap) - gap, len(columns) * (size + gap) - gap, 3), 255, np.uint8)
@@ -90,15 +92,18 @@ def _bare(axis):
 
 
 def draw_growing_masks(images, masks_by_width):
-    """Draw the same images with the hole of every stage, {width: (N,H,W)}: the paper's Figure 2."""
+    """Draw images with the hole of every stage, as in the paper's Figure 2.
+
+    masks_by_width: {width: (N,H,W)}."""
     stages = enumerate(masks_by_width.items(), 1)
     shown = {f"stage {k}: {width} px": show_hole(images, m) for k, (width, m) in stages}
     return draw_grid({"image": images} | shown)
 
 
 def rank_images(results, dataset, architecture):
-    """Return {"best", "median", "worst": position among the recorded images}, by hole L1 (largest
-    hole, last stage), averaged over setups and seeds."""
+    """Return {"best", "median", "worst": position among the recorded images}.
+
+    The order is that of hole L1 (largest hole, last stage), averaged over setups and seeds."""
     cell = select.get_cell(results.per_image, dataset, architecture)
     l1 = cell[cell.mask_width == results.widths[-1]].groupby("image").l1.mean()
     recorded = l1.reindex(results.about["recorded"][dataset]).to_numpy()
@@ -107,8 +112,9 @@ def rank_images(results, dataset, architecture):
 
 
 def find_fills(results, dataset, architecture, stage, holes):
-    """Return {setup: recorded fills (R,H,W,3)} of the first seed that has them; holes: as
-    "square_32"."""
+    """Return {setup: recorded fills (R,H,W,3)} of the first seed that has them.
+
+    holes: family and width, for example "square_32"."""
     found = {}
     for run in frames.name_runs(select.get_cell(results.runs, dataset, architecture)):
         if (key := f"{run}/stage{stage}/{holes}") in results.fills:
@@ -117,9 +123,9 @@ def find_fills(results, dataset, architecture, stage, holes):
 
 
 def draw_comparison(results, dataset, *architectures):
-    """Draw input, every setup's output after its last stage, truth; None without recorded fills.
+    """Draw input, every setup's output after the last stage, and truth; None without fills.
 
-    The largest hole is of the last architecture's family. Rows: the recorded images that the last
+    The largest hole is of the last architecture's family; rows are the recorded images that this
     architecture fills best, median and worst."""
     picked = rank_images(results, dataset, architectures[-1])
     holes = f"{results.family(architectures[-1])}_{results.widths[-1]}"
@@ -138,14 +144,15 @@ def draw_comparison(results, dataset, *architectures):
 
 
 def choose_setups(setups):
-    """Return as many setups as SHOWN has, those in it first."""
+    """Return at most four setups, those in SHOWN first."""
     first = [name for name in SHOWN if name in setups]
     return [*first, *[name for name in setups if name not in SHOWN]][: len(SHOWN)]
 
 
 def draw_sizes(results, dataset, architecture):
-    """Draw recorded images with holes of several widths (rows), as some setups fill them; None
-    without fills. The images that the architecture fills best and median are shown."""
+    """Draw two recorded images, filled best and median, with holes of several widths (rows).
+
+    Columns are some setups. None without fills."""
     family, last = results.family(architecture), len(results.widths)
     truth = results.fills[f"{dataset}/truth"]
     chosen = np.linspace(0, last - 1, min(3, last)).round().astype(int)
@@ -170,7 +177,7 @@ def draw_sizes(results, dataset, architecture):
 
 
 def draw_stage_masks(results, dataset):
-    """Draw the holes of every stage on recorded test images; None without them."""
+    """Draw the hole of every stage on recorded test images; None without recorded masks."""
     for architecture in dict.fromkeys(results.runs.architecture):
         keys = {w: f"{dataset}/mask/{results.family(architecture)}_{w}" for w in results.widths}
         if set(keys.values()) <= results.fills.keys():

@@ -1,7 +1,7 @@
-"""Draw the charts of notebooks and report: functions of frames that return a figure, save nothing.
+"""Draw the charts of notebooks and report: functions of frames that return an unsaved figure.
 
-A setup has the colour and the marker of its entry in setups.SETUPS everywhere. From three seeds
-on, a line is their mean and its band the 95 % t interval; with two, both seeds are drawn."""
+A setup has the colour and the marker of its entry in setups.SETUPS. A line is the mean over seeds;
+from three seeds on a band shows the 95 % t interval, with two seeds both are drawn."""
 
 import itertools
 
@@ -22,23 +22,18 @@ TERM_LABELS = {name: of["label"] for name, of in _COLUMNS.items() if isinstance(
 
 
 def make_figure(*args, **kwargs):
-    """Return plt.subplots in the project's style; pyplot does not keep the figure open."""
-    plt.style.use(TEMPLATES / "style.mplstyle")
-    fig, axes = plt.subplots(*args, **kwargs)
-    plt.close(fig)
-    return fig, axes
+    """Return plt.subplots, or for a list of rows plt.subplot_mosaic, in the project's style.
 
-
-def make_mosaic(names, **kwargs):
-    """Return plt.subplot_mosaic in the project's style, likewise."""
+    pyplot does not keep the figure open."""
     plt.style.use(TEMPLATES / "style.mplstyle")
-    fig, axes = plt.subplot_mosaic(names, layout="constrained", **kwargs)
+    mosaic = args and isinstance(args[0], list)
+    fig, axes = (plt.subplot_mosaic if mosaic else plt.subplots)(*args, **kwargs)
     plt.close(fig)
     return fig, axes
 
 
 def get_style(setup):
-    """Return a setup's colour and marker; grey for a setup that has no entry here."""
+    """Return a setup's colour and marker; grey circles for a setup without an entry here."""
     entry = SETUPS.get(setup)
     if entry is None:
         return {"color": "#999999", "marker": "o"}
@@ -46,8 +41,9 @@ def get_style(setup):
 
 
 def make_panels(n, size, across=2, sharex=False):
-    """Return a figure with n panels, `across` a row; size: its inches by (columns, rows). Two a row
-    are legible on a telephone."""
+    """Return a figure with n panels, `across` in a row; size(columns, rows): its inches.
+
+    Two in a row are legible on a telephone."""
     rows, columns = -(-n // across), min(across, n)
     look = {"figsize": size(columns, rows), "squeeze": False, "layout": "constrained"}
     fig, axes = make_figure(rows, columns, sharex=sharex, **look)
@@ -96,11 +92,11 @@ def draw_schedules(setups, schedule):
 
 
 def draw_answer(effects, judged):
-    """Draw effects on hole L1, %: a panel per question, below them one of every setup against
-    fixed, a row per data set and architecture. Ticks are seeds, marks their means.
+    """Draw effects on hole L1 in %: a panel per question, below them every setup against fixed.
 
-    effects: columns panel, dataset, architecture, setup, seed, effect. judged: the rows of
-    stats.judge whose intervals and margins are drawn, by the panel that their question names."""
+    Rows are data sets and architectures, ticks seeds, marks their means. effects: columns panel,
+    dataset, architecture, setup, seed, effect. judged: rows of stats.judge; their intervals and
+    margins are drawn in the panel of their question."""
     cells, others = select.list_cells(effects), order(effects.setup)
     names = list(dict.fromkeys(effects.panel))
     top = [name for name in names if name in set(judged.question)]
@@ -148,7 +144,7 @@ def draw_answer(effects, judged):
 
 
 def draw_pairs(values, setups):
-    """Draw a value of some setups, a line per seed, a panel per cell."""
+    """Draw a value of some setups: a panel per data set and architecture, a line per seed."""
     cells = select.list_cells(values)
     fig, axes = make_panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
@@ -168,7 +164,8 @@ def draw_by_width(effects, margin):
     """Draw effects on hole L1, %, by hole width: a row per architecture, a column per setup that
     others are compared with. Bars: 95 % intervals.
 
-    effects: columns architecture, base, setup, width, effect, low, high (NaN below three seeds)."""
+    Columns are architectures, bars 95 % intervals. effects: columns architecture, base, setup,
+    width, effect, low, high (NaN below three seeds)."""
     bases, names = (list(dict.fromkeys(effects[key])) for key in ("base", "architecture"))
     widths = list(dict.fromkeys(effects.width))
     shape = len(names), len(bases)
@@ -215,8 +212,9 @@ def draw_forgetting(values, width):
 
 
 def draw_games(table):
-    """Draw in how many runs the adversarial game is active, a panel per data set and architecture:
-    a row per setup, a column per stage. table: rows of standing.judge_games."""
+    """Draw in how many runs the adversarial game is active, by setup (rows) and stage (columns).
+
+    There is a panel per data set and architecture. table: rows of standing.judge_games."""
     cells = select.list_cells(table)
     n_rows = max(select.get_cell(table, *cell).setup.nunique() for cell in cells)
     h = 0.5 + 0.2 * n_rows
@@ -258,7 +256,7 @@ def draw_curves(history):
 
 
 def shade_stages(axis, history):
-    """Shade every second stage of a frame with `stage` and `step`."""
+    """Shade every second stage of a history with columns stage and step."""
     edges = [0, *history.groupby("stage").step.max()]
     for k, (left, right) in enumerate(zip(edges, edges[1:], strict=False)):
         if k % 2:
@@ -266,8 +264,7 @@ def shade_stages(axis, history):
 
 
 def draw_stages(values):
-    """Draw metrics in the hole of one architecture after every stage: a row per metric, a column
-    per hole width."""
+    """Draw one architecture's errors in the hole after every stage, by metric and hole width."""
     widths = sorted(values.mask_width.unique())
     shape, size = (len(METRIC_LABELS), len(widths)), (1 + 2.1 * len(widths), 5.6)
     look = {"squeeze": False, "layout": "constrained"}
@@ -289,7 +286,8 @@ def draw_stages(values):
 
 
 def draw_heat_maps(matrix):
-    """Draw the stage x hole width matrix of each setup of one cell of tables.make_stage_matrix."""
+    """Draw hole L1 by stage and hole width: a panel per setup. matrix: of one cell, as in
+    tables.make_stage_matrix."""
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())
@@ -313,7 +311,7 @@ def draw_heat_maps(matrix):
 
 
 def _lines(axis, values, setup, **options):
-    """Draw one setup's curve: `values` has a column per seed."""
+    """Draw one setup's curve. values: a column per seed."""
     look = get_style(setup) | {"lw": 1.2} | options
     mean = values.mean(axis=1)
     if values.shape[1] == 2:
@@ -326,7 +324,7 @@ def _lines(axis, values, setup, **options):
 
 
 def _legend(fig, *axes):
-    """Name the setups of some panels above all of them, where no curve is."""
+    """Add one legend above all panels for the setups of some."""
     named = {}
     for axis in axes:
         handles, labels = axis.get_legend_handles_labels()

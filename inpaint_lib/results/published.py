@@ -1,9 +1,8 @@
-"""Published studies: reports/published/<name>/ is a saved Results (frames.py) with tables, figures
-and README.md made from it.
+"""Publish studies: reports/published/<name>/ is a saved Results with tables, figures and README.md.
 
-`publish` adds runs, `verify` rebuilds tables, verdicts and README from the frames and compares. An
-interruption leaves the study that was there, perhaps with tables of the new one: publishing again
-completes it. surprised.md is what a person has to say, if anything; networks.py keeps networks."""
+`publish` adds runs; `verify` rebuilds tables, verdicts and README from the frames and compares. If
+publishing is interrupted, the earlier study stays, perhaps with newer tables: publish again to
+complete it. surprised.md, if there, is a person's text; networks.py saves networks."""
 
 import math
 import os
@@ -22,7 +21,7 @@ from . import findings, frames, select, summary, tables
 FOLDER = files.ROOT / "reports" / "published"
 NEAR = 1e-5  # relative difference that another processor's arithmetic may make
 PERSONAL = "surprised.md"
-SHOWN = ("mixed", "replay")  # of the controls, those whose fills are published
+SHOWN = ("mixed", "replay")  # the controls whose fills are published
 
 
 def find_folder(name):
@@ -45,19 +44,21 @@ def open_published(name):
     base = find_folder(name)
     if not (base / "runs.csv").is_file():
         there = ", ".join(path.name for path in list_studies()) or "none"
-        raise ValueError(f"{base}: no published study; published are: {there}")
+        raise ValueError(f"{base} holds no published study: published are {there}")
     return base, frames.load(base)
 
 
 def publish(results, name, who=""):
-    """Add runs to a published study, or begin it -> lines to print; who: whose runs they are.
-    Raises ValueError where they do not fit the published ones."""
+    """Add runs to a published study, or begin one; return lines to print.
+
+    who: whose runs they are. Raises ValueError if settings or data differ from the published."""
     base = find_folder(name)
     if not re.fullmatch(r"[\w .,'&@/()+-]{0,80}", who):
-        raise ValueError(f"--who {who!r}: a name of letters, digits and .,'&@/()+-, at most 80")
+        allowed = "use letters, digits and .,'&@/()+-, at most 80"
+        raise ValueError(f"--who {who!r} is no name: {allowed}")
     if results.runs.empty:
         profile = results.about["profile"]
-        raise ValueError(f"no run of profile {profile} is finished: ./run_all.sh {profile}")
+        raise ValueError(f"no run of profile {profile} is finished: run ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
     about |= {"who": dict.fromkeys(frames.name_runs(results.runs), who)} if who.strip() else {}
     results = replace(results, about=about, fills=_of_main_runs(results))
@@ -74,7 +75,7 @@ def publish(results, name, who=""):
 
 
 def rebuild(results, base):
-    """Write what follows from a study's saved frames: tables, figures and README."""
+    """Write the tables, figures and README of a study's saved frames."""
     from . import figures, report  # matplotlib takes seconds that `verify` need not spend
 
     drawn = figures.draw(results, *figures.PUBLISHED)
@@ -91,14 +92,13 @@ def _write(results, base, folder):
 
 
 def _personal(base):
-    """Return what a person has to say of the study in `base`."""
+    """Return a person's text on the study in `base`, or "" without one."""
     said = base / PERSONAL
     return said.read_text(encoding="utf-8") if said.is_file() else ""
 
 
 def _of_main_runs(results):
-    """Return the fills that are published: of the first seed, after the last stage, by the paper's
-    setups and SHOWN."""
+    """Return the fills to publish: first seed, last stage, the paper's setups and SHOWN."""
     wanted, found = [f"seed{results.runs.seed.min()}", f"stage{len(results.widths)}"], {}
     for key, pixels in results.fills.items():
         parts = key.split("/")
@@ -109,9 +109,9 @@ def _of_main_runs(results):
 
 
 def verify(name):
-    """Rebuild tables, verdicts and README of a published study -> what differs, a line each.
+    """Rebuild tables, verdicts and README of a published study; return a line per difference.
 
-    Raises ValueError if there is no such study, or if what it holds cannot be read."""
+    Raises ValueError if there is no such study or it cannot be read."""
     base, results = open_published(name)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
@@ -127,7 +127,7 @@ def verify(name):
 
 
 def _differs(path, base, made):
-    """Return [a line that says where a file differs from the rebuilt one], or []."""
+    """Return [a line on the first difference between a file and the rebuilt one], or []."""
     if not (made / path).is_file():
         return [f"{path}: belongs to no published study"]
     if not (base / path).is_file():
@@ -142,7 +142,7 @@ def _differs(path, base, made):
 
 
 def _same(one, other):
-    """Return whether two words are the same, or numbers that differ by rounding alone."""
+    """Return whether two words are equal, or numbers that differ by rounding only."""
     if one == other:
         return True
     try:
@@ -152,7 +152,7 @@ def _same(one, other):
 
 
 def find_published(config, protocol):
-    """Return the names of published runs of a config (nested dict) and a protocol."""
+    """Return the names of the published runs with a config (nested dict) and a protocol."""
     asked, found = {"config": config, "protocol": protocol, "data": {}}, set()
     asked["initial_weights"] = weights.hash_weights(config.get("initial_weights"))
     for base in list_studies():

@@ -1,10 +1,10 @@
-"""Build the pages of a study from its Results and saved figures; no page loads from outside.
+"""Build the pages of a study from its Results and saved figures; they load nothing from a network.
 
 index.html          the answer, a tab per data set and architecture, the explorer, all runs
 runs/ images/       a page per run, and per recorded test image
 notebooks/          a page per executed notebook
 assets/ data/ sheets/
-                    style and scripts; what they show (bundle.py)
+                    style and scripts; the data they show (bundle.py)
 """
 
 import json
@@ -36,8 +36,8 @@ from . import (
 )
 
 CHOICES = yaml.safe_load((notes.TEMPLATES / "choices.yaml").read_text("utf-8"))
-TALL = 9  # inches: a figure that is on the page only where there is no JavaScript
-COLOURS = 192  # of a saved figure: a third of the bytes, and no difference to the eye
+TALL = 9  # inches: a figure that only pages without JavaScript show
+COLOURS = 192  # of a saved figure: a third of the bytes, without a visible difference
 
 
 def save_figures(folder, figures, pdf=True):
@@ -59,14 +59,13 @@ def save_figures(folder, figures, pdf=True):
 
 
 def list_choices(results):
-    """Return the choices that the paper leaves open as (what, value) pairs: the configuration's,
-    then the code's."""
+    """Return (what, value) of the choices that the paper leaves open: configuration, then code."""
     rows = provenance.flatten({key: results.about["config"][key] for key in frames.SCIENCE})
     return [*((key, _plain(value)) for key, value in rows.items()), *CHOICES.items()]
 
 
 def list_deviations(results):
-    """Return what differs from the profile `paper`, the paper's study, as (what, paper, here)."""
+    """Return (what, paper, here) of the settings that differ from those of the profile `paper`."""
     config = results.about["config"]
     kept = ("data.", "curriculum.", "training.", "grid.datasets", "evaluation.fid_stages")
     kept += tuple(f"models.{name}." for name in config["grid"]["architectures"])
@@ -81,7 +80,7 @@ def _plain(value):
 
 
 def make_command(results, run):
-    """Return the command that trains a run again, with the settings its profile does not have."""
+    """Return the command that trains a run again, with --set for settings unlike its profile's."""
     about, more = results.about, []
     kept = tuple(f"{name}." for name in frames.SCIENCE if name != "models")
     kept += (f"models.{run['architecture']}.",)
@@ -99,15 +98,15 @@ def make_command(results, run):
 
 
 def build(results, folder, notebooks=(), recordings=None):
-    """Write the pages into a folder that has figures/; index.html is the last file.
+    """Write the pages into a folder that has figures/; return the path of index.html.
 
-    notebooks: (title, executed notebook, page name, run name or None); recordings: {run name: its
-    recording.npz}. Raises FileNotFoundError without folder/figures/captions.json."""
+    notebooks: tuples (title, executed notebook, page name, run name or None); recordings: {run
+    name: its recording.npz}. Raises FileNotFoundError without figures/captions.json."""
     folder = Path(folder)
     path = folder / "figures" / "captions.json"
     if (captions := files.read_json(path)) is None:
-        told = f"draw the figures with ./run_all.sh {results.about['profile']}"
-        raise FileNotFoundError(f"no {path}: {told}")
+        remedy = f"draw the figures with ./run_all.sh {results.about['profile']}"
+        raise FileNotFoundError(f"{path} is missing: {remedy}")
     there = {path.stem for path in (folder / "figures").glob("*.png")}
     for name, text in layout.read_assets().items():
         files.write_text(folder / "assets" / name, text)
@@ -166,7 +165,7 @@ def _run_pages(saved, folder, shared):
 
 
 def _image_pages(results, folder, shared):
-    """Write a page per recorded test image: what every run of the first seed made of it."""
+    """Write a page per recorded test image: the fills of every run of the first seed."""
     l1 = results.per_image.set_index([*frames.RUN, "mask_width", "image"]).l1
     for (dataset, image, place), before, after in layout.add_neighbours(shared["images"]):
         cells = {}
@@ -189,7 +188,7 @@ def _image_pages(results, folder, shared):
 
 
 def _index(results, folder, of_runs, shared):
-    """Return what index.html alone shows."""
+    """Return the values that only index.html shows."""
     judged, cards = stats.judge(results), verdicts.make_cards(results)
     cell = summary.choose_cell(results, of_runs)
     shown = {
@@ -224,7 +223,7 @@ def _index(results, folder, of_runs, shared):
 
 
 def _cell(results, runs, estimates, cell):
-    """Return what the tab of a data set and architecture shows."""
+    """Return the values of the tab of a data set and architecture."""
     parts = {
         "areas": tables.tabulate_areas(results),
         "generalisation": tables.make_generalisation(results),
@@ -236,7 +235,7 @@ def _cell(results, runs, estimates, cell):
     shown = {}
     for name, frame in parts.items():
         frame = frame.reset_index() if any(frame.index.names) else frame
-        if "setup" in frame:  # what was made elsewhere is of no architecture: it is in every tab
+        if "setup" in frame:  # other methods' outputs have no architecture: every tab shows them
             foreign = frame.setup.str.endswith(frames.EXTERNAL)
             foreign &= frame.architecture == tables.NO_TRAINING
             frame = frame.assign(architecture=frame.architecture.mask(foreign, cell[1]))

@@ -1,4 +1,4 @@
-"""Means over test images that are drawn anew: how well trained networks were measured."""
+"""Bootstrap means over test images: how precisely the errors of trained networks are known."""
 
 import functools
 
@@ -20,8 +20,9 @@ def _counts(n):
 
 
 def resample_means(values):
-    """Return the mean of each column of `values` (n, K) in every resample: (RESAMPLES, K). All
-    calls with the same n share their draws."""
+    """Return the mean of each column of `values` (n, K) in every resample: (RESAMPLES, K).
+
+    All calls with the same n use the same draws."""
     counts = _counts(len(values))
     blocks = np.array_split(counts, -(-RESAMPLES // BLOCK))
     return np.concatenate([block.astype(np.float64) @ values for block in blocks]) / len(values)

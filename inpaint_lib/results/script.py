@@ -1,4 +1,4 @@
-"""Join the explorer's plain JavaScript, in results/static/, to one script: nothing builds it."""
+"""Join the explorer's JavaScript files, results/static/, into one script; there is no build."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ STYLE = "\n".join((STATIC / f"{n}.css").read_text("utf-8") for n in ("explorer",
 
 
 def join_files():
-    """Return all files as one text, to stand in one scope."""
+    """Return all files as one text, for one scope."""
     return "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in FILES)
 
 
@@ -21,6 +21,6 @@ def make_module():
 
 
 def make_script():
-    """Return a script for a page opened from a file, which may have no module."""
+    """Return the script for a page opened as a file, which cannot load modules."""
     exported = "window.inpaint = { mount, makeHost, revived };"
     return f"(function () {{\n{join_files()}\n{exported}\n}})();\n"

@@ -11,7 +11,7 @@ from .frames import CELL, RUN
 
 
 def compute_once(function):
-    """Return a function of Results that computes a frame once for each and returns copies of it."""
+    """Return a function of Results that computes its frame once and then returns copies of it."""
 
     @functools.wraps(function)
     def kept(results):
@@ -24,7 +24,7 @@ def compute_once(function):
 
 
 def is_control(setup):
-    """Return whether a setup is known here as a control, which the paper does not have."""
+    """Return whether a setup is a control: known here, but not one of the paper's four."""
     return setup in SETUPS and SETUPS[setup].control
 
 
@@ -44,24 +44,24 @@ def get_finished(results):
 
 
 def is_own_family(results):
-    """Return, for every row of the values, whether its holes are of the family trained with."""
+    """Return a boolean per row of `values`: whether its holes are of the training family."""
     return results.values.mask_family == results.values.architecture.map(results.family)
 
 
 def get_baseline_images(results, dataset, architecture):
-    """Return the baselines' errors with the holes that an architecture is trained with."""
+    """Return the baselines' errors per image on the mask family of an architecture."""
     table = results.baseline_images
     own = table.mask_family == results.family(architecture)
     return table[own & (table.dataset == dataset)]
 
 
 def name_baselines(names, n_images, enough):
-    """Return names of baselines: where one was measured on too few images, the name says so."""
+    """Return a series of baselines' names, with "(first n)" where fewer images were measured."""
     return names.where(n_images >= enough, names + " (first " + n_images.astype(str) + ")")
 
 
 def get_trained(results):
-    """Return the values after the last stage on holes of the family trained with."""
+    """Return the values after the last stage on holes of the training family."""
     last = results.values.stage == len(results.widths)
     return results.values[last & is_own_family(results)]
 
@@ -73,8 +73,9 @@ def get_hole_l1(results):
 
 
 def average_widths(results):
-    """Return the geometric mean over the curriculum's widths of mean hole L1: a row per run that
-    finished; 0 where a value is 0 or below."""
+    """Return the geometric mean of hole L1 over the curriculum's widths: a row per finished run.
+
+    It is 0 if a value is 0 or below."""
     rows = get_trained(results).query("region == 'hole' and metric == 'l1'")
     with np.errstate(divide="ignore"):
         logs = rows.assign(value=np.log(rows.value.clip(lower=0)))
@@ -90,9 +91,11 @@ def name_widths(results):
 
 
 def get_compared(results):
-    """Return what setups are compared in: `trained` but for bins of hole area, `all_widths`, and
-    the largest holes of other families (region "hole, FAMILY"). `width` is a name of width_names,
-    "all", or "none" for measures of a run."""
+    """Return all values in which setups are compared, after the last stage, with a column `width`.
+
+    These are the measures on the training family, hole L1 over all widths, and the largest holes of
+    other families (region "hole, FAMILY"). width: a name of `name_widths`, "all", or "none" for
+    measures of a whole run."""
     rows = get_trained(results)
     width = rows.mask_width.map(name_widths(results)).where(rows.region != "training", "none")
     own = rows.assign(width=width).dropna(subset="width")
@@ -105,8 +108,10 @@ def get_compared(results):
 
 
 def get_by_stage(results):
-    """Return hole L1, L2 and PSNR after every stage, training family, and those of the baselines
-    (stage NaN, the baseline as setup): all on the images that are measured after every stage."""
+    """Return hole L1, L2 and PSNR after every stage on the training family, and of the baselines.
+
+    All are means over the images that are measured after every stage. Baselines have stage NaN and
+    their name as setup."""
     n = results.about["config"]["evaluation"]["images_elsewhere"]
     n = min(n, *(data["images"]["test"] for data in results.about["data"].values()))
     values, last = results.values, len(results.widths)
@@ -131,7 +136,7 @@ def _means(images, n, *keys):
 
 
 def compute_effects(results):
-    """Return hole L1, largest hole, of every run over that of its twin in fixed, less one."""
+    """Return hole L1 (largest hole) of each run over fixed's with the same seed, minus one."""
     rows = get_hole_l1(results)
     fixed = rows[rows.setup == "fixed"].rename(columns={"value": "of_fixed"})
     keys = [*CELL, "seed"]

@@ -1,12 +1,11 @@
-"""What became of each run, before anything is compared: finished or diverged, better than the
-baselines or not, adversarial game active.
+"""Judge each run alone: whether it diverged, beats the baselines, has an active adversarial game.
 
-- Beating a baseline: the upper end of the 95 % interval of log(hole L2 / the baseline's), over test
-  images drawn anew, lies below 0. A run is judged with the largest hole, on the images that the
+- A run beats a baseline if the upper end of the 95 % bootstrap interval, over test images, of
+  log(hole L2 / the baseline's hole L2) is below 0, with the largest hole and on the images that the
   baseline was measured on.
-- Game active in a stage: D's balanced accuracy lies within ACCURACY, and the gradient of G's
-  adversarial loss has at least SHARE of the norm of that of its reconstruction losses; both are
-  means over the stage's log points."""
+- The game is active in a stage if D's balanced accuracy is within ACCURACY and the gradient of G's
+  adversarial loss has at least SHARE of the norm of its reconstruction gradient. Both are means
+  over the stage's log points."""
 
 import numpy as np
 import pandas as pd
@@ -24,8 +23,9 @@ GATE = [*frames.CELL, "setup", "width", "hole_l1", *TRIVIAL, "beats_trivial"]
 
 @select.compute_once
 def judge_games(results):
-    """Return a row per finished run and stage: GAME and `active`: True, False, or None where the
-    setup has no adversarial loss or trains nothing."""
+    """Return GAME and `active`: a row per finished run and stage.
+
+    active: True, False, or None if the stage has no adversarial loss or trains nothing."""
     stages = pd.DataFrame({"stage": range(1, len(results.widths) + 1)})
     every = select.get_finished(results)[frames.RUN].merge(stages, how="cross")
     means = results.history.groupby([*frames.RUN, "stage"])[[*GAME, "adversarial_weight"]].mean()
@@ -36,7 +36,7 @@ def judge_games(results):
 
 
 def _of_games(results):
-    """Return a row per run: the game of its last stage, and in how many stages it is active."""
+    """Return a row per run: its last stage's game, and in how many stages the game is active."""
     table = judge_games(results)
     table = table.assign(has_game=table.active.notna(), on=table.active.eq(True))
     counts = table.groupby(frames.RUN)[["on", "has_game"]].transform("sum")
@@ -48,7 +48,7 @@ def _of_games(results):
 
 
 def _log_means(*errors):
-    """Return the logarithms of the means of columns (a row per image) in every resample."""
+    """Return the logarithms of the means of columns (a row per image): a row per resample."""
     errors = pd.concat(errors, axis=1, join="inner")
     with np.errstate(divide="ignore"):
         drawn = np.log(resampling.resample_means(errors.to_numpy()))
@@ -60,8 +60,8 @@ def judge_gates(results):
     """Return how the mean over seeds compares with the trivial baselines: GATE, a row per cell,
     setup and width (as in select.get_compared).
 
-    A baseline's column: the upper end of the interval of the ratio of hole L2, less one; over all
-    widths, of the geometric mean of ratios."""
+    A baseline's column: the upper end of the interval of the ratio of hole L2, minus one; over all
+    widths, of the geometric mean of the ratios."""
     l1 = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     l1, rows = l1.groupby(GATE[:4]).value.mean(), []
     for cell, part in results.per_image.groupby(frames.CELL, sort=False):
@@ -81,10 +81,10 @@ def judge_gates(results):
 
 
 def compare_with_baselines(own, table):
-    """Return how errors compare with those of the baselines: a row per column of `own`, BESIDE and
-    the first two FLAGS.
+    """Return BESIDE and the first two FLAGS: a row per column of `own`.
 
-    own: hole L2 by image, a column per run; table: that of the baselines (baseline, image, l2)."""
+    own: hole L2, a row per image, a column per run; table: that of the baselines (columns baseline,
+    image, l2)."""
     highs, ratios, means = {}, {}, {}
     for name, part in table.groupby("baseline"):
         other = part.set_index("image").l2.rename(name)
@@ -111,7 +111,7 @@ def _beaten(results):
 
 @select.compute_once
 def judge_runs(results):
-    """Return a row per run. game_active: in its last stage, if that has an adversarial loss."""
+    """Return a row per run: outcome, BESIDE, GAME, FLAGS, MADE; the game is the last stage's."""
     runs = results.runs
     found = runs[[*frames.RUN, "outcome", "why"]].assign(diverged=runs.outcome == "diverged")
     for frame in (_beaten(results), _of_games(results)):
@@ -123,7 +123,7 @@ def judge_runs(results):
 
 
 def summarise(runs):
-    """Return what a reader of `of_runs` must know before any comparison: a few sentences."""
+    """Return sentences: how many runs beat the baselines, have an active game, diverged."""
     n, lost, games = len(runs), runs[runs.diverged], runs[runs.has_game]
     found = [
         f"Of {n} runs {runs.beats_trivial.sum()} beat the trivial baselines (mean colour, nearest "

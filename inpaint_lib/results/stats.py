@@ -1,11 +1,11 @@
-"""From paired effects over training seeds to words, exactly as registered in
-config/hypotheses.yaml; docs/protocol.md explains the words.
+"""Compare setups over training seeds and give verdicts, as registered in config/hypotheses.yaml.
 
-The effect of a comparison is the mean over seeds of log(first / second), or of first - second where
-its scale is `difference`, with a t interval. Two runs of a seed are a pair if they finished with
-the same protocol, precision and kind of device; a pair with a value of 0 or below has no logarithm.
-`remark` says what is left out. Only questions have words, and only in studies with the settings of
-a registered profile: all else are estimates with 95 % intervals.
+The effect of a comparison is the mean over seeds of log(first / second), or of first - second if
+its scale is `difference`, with a t interval. Two runs of a seed are a pair if both finished with
+the same protocol, precision and kind of device; a value of 0 or below has no logarithm. `remark`
+says what is left out. Only registered questions, in studies with the settings of a registered
+profile, get a verdict (a word); everything else is an estimate with a 95 % interval.
+docs/protocol.md explains the words.
 """
 
 import functools
@@ -31,9 +31,9 @@ COLUMNS += ["width", "scale", "effect", "ci_low", "ci_high", "level", "margin", 
 COLUMNS += ["detectable", "n_images", "n_seeds", "registered_seeds", "word", "badges", "remark"]
 WORDS = ("supported", "no harm", "equivalent", "no benefit", "worse", "inconclusive")
 WORDS += ("not testable", "diverged")
-ALIKE = ("protocol", "precision", "device_kind")  # what the two runs of a pair share
-NOTED = ("device", "torch")  # named where it differs
-SETTINGS = ("data", "curriculum", "training")  # with a cell's model: those of a registered profile
+ALIKE = ("protocol", "precision", "device_kind")  # equal in the two runs of a pair
+NOTED = ("device", "torch")  # a remark names them if they differ
+SETTINGS = ("data", "curriculum", "training")  # equal to a registered profile's, as is the model
 Pair = Annotated[tuple[Setup, Setup], Many]
 
 
@@ -69,18 +69,17 @@ class Plan(Strict):
     measures: Annotated[tuple[Measure, ...], Many]
 
     def level(self, asked=0):
-        """Return the level of each interval where so many questions are asked, or the primaries if
-        those are more."""
+        """Return each interval's level: simultaneous over `asked` or, if more, the primaries."""
         return 1 - self.alpha / max(self.primaries, asked)
 
 
 def read_plan(path=HYPOTHESES):
-    """Return the file's Plan. Raises config.ConfigError naming file and entry."""
+    """Return the registered Plan. Raises config.ConfigError that names file and entry."""
     return configuration.validate(Plan, configuration.read_yaml(path), path.name)
 
 
 def hash_plan():
-    """Return the hash of the registered plan, comments apart, and of its profiles' settings."""
+    """Return the SHA-256 of the registered plan, without comments, and its profiles' settings."""
     stored = configuration.read_yaml(HYPOTHESES)
     for profile in stored["seeds"]:
         settings = _settings(profile)
@@ -94,8 +93,9 @@ def _settings(profile):
 
 
 def find_registration(plan, results, dataset, architecture):
-    """Return (seeds, whether it is the paper's study) of a cell that was run with the settings of a
-    registered profile; of any other, or from given weights, (0, False)."""
+    """Return (number of registered seeds, whether it is the paper's study) of a cell.
+
+    A cell with other settings than a registered profile, or from given weights, has (0, False)."""
     here = results.about["config"]
     if results.about.get("initial_weights"):
         return 0, False
@@ -111,8 +111,9 @@ def find_registration(plan, results, dataset, architecture):
 
 
 def compute_interval(differences, alpha=ALPHA):
-    """Return the two-sided t interval of the mean over the last axis at level 1 - alpha; NaN for
-    fewer than two."""
+    """Return (low, high), the t interval of the mean over the last axis at level 1 - alpha.
+
+    Both are NaN for fewer than two values."""
     d = np.asarray(differences, float)
     if (n := d.shape[-1]) < 2:
         return math.nan, math.nan
@@ -126,7 +127,7 @@ def compute_half_width(deviation, n, alpha=ALPHA):
 
 
 def choose_word(low, high, margin):
-    """Return what an interval says of an effect: one of WORDS."""
+    """Return the verdict on an effect from its interval: one of the first six WORDS."""
     if high < -margin:
         return "supported"
     if low > margin:
@@ -137,8 +138,9 @@ def choose_word(low, high, margin):
 
 
 def compute_detectable(deviation, n_seeds, margin, alpha):
-    """Return the smallest detectable effect, below the margin: the mean d at which the interval
-    ends below -margin with 80 % power (noncentral t); NaN for fewer than two seeds."""
+    """Return the smallest detectable effect: the mean at which a gain is found with 80 % power.
+
+    Then the interval ends below -margin (noncentral t). NaN for fewer than two seeds."""
     if n_seeds < 2 or not deviation > 0:
         return math.nan
     freedom = n_seeds - 1
@@ -151,7 +153,7 @@ def compute_detectable(deviation, n_seeds, margin, alpha):
 
 
 class Comparison(NamedTuple):
-    """What is compared: the columns of `judge` that are the same in every cell."""
+    """A comparison: the columns of `judge` that are equal in every cell."""
 
     question: str  # "" of an estimate
     name: str
@@ -164,7 +166,7 @@ class Comparison(NamedTuple):
 
 
 def _comparisons(plan, results):
-    """Return the questions, then what else is estimated."""
+    """Return the Comparisons of the questions, then those that are estimates."""
     questions = [
         Comparison(key, of.name, *of.setups, "hole", "l1", of.width, "ratio")
         for key, of in plan.questions.items()
@@ -182,8 +184,9 @@ def _comparisons(plan, results):
 
 
 def _values(results):
-    """Return ({dataset, architecture, region, metric, width: {(setup, seed): value}}, {the same:
-    how many images}).
+    """Return ({key: {(setup, seed): value}}, {key: number of images}).
+
+    A key is (dataset, architecture, region, metric, width).
     """
     values, n_images = {}, {}
     for row in select.get_compared(results).itertuples():
@@ -194,9 +197,10 @@ def _values(results):
 
 
 def leave_each_out(results):
-    """Return what each seed does to the registered questions: a row per question, cell and seed
-    that is left out, with effect, ci_low and ci_high of the others, as `judge` has them, and the
-    word that their interval gives; from three seeds on.
+    """Return the registered questions with each seed left out, from three seeds on.
+
+    There is a row per question, cell and omitted seed: effect, ci_low, ci_high and the word of the
+    other seeds, as in `judge`.
     """
     plan, (values, _), rows = read_plan(), _values(results), []
     names = {question[0]: question for question in _comparisons(plan, results)}
@@ -215,11 +219,11 @@ def leave_each_out(results):
 
 @select.compute_once
 def judge(results):
-    """Return a row per question and cell of which both setups were run, then one per estimate and
-    cell that was measured: COLUMNS, tables/hypotheses.csv.
+    """Return COLUMNS, as in tables/hypotheses.csv: all questions, then all estimates.
 
-    Of scale ratio, effects, intervals, margins and `detectable` are ratio - 1; deviations are of
-    the logarithms."""
+    There is a row per question and cell with runs of both setups, and per estimate and cell with
+    values. With the scale `ratio`, effects, intervals, margins and `detectable` are ratio - 1;
+    deviations are those of the logarithms."""
     plan, rows = read_plan(), []
     values, n_images = _values(results)
     pairs = functools.cache(lambda *of: _Pair(results, *of))
@@ -245,16 +249,17 @@ def judge(results):
 
 
 def get_questions(table):
-    """Return the rows of the questions."""
+    """Return the rows of the registered questions of a table of `judge`."""
     return table[table.question != ""]
 
 
 class _Pair:
-    """The runs of two setups in one cell, with seeds below `registered` if that is not 0: `seeds`
-    that are pairs, `lost` seeds of which a run diverged, `remarks` {what differs between two runs,
-    or is left out: seeds}. In words, or "": `diverged`, how many runs did; `idle`, in how many the
-    game is not active in the last stage; `untestable` {width: which side of lower hole L1 (both if
-    equal) does not beat the trivial baselines}."""
+    """The runs of two setups in one cell; seeds from `registered` on are left out unless it is 0.
+
+    seeds: those with a pair; lost: those with a run that diverged; remarks: {what differs between
+    two runs, or is left out: seeds}. Texts, or "": diverged: how many runs did; idle: in how many
+    the game is not active in the last stage; untestable: {width: which setup of lower hole L1 (both
+    if equal) does not beat the trivial baselines}."""
 
     def __init__(self, results, cell, setups, registered):
         runs, gates = (
@@ -292,7 +297,7 @@ class _Pair:
 
 
 def _differences(asked, seeds, values, remarks):
-    """Return {seed: log(first / second), or first - second} as a series; adds to `remarks`."""
+    """Return log(first / second), or first - second, as a series by seed; add to `remarks`."""
     is_ratio, d = asked.scale == "ratio", {}
     for seed in seeds:
         one, other = (values.get((setup, seed), math.nan) for setup in (asked.first, asked.second))
@@ -305,8 +310,9 @@ def _differences(asked, seeds, values, remarks):
 
 
 def _compared(plan, asked, pair, values, has_word, level):
-    """Return the numbers of one comparison in one cell, its word and its remark. values: {(setup,
-    seed): value}."""
+    """Return the numbers, the word and the remark of one comparison in one cell.
+
+    values: {(setup, seed): value}."""
     is_ratio, is_stability = asked.scale == "ratio", asked.metric == "stability"
     idle, remarks = pair.idle if is_stability else "", dict(pair.remarks)
     d = _differences(asked, [] if idle else pair.seeds, values, remarks)

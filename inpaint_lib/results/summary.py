@@ -1,4 +1,4 @@
-"""A published study as a page of Markdown, and its block in the front page (study.md.j2)."""
+"""Write a published study as a page of Markdown, and its block of README.md (study.md.j2)."""
 
 from . import findings, frames, notes, standing, stats, tables
 
@@ -6,8 +6,9 @@ BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in th
 
 
 def render_study(results, personal="", captions=None, front=False):
-    """Return README.md of a published study, or what the front page says of it. personal: what
-    a person has to say (findings.fill_surprises); captions: {figure: {"caption": text}}."""
+    """Return a published study's README.md, or with `front` its block of the front page.
+
+    personal: a person's text (findings.fill_surprises); captions: {figure: {"caption": text}}."""
     runs, judged = standing.judge_runs(results), stats.judge(results)
     cell = choose_cell(results, runs)
     return notes.render(
@@ -40,7 +41,8 @@ def _primaries(judged):
 
 
 def fill_block(text, results):
-    """Return a page whose block of a published study, if it has one, says what `page` says today.
+    """Return a page with a published study's block, if it has one, written again.
+
     Raises ValueError for a block without an end."""
     begin = BEGIN.format(results.about["name"])
     before, mark, rest = text.partition(begin)
@@ -48,14 +50,15 @@ def fill_block(text, results):
     if not mark:
         return text
     if not end:
-        raise ValueError(f"after the line {begin} the page needs a line {END}")
+        raise ValueError(f"the block {begin} has no end: add a line {END} after it")
     return f"{before}{begin}\n\n{render_study(results, front=True)}\n{end}{after}"
 
 
 def choose_cell(results, runs):
-    """Return the data set and architecture whose fills a page opens with, or None: of the cells in
-    which most runs (standing.judge_runs) beat the trivial baselines, the one that is furthest below
-    the best baseline."""
+    """Return the data set and architecture whose fills a page shows first, or None.
+
+    It is the cell in which most runs beat the trivial baselines; among equal ones, that with the
+    lowest L2 relative to the best baseline. runs: standing.judge_runs."""
     runs = runs.assign(ratio=runs.hole_l2 / runs.best_baseline_l2)
     cells = runs.groupby(frames.CELL, sort=False).agg({"beats_trivial": "mean", "ratio": "mean"})
     shown = {tuple(key.split("/")[:2]) for key in results.fills if "/stage" in key}
@@ -65,7 +68,7 @@ def choose_cell(results, runs):
 
 
 def _computed_by(runs):
-    """Return who computed what: a row per data set, seed, device, versions and commit."""
+    """Return runs and hours per data set, seed, device, versions and commit."""
     runs = runs.assign(runs=1, hours=runs.seconds / 3600)
     keys = ["dataset", "seed", "device", "precision", "system", "torch", "commit"]
     found = runs.groupby(keys, sort=False)[["runs", "hours"]].sum().reset_index()

@@ -1,4 +1,4 @@
-"""The tables of a study, each a function of its Results; `write` puts them into a folder."""
+"""Make the tables of a study, each from its Results; `write` writes them into a folder."""
 
 from bisect import bisect_left
 from pathlib import Path
@@ -34,11 +34,11 @@ SHOWN = {  # (region, metric): column, digits, which is better
     ("training", "stability"): (("stability", "to noise"), 2, "lower"),
 }
 SETUP = [*CELL, "setup"]
-NO_TRAINING = "no training"  # stands for the setup where baselines are shown among networks
+NO_TRAINING = "no training"  # the setup or architecture of baselines among networks
 
 
 def _baselines(results):
-    """Return the baselines as setups; the name of one measured on a part of the images says so."""
+    """Return the baselines' values; `setup` is their name, with "(first n)" if not all images."""
     found = results.baselines
     counted = found.assign(n_images=found.n_images.where(found.mask_width > 0, 0))
     n = counted.groupby(["dataset", "baseline"]).n_images.transform("max")
@@ -47,8 +47,9 @@ def _baselines(results):
 
 
 def _with_baselines(results):
-    """Return the final values of the families trained with, cell by cell, the baselines' below
-    them; of masks of one's own, not trained with, regions folder_area_0_10 and so on.
+    """Return the values of the last stage on the training families, then the baselines'.
+
+    The user's own masks, if not trained with, have regions folder_area_0_10 and so on.
     """
     values, others = results.values, _baselines(results)
     values, parts = values[values.stage == len(results.widths)], []
@@ -65,8 +66,9 @@ def _with_baselines(results):
 
 @select.compute_once
 def make_table(results):
-    """Return every measure after the last stage, with the largest hole or by area of the hole: a
-    row per setup or baseline, with mean and deviation over seeds."""
+    """Return mean and deviation over seeds of every measure: a row per setup or baseline.
+
+    Measures are those after the last stage, with the largest hole or by area of the hole."""
     values = _with_baselines(results)
     values = values[values.mask_width.isin([0, results.widths[-1]])]
     groups = values.groupby([*SETUP, "region", "metric"], sort=False)
@@ -76,12 +78,11 @@ def make_table(results):
 
 
 def choose_columns(results, cell, controls=False):
-    """Return (setups, baselines, {column: (digits, a frame by setup)}) of the paper-style table of
-    a (data set, architecture): mean, deviation, n_seeds and `is_best`.
+    """Return (setups, baselines, {column: (digits, frame by setup)}) of a cell's paper-style table.
 
-    Best is the setup that is better than every other setup and every baseline; outputs that were
-    made elsewhere don't count. Controls are left out unless `controls`, or if there is nothing
-    else; so are columns without a value."""
+    cell: (data set, architecture). Frames have mean, deviation, n_seeds and `is_best`: better than
+    every other setup and every baseline; other methods' outputs do not count. Controls are left out
+    unless `controls` or if there are no other setups; columns without values are left out."""
     part = select.get_cell(make_table(results), *cell)
     every = select.get_cell(results.runs, *cell).setup
     papers = every[~every.map(select.is_control).astype(bool)]
@@ -102,8 +103,9 @@ def choose_columns(results, cell, controls=False):
 
 
 def format_tables(results, controls=False, bold=str):
-    """Return {(dataset, architecture): text table}: setups with ± over seeds, then the baselines;
-    see `columns`. `bold(text)` marks the best."""
+    """Return {(dataset, architecture): text table}: setups with ± over seeds, then the baselines.
+
+    bold: a function that marks the best entry; see `choose_columns`."""
     found = {}
     for cell in select.list_cells(results.runs):
         setups, below, shown = choose_columns(results, cell, controls)
@@ -123,8 +125,9 @@ def _formatted(row, digits, bold):
 
 
 def tabulate_areas(results):
-    """Return hole L1 of the final networks by the realised area of the hole: columns are bins, last
-    those of masks of one's own ("folder 0-10 %") where they are not trained with."""
+    """Return hole L1 after the last stage by the realised area of the hole: a column per bin.
+
+    The last columns ("folder 0-10 %") are the user's own masks, if not trained with."""
     part = make_table(results).query("metric == 'l1'")
     part = part[part.region.str.contains("area_")]
     bins = part.region.str.replace(r"area_(\d+)_(\d+)", r"\1-\2 %", regex=True)
@@ -135,11 +138,11 @@ def tabulate_areas(results):
 
 @select.compute_once
 def make_stage_matrix(results):
-    """Return hole L1 after every stage (rows) for every hole width (columns), training family, mean
-    over seeds; the baselines are one more setup.
+    """Return hole L1 after every stage (rows) for every hole width (columns), mean over seeds.
 
-    This is the paper's "quantitative results of each K iterations using different mask sizes". All
-    rows are of the images that are measured after every stage."""
+    This is the paper's "quantitative results of each K iterations using different mask sizes", on
+    the training family and the images that are measured after every stage. The baselines are one
+    more setup."""
     values = select.get_by_stage(results).query("metric == 'l1'")
     untrained = values.stage.isna()
     stage = values.stage.fillna(0).astype(int).astype(str).mask(untrained, values.setup)
@@ -148,7 +151,7 @@ def make_stage_matrix(results):
 
 
 def make_generalisation(results, metric="l1", region="hole"):
-    """Return a metric of the final networks and the baselines on all holes, mean over seeds."""
+    """Return a metric after the last stage on all mask families and widths, mean over seeds."""
     last = results.values[results.values.stage == len(results.widths)]
     both = pd.concat([last, _baselines(results).assign(architecture=NO_TRAINING)])
     both = both[(both.region == region) & (both.metric == metric)]
@@ -165,8 +168,9 @@ def count_standings(runs):
 
 
 def count_games(results):
-    """Return in how many runs the adversarial game is active in every stage, with D's accuracy and
-    the share of the adversarial loss in G's gradient, means over seeds."""
+    """Return in how many runs the adversarial game is active: a row per setup, a column per stage.
+
+    Entries also have D's accuracy and the adversarial share, means over seeds."""
     rows, games = {}, standing.judge_games(results)
     for (*setup, stage), part in games.groupby([*SETUP, "stage"], sort=False):
         active = part.active.dropna().astype(bool)
@@ -179,8 +183,10 @@ def count_games(results):
 
 
 def count_exposure(results):
-    """Return how many images each setup known here shows (those that draw widths: with seed 0) with
-    holes of up to each of the curriculum's widths and wider than the one before."""
+    """Return how many training images each setup shows with holes of each width.
+
+    A column counts holes up to its width that are wider than the column before. Setups that draw
+    widths are counted with seed 0; setups without an entry here are left out."""
     batch, rows = results.about["config"]["curriculum"]["batch_size"], []
     schedule, columns = results.schedule, [f"up to {width} px" for width in results.widths]
     for setup in frames.order(results.runs.setup):
@@ -195,7 +201,7 @@ def count_exposure(results):
 
 
 def sum_cost(results):
-    """Return what training cost: a row per architecture and kind of device."""
+    """Return time and memory of training: a row per architecture and device."""
     groups = results.runs.groupby(["architecture", "device"], sort=False)
     sums, most = groups[["images", "step_seconds", "seconds"]].sum(), groups.max()
     columns = {

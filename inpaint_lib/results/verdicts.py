@@ -1,5 +1,4 @@
-"""What a page shows of every registered question: word, interval, distance from the margin, seeds,
-and what each seed does to it."""
+"""Prepare the cards of the registered questions: word, interval, distance from margin, seeds."""
 
 import math
 
@@ -7,7 +6,7 @@ import pandas as pd
 
 from . import notes, stats
 
-ENDS = {  # word: the ends of the interval that decide it, and the sides of the margin they lie at
+ENDS = {  # word: the ends of the interval that decide it, each with the margin's sign
     "supported": [("high", -1)],
     "worse": [("low", 1)],
     "no harm": [("high", 1)],
@@ -19,8 +18,9 @@ WORD_CLASS = {"supported": "good", "no harm": "good", "worse": "harm", "no benef
 
 
 def make_cards(results):
-    """Return the registered questions: question, name, badges, width, setups, a text over all
-    cells, and rows: a dict per data set and architecture (see `_row`)."""
+    """Return a dict per registered question, as notes.answer_questions, with more for a card.
+
+    Added are the setups, the width, and what is drawn of each cell (see `_row`)."""
     judged = stats.judge(results)
     rows, without = stats.get_questions(judged), stats.leave_each_out(results)
     found = []
@@ -37,8 +37,9 @@ def make_cards(results):
 
 
 def _row(row, without):
-    """Return what is drawn of one question in one cell; numbers are per cents, None if there are
-    none. leave_out: a dict per seed that is left out."""
+    """Return what is drawn of one question in one cell; numbers in per cent or None.
+
+    leave_out: a dict per omitted seed."""
     shown = {key: getattr(row, key) for key in ("dataset", "architecture", "n_seeds")}
     shown |= {key: _per_cent(getattr(row, key)) for key in ("effect", "ci_low", "ci_high")}
     if row.n_seeds < stats.MIN_SEEDS:  # two values have an interval that says nothing
@@ -59,8 +60,7 @@ def _per_cent(value):
 
 
 def _distance(word, shown):
-    """Return how far an interval, or the estimate without one, is from the margin: a sentence, in
-    percentage points."""
+    """Return a sentence: how many percentage points an interval or estimate is from the margin."""
     margin, effect = shown["margin"], shown["effect"]
     if effect is None:
         return ""
@@ -78,7 +78,7 @@ def _distance(word, shown):
 
 
 def find_reach(questions):
-    """Return up to which per cent, either way, the pictures of all questions reach."""
+    """Return the end of the cards' axes in per cent: all intervals fit, up to 60 %."""
     values = [2.5 * cell["margin"] for answer in questions for cell in answer["cells"]]
     for answer in questions:
         for cell in answer["cells"]:
@@ -87,7 +87,7 @@ def find_reach(questions):
 
 
 def describe_certainty(results, questions):
-    """Return how sure the answers are, in a few sentences."""
+    """Return how certain the answers are, in a few sentences."""
     cells = [cell for answer in questions for cell in answer["cells"]]
     words = [cell for cell in cells if cell["word"]]
     n_seeds = max((cell["n_seeds"] for cell in cells), default=results.runs.seed.nunique())

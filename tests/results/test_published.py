@@ -158,7 +158,7 @@ def test_nothing_finished_a_wrong_name_and_no_study_are_one_line_each(shelf, und
     results = synthetic.study(**SMALL, seeds=[0])
     with pytest.raises(ValueError, match="no run of profile smoke is finished"):
         published.publish(dataclasses.replace(results, runs=results.runs.iloc[:0]), "mine")
-    with pytest.raises(ValueError, match="no published study; published are: none"):
+    with pytest.raises(ValueError, match="no published study: published are none"):
         published.verify("mine")
     with pytest.raises(ValueError, match="small letters"):
         published.find_folder("X y")
@@ -175,7 +175,9 @@ def test_a_persons_paragraph_stays_and_the_pages_are_written_on_demand(
     monkeypatch.setattr(ledger, "ROOT", tmp_path)
     page = tmp_path / "README.md"
     page.write_text("<!-- published mine -->\nold\n")
-    with pytest.raises(ValueError, match="after the line <!-- published mine --> .* <!-- end -->"):
+    with pytest.raises(
+        ValueError, match="the block <!-- published mine --> has no end: .* <!-- end -->"
+    ):
         commands.publish(["--docs"])
     assert not (tmp_path / "docs").exists()
     page.write_text("before\n")

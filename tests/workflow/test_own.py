@@ -53,7 +53,7 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
     assert command.main(asked) == 0
     out = capsys.readouterr().out
     assert "folder, custom: use " in out and "(1 seed)." in out
-    assert "How sure that is cannot be said: that takes 3 seeds" in out
+    assert "How certain this is is not known: that takes 3 seeds" in out
     assert "The 8 test images chose it and measure it, so the numbers are optimistic." in out
     assert "baseline" in out and "Weights: runs/smoke/folder/custom/" in out
     assert "1 of 8 test images nearly equal a training image" in out
@@ -103,7 +103,7 @@ def test_the_better_setup_is_advised_with_its_interval_over_seeds():
 
 def test_what_cannot_be_told_apart_is_said():
     [one] = advised(setups=("fixed", "progressive"), seeds=range(3), effect={}, noise=0.05)
-    assert "It cannot be told from " in one["text"]
+    assert "It does not differ clearly from " in one["text"]
 
 
 def test_a_setup_that_diverges_is_not_advised_and_bad_networks_are_called_so():
