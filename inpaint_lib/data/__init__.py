@@ -1,1 +1,1 @@
-"""The images: found or drawn, packed once with frozen test masks, and fed to the device."""
+"""Find or draw the images, pack them with frozen test masks, load them onto the device."""

@@ -27,10 +27,8 @@ def collect(study, partial=False):
         if lacks := _lacks(run, result):
             if partial:
                 continue
-            command = f"./run_all.sh {study.profile}"
-            raise FileNotFoundError(
-                f"run {run.name} of profile {study.profile} is not {lacks}: {command}"
-            )
+            what = f"run {run.name} of profile {study.profile} is not {lacks}"
+            raise FileNotFoundError(f"{what}: run ./run_all.sh {study.profile}")
         _refuse_other(run, result)
         rows.append(_row(run, result))
         if result["outcome"] == "finished":

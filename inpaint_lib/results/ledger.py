@@ -10,7 +10,7 @@ from ..study import files
 from . import frames, glossary, notes, published, stats, summary, tables
 
 ROOT = files.ROOT
-NOBODY = "this project"  # ran what has no name
+NOBODY = "this project"  # of runs without a name
 
 
 def render_pages():

@@ -1,4 +1,4 @@
-"""Draw images, holes and fills side by side; a rule chooses the images, nobody by hand.
+"""Draw images, holes and fills side by side; which images are shown follows a rule.
 
 Functions return an unsaved matplotlib figure. Images are (N,H,W,3) uint8, holes (N,H,W), 1 =
 hole."""

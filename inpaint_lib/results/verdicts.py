@@ -93,7 +93,7 @@ def describe_certainty(results, questions):
     n_seeds = max((cell["n_seeds"] for cell in cells), default=results.runs.seed.nunique())
     seeds = f"Each setup was trained with {n_seeds} seed{'s' * (n_seeds != 1)}"
     if n_seeds < stats.MIN_SEEDS:
-        return f"Not at all. {seeds}, so no difference can be told from chance."
+        return f"Not at all. {seeds}, so no difference can be distinguished from chance."
     if not words:
         return (
             f"{seeds}. Intervals come with the estimates, but no verdict: nothing was registered."

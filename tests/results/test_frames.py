@@ -174,7 +174,7 @@ def test_results_are_those_of_the_run_folders_and_what_does_not_fit_is_named(mic
         collect.collect(micro({"models.custom.lr_g": 0.5}))
     longer = micro({"grid.seeds": [0, 1]})
     with pytest.raises(
-        FileNotFoundError, match=r"fixed/seed1 of profile smoke is not finished: \./run"
+        FileNotFoundError, match=r"fixed/seed1 of profile smoke is not finished: run \./run"
     ):
         collect.collect(longer)
     assert len(collect.collect(longer, partial=True).runs) == 2
