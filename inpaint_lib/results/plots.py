@@ -102,10 +102,11 @@ def draw_answer(effects, judged):
     top = [name for name in names if name in set(judged.question)]
     below = [name for name in names if name not in top]
     heights = [0.34] * bool(top) + [0.11 * len(others)] * len(below)  # inches a cell
-    fig, axes = make_mosaic(
+    fig, axes = make_figure(
         [top] * bool(top) + [[name] * max(1, len(top)) for name in below],
         figsize=(6.3, 1.2 + 0.7 * len(heights) + len(cells) * sum(heights)),
         height_ratios=heights,
+        layout="constrained",
         sharey=True,
     )
     for name, axis in axes.items():
@@ -161,11 +162,10 @@ def draw_pairs(values, setups):
 
 
 def draw_by_width(effects, margin):
-    """Draw effects on hole L1, %, by hole width: a row per architecture, a column per setup that
-    others are compared with. Bars: 95 % intervals.
+    """Draw effects on hole L1 in % by hole width: a column per reference setup (base).
 
-    Columns are architectures, bars 95 % intervals. effects: columns architecture, base, setup,
-    width, effect, low, high (NaN below three seeds)."""
+    Rows are architectures, bars 95 % intervals. effects: columns architecture, base, setup, width,
+    effect, low, high (NaN below three seeds)."""
     bases, names = (list(dict.fromkeys(effects[key])) for key in ("base", "architecture"))
     widths = list(dict.fromkeys(effects.width))
     shape = len(names), len(bases)
