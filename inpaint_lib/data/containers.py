@@ -24,7 +24,7 @@ class SourceError(ValueError):
     """The images are missing or cannot be used; the message says how to fix it."""
 
 
-def is_zip(container):
+def _is_zip(container):
     """Return whether a container is an archive; a folder may have a name that ends in .zip."""
     return str(container).endswith(".zip") and not os.path.isdir(container)
 
@@ -43,7 +43,7 @@ def locate(container, name):
 
     Raises Unusable if its part of the archive is damaged or above 256 MiB.
     """
-    if not is_zip(container):
+    if not _is_zip(container):
         return Path(container, name)
     try:
         archive = _archive(container)
@@ -56,7 +56,7 @@ def locate(container, name):
         raise Unusable("damaged", f"{type(error).__name__}: {error}") from None
 
 
-def is_system(name):
+def _is_system(name):
     """Return whether a file is hidden or in a folder of thumbnails and copies."""
     return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in name.split("/"))
 
@@ -66,7 +66,7 @@ def list_names(container):
 
     Raises SourceError for a damaged archive.
     """
-    if not is_zip(container):
+    if not _is_zip(container):
         return sorted(walk(container))
     try:
         names = _archive(container).namelist()
@@ -75,7 +75,7 @@ def list_names(container):
             raise
         what = f"data_root: {container} is damaged ({error}): download it again"
         raise SourceError(what) from None
-    return sorted(name for name in names if not (name.endswith("/") or is_system(name)))
+    return sorted(name for name in names if not (name.endswith("/") or _is_system(name)))
 
 
 def map_file_names(container, suffixes):
@@ -90,7 +90,7 @@ def walk(folder, prefix="", seen=None):
     if (place := os.path.realpath(folder)) in seen:
         return
     seen.add(place)
-    for name in sorted(name for name in os.listdir(folder) if not is_system(name)):
+    for name in sorted(name for name in os.listdir(folder) if not _is_system(name)):
         if os.path.isdir(path := os.path.join(folder, name)):
             yield from walk(path, f"{prefix}{name}/", seen)
         else:

@@ -65,7 +65,7 @@ def prepare(study):
     return Own(masks.Bank.of(found["train"], turned), masks.Bank.of(found["test"]))
 
 
-def read_masks(_, items, size, seed):
+def _read_masks(_, items, size, seed):
     """Return for every item its mask, (size, size) uint8, 1 = hole, or Unusable."""
     return list(sources.read_files(items, size, seed, images.read_mask))
 
@@ -78,7 +78,7 @@ def _read(config):
     root = Path(os.path.expanduser(config.machine.masks))
     plan, rows, names = sources.plan_folder(root, "--masks", config.data.seed), [], {}
     items, kept = [*plan.test, *plan.train], {"train": [], "test": []}
-    for k, (item, mask) in enumerate(packing.read_items(config, "masks", items, read_masks)):
+    for k, (item, mask) in enumerate(packing.read_items(config, "masks", items, _read_masks)):
         split, name = "test" if k < len(plan.test) else "train", make_printable(item[1])
         if isinstance(mask, Unusable):
             rows.append((split, name, mask.reason, mask.detail))

@@ -111,7 +111,7 @@ def rank_images(results, dataset, architecture):
     return {"best": positions[0], "median": positions[len(positions) // 2], "worst": positions[-1]}
 
 
-def find_fills(results, dataset, architecture, stage, holes):
+def _find_fills(results, dataset, architecture, stage, holes):
     """Return {setup: recorded fills (R,H,W,3)} of the first seed that has them.
 
     holes: family and width, for example "square_32"."""
@@ -131,7 +131,7 @@ def draw_comparison(results, dataset, *architectures):
     holes = f"{results.family(architectures[-1])}_{results.widths[-1]}"
     rows, columns = list(picked.values()), {}
     for architecture in architectures:
-        found = find_fills(results, dataset, architecture, len(results.widths), holes)
+        found = _find_fills(results, dataset, architecture, len(results.widths), holes)
         if not found:
             return None
         for setup, images in found.items():
@@ -158,7 +158,7 @@ def draw_sizes(results, dataset, architecture):
     chosen = np.linspace(0, last - 1, min(3, last)).round().astype(int)
     by_width, masks = {}, {}
     for width in [results.widths[k] for k in chosen]:
-        by_width[width] = find_fills(results, dataset, architecture, last, f"{family}_{width}")
+        by_width[width] = _find_fills(results, dataset, architecture, last, f"{family}_{width}")
         masks[width] = results.fills.get(f"{dataset}/mask/{family}_{width}")
     found = by_width[results.widths[-1]]
     if not found:

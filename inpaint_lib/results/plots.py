@@ -40,7 +40,7 @@ def get_style(setup):
     return {"color": entry.colour, "marker": entry.marker}
 
 
-def make_panels(n, size, across=2, sharex=False):
+def _make_panels(n, size, across=2, sharex=False):
     """Return a figure with n panels, `across` in a row; size(columns, rows): its inches.
 
     Two in a row are legible on a telephone."""
@@ -147,7 +147,7 @@ def draw_answer(effects, judged):
 def draw_pairs(values, setups):
     """Draw a value of some setups: a panel per data set and architecture, a line per seed."""
     cells = select.list_cells(values)
-    fig, axes = make_panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
+    fig, axes = _make_panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
         wide = select.get_cell(values, *cell).pivot_table("value", "setup", "seed")
         wide = wide.reindex([name for name in setups if name in wide.index])
@@ -196,7 +196,9 @@ def draw_forgetting(values, width):
 
     values: rows of select.get_by_stage with holes of `width` px."""
     cells = select.list_cells(values)
-    fig, axes = make_panels(len(cells), lambda columns, rows: (0.8 + 2.5 * columns, 0.5 + 2 * rows))
+    fig, axes = _make_panels(
+        len(cells), lambda columns, rows: (0.8 + 2.5 * columns, 0.5 + 2 * rows)
+    )
     for axis, cell in zip(axes.flat, cells, strict=False):
         of = select.get_cell(values, *cell)
         for setup in order(of.setup):
@@ -218,7 +220,9 @@ def draw_games(table):
     cells = select.list_cells(table)
     n_rows = max(select.get_cell(table, *cell).setup.nunique() for cell in cells)
     h = 0.5 + 0.2 * n_rows
-    fig, axes = make_panels(len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + h * rows))
+    fig, axes = _make_panels(
+        len(cells), lambda columns, rows: (1.2 + 2.5 * columns, 0.3 + h * rows)
+    )
     for axis, cell in zip(axes.flat, cells, strict=False):
         of = select.get_cell(table, *cell)
         known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))
@@ -242,7 +246,7 @@ def draw_games(table):
 def draw_curves(history):
     """Draw logged quantities over the iterations of one data set and architecture."""
     terms = [t for t in TERM_LABELS if t in history and history[t].notna().any()]
-    fig, axes = make_panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), 3, sharex=True)
+    fig, axes = _make_panels(len(terms), lambda _, rows: (8.5, 0.4 + 1.7 * rows), 3, sharex=True)
     for axis, term in zip(axes.flat, terms, strict=False):
         shade_stages(axis, history)
         for setup in order(history.setup):
@@ -291,7 +295,7 @@ def draw_heat_maps(matrix):
     names = list(dict.fromkeys(matrix.index.get_level_values("setup")))
     stages = [name for name in matrix.index.unique("stage") if name.isdigit()]
     low, high = float(matrix.min().min()), float(matrix.max().max())
-    fig, axes = make_panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows), 3)
+    fig, axes = _make_panels(len(names), lambda columns, rows: (0.9 + 2.4 * columns, 2.4 * rows), 3)
     for axis, name in zip(axes.flat, names, strict=False):
         part = matrix.loc[name]
         if part.index[0] in stages:
