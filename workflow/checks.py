@@ -8,7 +8,7 @@ from pathlib import Path
 from inpaint_lib import PROTOCOL, losses, models
 from inpaint_lib.data import own_masks, sources
 from inpaint_lib.evaluation import pretrained
-from inpaint_lib.results import advice, published, stats
+from inpaint_lib.results import advice, hypotheses, published
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices, files, grid, limits
 from inpaint_lib.study.command import say
@@ -33,7 +33,7 @@ def open_requested(args, overrides):
         say(f"{len(left)} runs are published and left out")
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})
         study = grid.open_study(args.profile, overrides)
-    stats.read_plan()
+    hypotheses.read_plan()
     if args.cluster:
         slurm.check_slurm(study.config)
     return study

@@ -8,7 +8,7 @@ from ..data import packing, packs
 from ..evaluation import evaluate, external
 from ..study import config as configuration
 from ..training import identity, recording, weights
-from . import frames, stats
+from . import frames, hypotheses
 
 
 def collect(study, partial=False):
@@ -37,7 +37,7 @@ def collect(study, partial=False):
                 fills |= {f"{run.name}/{key}": v for key, v in evaluate.read_fills(run).items()}
     found["runs"] = [pd.DataFrame(rows)]
     about = {"name": study.profile, "profile": study.profile, "protocol": PROTOCOL}
-    about |= {"config": configuration.to_dict(study.config), "hypotheses": stats.hash_plan()}
+    about |= {"config": configuration.to_dict(study.config), "hypotheses": hypotheses.hash_plan()}
     if study.config.initial_weights:
         about["initial_weights"] = weights.hash_weights(study.config.initial_weights)
     about |= {"left_out": left_out, "data": {}, "recorded": {}}

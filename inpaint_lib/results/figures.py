@@ -9,7 +9,7 @@ import yaml
 from IPython.display import display
 
 from ..setups import SETUPS
-from . import frames, pictures, plots, select, standing, stats, tables
+from . import frames, hypotheses, pictures, plots, select, standing, stats, tables
 
 CAPTIONS = yaml.safe_load((plots.TEMPLATES / "captions.yaml").read_text("utf-8"))
 PAPER_PAIR = ("custom", "free_form")  # the architectures that the paper compares
@@ -64,7 +64,9 @@ def _decomposition(results, dataset):
     columns = ["architecture", "base", "setup", "width", "effect", "low", "high"]
     controls = any(map(select.is_control, values.setup))
     effects = pd.DataFrame(rows, columns=columns)
-    return plots.draw_by_width(effects, stats.read_plan().margin) if controls and rows else None
+    return (
+        plots.draw_by_width(effects, hypotheses.read_plan().margin) if controls and rows else None
+    )
 
 
 def _forgetting(results):

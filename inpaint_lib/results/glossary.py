@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from .. import models, setups
 from ..data import sources
-from . import health, notes, stats
+from . import health, hypotheses, notes
 
 GAIN = "A gain is a lower error of the first setup than of the second."
 WORDS = yaml.safe_load((notes.TEMPLATES / "glossary.yaml").read_text("utf-8"))
@@ -21,7 +21,7 @@ COLUMNS = {  # of history.csv
 
 def list_terms():
     """Return {group: {term: its meaning}}, from glossary.yaml and the registries."""
-    margin = f"{100 * stats.read_plan().margin:g} %"
+    margin = f"{100 * hypotheses.read_plan().margin:g} %"
     rules = {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     found = WORDS | {"health": WORDS["health"] | rules}
     found["verdicts"] = {

@@ -7,7 +7,7 @@ what every study found.
 import pandas as pd
 
 from ..study import files
-from . import frames, glossary, notes, published, stats, summary, tables
+from . import frames, glossary, hypotheses, notes, published, stats, summary, tables
 
 ROOT = files.ROOT
 NOBODY = "this project"  # of runs without a name
@@ -26,7 +26,7 @@ def render_pages():
 
 def render_ledger(studies):
     """Return docs/results.md for a list of Results."""
-    questions = {key: of.name for key, of in stats.read_plan().questions.items()}
+    questions = {key: of.name for key, of in hypotheses.read_plan().questions.items()}
     rows = [row for results in studies for row in _rows(results)]
     table = "\n".join(tables.to_markdown(pd.DataFrame(rows))) if rows else "No study is published."
     return notes.render("results.md", questions=questions, table=table) + "\n"

@@ -10,21 +10,15 @@ docs/protocol.md explains the words.
 
 import functools
 import itertools
-import json
 import math
-from datetime import date
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from ..study import config as configuration
-from ..study import files
-from ..study.config import Many, Setup, Strict, Whole, _number
-from . import frames, select, standing
+from . import frames, hypotheses, select, standing
 
-HYPOTHESES = configuration.FOLDER / "hypotheses.yaml"
 ALPHA, MIN_SEEDS, POWER = 0.05, 3, 0.8
 COLUMNS = ["question", "name", "dataset", "architecture", "first", "second", "region", "metric"]
 COLUMNS += ["width", "scale", "effect", "ci_low", "ci_high", "level", "margin", "deviation"]
@@ -33,78 +27,6 @@ WORDS = ("supported", "no harm", "equivalent", "no benefit", "worse", "inconclus
 WORDS += ("not testable", "diverged")
 ALIKE = ("protocol", "precision", "device_kind")  # equal in the two runs of a pair
 NOTED = ("device", "torch")  # a remark names them if they differ
-SETTINGS = ("data", "curriculum", "training")  # equal to a registered profile's, as is the model
-Pair = Annotated[tuple[Setup, Setup], Many]
-
-
-class Question(Strict):
-    """The first setup against the second, in hole L1."""
-
-    name: str
-    setups: Pair
-    width: Literal["largest", "all"]
-
-
-class Measure(Strict):
-    """A measure that is estimated."""
-
-    name: str
-    region: str
-    metric: str
-    width: Literal["each", "largest", "none"]
-    scale: Literal["ratio", "difference"]
-
-
-class Plan(Strict):
-    """The content of the file, which explains its keys."""
-
-    registered: date
-    alpha: _number(gt=0, lt=1)
-    primaries: Whole
-    margin: _number(gt=0)
-    seeds: dict[str, Whole]
-    stability: _number(gt=0)
-    questions: dict[str, Question]
-    pairs: Annotated[tuple[Pair, ...], Many]
-    measures: Annotated[tuple[Measure, ...], Many]
-
-    def level(self, asked=0):
-        """Return each interval's level: simultaneous over `asked` or, if more, the primaries."""
-        return 1 - self.alpha / max(self.primaries, asked)
-
-
-def read_plan(path=HYPOTHESES):
-    """Return the registered Plan. Raises config.ConfigError that names file and entry."""
-    return configuration.validate(Plan, configuration.read_yaml(path), path.name)
-
-
-def hash_plan():
-    """Return the SHA-256 of the registered plan, without comments, and its profiles' settings."""
-    stored = configuration.read_yaml(HYPOTHESES)
-    for profile in stored["seeds"]:
-        settings = _settings(profile)
-        stored[profile] = {key: settings[key] for key in (*SETTINGS, "models")}
-    return files.hash_text(json.dumps(stored, sort_keys=True, default=str))
-
-
-@functools.cache
-def _settings(profile):
-    return configuration.to_dict(configuration.load(profile))
-
-
-def find_registration(plan, results, dataset, architecture):
-    """Return (number of registered seeds, whether it is the paper's study) of a cell.
-
-    A cell with other settings than a registered profile, or from given weights, has (0, False)."""
-    here = results.about["config"]
-    if results.about.get("initial_weights"):
-        return 0, False
-    for profile, seeds in plan.seeds.items():
-        there = _settings(profile)
-        same = all(here[key] == there[key] for key in SETTINGS)
-        if same and here["models"][architecture] == there["models"].get(architecture):
-            return seeds, profile == "paper" and dataset in there["grid"]["datasets"]
-    return 0, False
 
 
 # --- one comparison
@@ -202,7 +124,7 @@ def leave_each_out(results):
     There is a row per question, cell and omitted seed: effect, ci_low, ci_high and the word of the
     other seeds, as in `judge`.
     """
-    plan, (values, _), rows = read_plan(), _values(results), []
+    plan, (values, _), rows = hypotheses.read_plan(), _values(results), []
     names = {question[0]: question for question in _comparisons(plan, results)}
     for row in get_questions(judge(results)).itertuples():
         asked, cell = names[row.question], (row.dataset, row.architecture)
@@ -224,10 +146,10 @@ def judge(results):
     There is a row per question and cell with runs of both setups, and per estimate and cell with
     values. With the scale `ratio`, effects, intervals, margins and `detectable` are ratio - 1;
     deviations are those of the logarithms."""
-    plan, rows = read_plan(), []
+    plan, rows = hypotheses.read_plan(), []
     values, n_images = _values(results)
     pairs = functools.cache(lambda *of: _Pair(results, *of))
-    asked_for = functools.cache(lambda *cell: find_registration(plan, results, *cell))
+    asked_for = functools.cache(lambda *cell: hypotheses.find_registration(plan, results, *cell))
     cells = select.list_cells(results.runs)
     with_words = sum(asked_for(*cell)[0] > 0 for cell in cells)
     simultaneous = plan.level(len(plan.questions) * with_words)

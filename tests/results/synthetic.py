@@ -15,7 +15,7 @@ from PIL import Image
 from inpaint_lib import PROTOCOL, masks
 from inpaint_lib.data import packing, packs
 from inpaint_lib.evaluation import baselines, evaluate
-from inpaint_lib.results import frames, stats
+from inpaint_lib.results import frames, hypotheses
 from inpaint_lib.setups import SETUPS, Schedule, find_trained_stages
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import files
@@ -101,7 +101,7 @@ def study(
             fills |= _fills(config, run, len(recorded))
     made["runs"] = [pd.DataFrame(rows)]
     about = {"name": name, "profile": profile, "protocol": PROTOCOL, "left_out": {}}
-    about |= {"config": configuration.to_dict(config), "hypotheses": stats.hash_plan()}
+    about |= {"config": configuration.to_dict(config), "hypotheses": hypotheses.hash_plan()}
     about["data"] = {dataset: _data(config, dataset, n_images) for dataset in datasets}
     about["recorded"] = {dataset: recorded.tolist() for dataset in datasets}
     made = {key: _rounded(frames.join(key, found)) for key, found in made.items()}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from inpaint_lib.results import stats
+from inpaint_lib.results import hypotheses, stats
 
 STUDIES = 2000
-PLAN = stats.read_plan()
+PLAN = hypotheses.read_plan()
 MARGIN, ALPHA = np.log1p(PLAN.margin), 1 - PLAN.level()
 TRUE = {  # word: whether it is true of an effect
     "supported": lambda effect: effect < -MARGIN,

@@ -5,7 +5,17 @@ import re
 import pandas as pd
 import pytest
 
-from inpaint_lib.results import figures, frames, published, report, standing, stats, summary, tables
+from inpaint_lib.results import (
+    figures,
+    frames,
+    hypotheses,
+    published,
+    report,
+    standing,
+    stats,
+    summary,
+    tables,
+)
 from tests.results import synthetic
 
 NAMES = [f"faces/custom/{setup}/seed{k}" for setup in synthetic.MADE for k in (0, 1)]
@@ -65,7 +75,7 @@ def test_runs_that_diverged_are_published_and_verified(lost, tmp_path):
 
 
 def test_a_diverged_run_takes_the_word_from_its_own_comparisons_alone(monkeypatch):
-    monkeypatch.setattr(stats, "find_registration", lambda *_: (4, False))
+    monkeypatch.setattr(hypotheses, "find_registration", lambda *_: (4, False))
     lost = ["faces/custom/mixed/seed1", "faces/custom/adv_ramp/seed0"]
     results = synthetic.study(datasets=["faces"], architectures=["custom"], diverged=lost)
     found = stats.get_questions(stats.judge(results)).set_index("question")

@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 
 from inpaint_lib import masks, models, setups
 from inpaint_lib.evaluation import measures
-from inpaint_lib.results import resampling, select, standing, stats
+from inpaint_lib.results import hypotheses, resampling, select, standing, stats
 from inpaint_lib.study import config, files
 from tests.results import synthetic
 
@@ -23,7 +23,7 @@ RUN = "faces/custom/{}/seed{}".format
 @pytest.fixture
 def registered(monkeypatch):
     """Give the settings of the tests' studies five registered seeds."""
-    monkeypatch.setattr(stats, "find_registration", lambda *_: (5, False))
+    monkeypatch.setattr(hypotheses, "find_registration", lambda *_: (5, False))
 
 
 def questions(results):
@@ -128,14 +128,14 @@ def test_fewer_seeds_than_registered_are_provisional_and_a_divergence_does_not_m
 
 
 def test_words_exist_with_the_settings_of_a_registered_profile_alone():
-    results, plan = synthetic.study(**CELL), stats.read_plan()
+    results, plan = synthetic.study(**CELL), hypotheses.read_plan()
     assert set(questions(results).word) == {""} and set(questions(results).level) == {0.95}
 
     def registration(profile, overrides=None, dataset="faces"):
         made = config.to_dict(config.load(profile, overrides))
         about = results.about | {"config": made}
         of = dataclasses.replace(results, about=about)
-        return stats.find_registration(plan, of, dataset, "custom")
+        return hypotheses.find_registration(plan, of, dataset, "custom")
 
     assert registration("small") == registration("small", dataset="folder") == (10, False)
     assert registration("paper", dataset="celeba") == (5, True)
@@ -389,7 +389,7 @@ def test_means_over_images_drawn_anew_are_those_of_a_plain_loop():
 
 
 def test_the_registered_file_agrees_with_what_there_is():
-    plan = stats.read_plan()
+    plan = hypotheses.read_plan()
     grid = config.load("small").grid
     n_cells = len(models.ARCHITECTURES) * len(grid.datasets)
     assert plan.primaries == len(plan.questions) * n_cells == 18
@@ -412,7 +412,7 @@ def test_the_registered_file_agrees_with_what_there_is():
 
 
 def test_the_protocols_page_says_what_is_registered_and_what_the_code_does():
-    plan, page = stats.read_plan(), (files.ROOT / "docs/protocol.md").read_text()
+    plan, page = hypotheses.read_plan(), (files.ROOT / "docs/protocol.md").read_text()
     flat = " ".join(page.split())
     for name, of in plan.questions.items():
         assert f"| {name} | {' against '.join(of.setups)} | {of.width}" in flat
@@ -433,7 +433,7 @@ def test_the_protocols_page_says_what_is_registered_and_what_the_code_does():
 
 
 def test_a_wrong_entry_of_the_registered_file_is_named(tmp_path):
-    stored, path = yaml.safe_load(stats.HYPOTHESES.read_text()), tmp_path / "h.yaml"
+    stored, path = yaml.safe_load(hypotheses.PATH.read_text()), tmp_path / "h.yaml"
     wrong = {
         "margin": -1,
         "primaries": "many",
@@ -444,7 +444,7 @@ def test_a_wrong_entry_of_the_registered_file_is_named(tmp_path):
     for key, value in wrong.items():
         path.write_text(yaml.safe_dump(stored | {key: value}))
         with pytest.raises(config.ConfigError, match=f"h.yaml: {key}"):
-            stats.read_plan(path)
+            hypotheses.read_plan(path)
     path.write_text("[")
     with pytest.raises(config.ConfigError, match=r"h.yaml is not valid YAML"):
-        stats.read_plan(path)
+        hypotheses.read_plan(path)
