@@ -19,7 +19,7 @@ from .arguments import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 NOTE = "original-has-changed"  # id of the cell that says so in a copy
-LINES = 8  # of a changed cell, at most
+LINES = 20  # of a changed notebook that are listed, at most
 UPDATES = "jupyterlab.handlers.announcements.NeverCheckForUpdate"
 OFFLINE = ("--LabApp.news_url=None", f"--LabApp.check_for_updates_class={UPDATES}")
 
@@ -54,15 +54,15 @@ def lab(argv):
 
 
 class Copy(NamedTuple):
-    """A notebook, its copy, and the original as it was copied. Cells: {id: (kind, source)}."""
+    """A notebook, its copy, and the original as it was copied."""
 
     original: Path
     path: Path
     base: Path
     notebook: dict | None  # the copy; None if there is none that can be read
-    mine: dict | None  # cells of the copy
-    was: dict | None  # cells of the original as it was copied
-    new: dict  # cells of the original now
+    mine: list | None  # lines of the copy
+    was: list | None  # lines of the original as it was copied
+    new: list  # lines of the original now
 
 
 def copy_notebooks(folder):
@@ -95,13 +95,13 @@ def list_edits(folder):
         copy = _read_copy(folder, name)
         if copy.path.exists() and copy.mine is None:
             lines.append(f"{copy.path}: cannot be read as a notebook: rename it to get a new copy")
-        elif copy.mine and (changed := _compare(copy.was or copy.new, copy.mine)):
+        elif copy.mine not in (None, copy.was or copy.new):
+            n, changed = _compare(copy.was or copy.new, copy.mine)
             how = f"to bring them back into notebooks/: ./run_all.sh lab --take {name}"
             if copy.was and copy.was != copy.new:
-                theirs = len(_compare(copy.was, copy.new))
+                theirs, _ = _compare(copy.was, copy.new)
                 how = f"the original has changed in {theirs} cells, too: --take would undo that"
-            lines.append(f"{copy.path}: {len(changed)} cells differ; {how}")
-            lines += [line for lines_of_cell in changed for line in lines_of_cell]
+            lines += [f"{copy.path}: {n} cells differ; {how}", *(f"  {line}" for line in changed)]
     return lines or [f"{folder}: no copy has edits"]
 
 
@@ -128,7 +128,7 @@ def take_edits(folder, name):
     text = json.dumps(taken, indent=1, ensure_ascii=False) + "\n"
     for place in (copy.original, copy.base):
         files.write_text(place, text)
-    return f"{copy.original}: {len(_compare(copy.was, copy.mine))} cells taken, outputs removed"
+    return f"{copy.original}: {_compare(copy.was, copy.mine)[0]} cells taken, outputs removed"
 
 
 def _list_names():
@@ -148,16 +148,17 @@ def _read_copy(folder, name):
     if not original:
         what = f"{paths[0]} cannot be read as a notebook"
         raise ValueError(f"{what}: git checkout -- notebooks/{file} restores it")
-    return Copy(*paths, notebook, *map(_list_cells, (notebook, base, original)))
+    return Copy(*paths, notebook, *map(_list_lines, (notebook, base, original)))
 
 
-def _list_cells(notebook):
-    """Return {cell's id: (kind, source)}: what makes a copy edited; outputs do not."""
+def _list_lines(notebook):
+    """Return the lines of all cells, each after its cell's id and kind; outputs do not count."""
     cells = [cell for cell in notebook["cells"] if cell.get("id") != NOTE] if notebook else []
-    return {
-        cell.get("id", k): (cell.get("cell_type"), "".join(cell.get("source", "")))
+    return [
+        f"cell {cell.get('id', k)} ({cell.get('cell_type')}): {line}"
         for k, cell in enumerate(cells)
-    } or None
+        for line in "".join(cell.get("source", "")).splitlines() or [""]
+    ] or None
 
 
 def _make_note(name):
@@ -170,15 +171,8 @@ def _make_note(name):
 
 
 def _compare(before, after):
-    """Return, per cell that differs, a few lines."""
-    found = []
-    for key in dict.fromkeys([*before, *after]):
-        old, new = before.get(key), after.get(key)
-        if old != new:
-            texts = [text[1].splitlines() if text else [] for text in (old, new)]
-            lines = list(difflib.unified_diff(*texts, n=0, lineterm=""))[2:]
-            lines = [f"    {line}" for line in lines if not line.startswith("@@")]
-            more = [f"    ... {len(lines) - LINES} lines more"] if len(lines) > LINES else []
-            what = "changed" if old and new else "new" if new else "deleted"
-            found.append([f"  cell {key} ({what})", *lines[:LINES], *more])
-    return found
+    """Return (how many cells differ, a few of the lines that do)."""
+    lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+    lines = [line for line in lines if not line.startswith("@@")]
+    more = [f"... {len(lines) - LINES} lines more"] if len(lines) > LINES else []
+    return len({line[1:].partition(":")[0] for line in lines}), [*lines[:LINES], *more]

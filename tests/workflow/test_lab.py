@@ -88,13 +88,13 @@ def test_edits_are_listed_in_a_few_lines_with_the_command_that_takes_them(folder
     lab.lab(["--edits"])
     assert "no copy has edits" in capsys.readouterr().out
     run(copy)
-    edit(copy, 2, "\nmine = 1" * 20)
+    edit(copy, 2, "\nmine = 1" * 30)
     lab.lab(["--edits"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(
         "1 cells differ; to bring them back into notebooks/: ./run_all.sh lab --take 10_train"
     )
-    assert lines[1] == "  cell 2 (changed)" and "    +mine = 1" in lines and len(lines) == 11
+    assert lines[1] == "  +cell 2 (code): mine = 1" and lines[21:] == ["  ... 10 lines more"]
     edit(original, 4)
     lab.lab(["--edits"])
     assert "changed in 1 cells, too" in capsys.readouterr().out
