@@ -73,8 +73,8 @@ def _read(label):
     except (SafetensorError, OSError) as error:
         why = f"is no safetensors file ({error}): pickles (.pt, .pth) are not opened"
         if getattr(error, "strerror", None):
-            why = UNREAD.get(type(error), f"cannot be read: {error.strerror}")
-        raise WeightsError(f"{label} {why}") from None
+            why = f"cannot be read ({error.strerror}): name another file"
+        raise WeightsError(f"{label} {UNREAD.get(type(error), why)}") from None
 
 
 def _list_layers(file, prefix):
