@@ -42,8 +42,9 @@ def find(name, option="--from", with_d=True):
             if not path.is_dir():
                 there = PUBLISHED.glob(f"{study}/networks/*/*/*/model.safetensors")
                 there = sorted("/".join([study, *file.parts[-4:-1]]) for file in there)
-                what = f"train it, or choose one of {', '.join(there)}"
-                raise WeightsError(f"{label} is not published: {what}")
+                how = f"train it (./run_all.sh PROFILE --setups {of[2]})"
+                choices = f"choose one of {', '.join(there) or 'none'}"
+                raise WeightsError(f"{label} is not published: {how}, or {choices}")
         elif len(of) == 4 and not path.exists():
             path = grid.get_output_root() / "runs" / path
             if not path.exists():
@@ -72,8 +73,8 @@ def _read(label):
     except (SafetensorError, OSError) as error:
         why = f"is no safetensors file ({error}): pickles (.pt, .pth) are not opened"
         if getattr(error, "strerror", None):
-            why = UNREAD.get(type(error), f"cannot be read: {error.strerror}")
-        raise WeightsError(f"{label} {why}") from None
+            why = f"cannot be read ({error.strerror}): name another file"
+        raise WeightsError(f"{label} {UNREAD.get(type(error), why)}") from None
 
 
 def _list_layers(file, prefix):

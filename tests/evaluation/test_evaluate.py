@@ -268,8 +268,8 @@ def test_batch_norm_uses_statistics_of_the_measured_holes(micro):
     kept = [k for k in exported if "num_batches" not in k]
     assert means and all(torch.equal(of[16][k], exported[k]) for k in kept)
     assert any(not torch.allclose(of[8][k], of[16][k], rtol=1e-3) for k in means)
-    learnt = {name for name, _ in G.named_parameters()}
-    assert all(torch.equal(of[8][k], of[16][k]) for k in learnt)
+    trained = {name for name, _ in G.named_parameters()}
+    assert all(torch.equal(of[8][k], of[16][k]) for k in trained)
 
 
 def test_the_last_steps_weights_are_kept_and_measured_beside_their_average(trained):

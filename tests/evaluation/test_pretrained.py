@@ -64,8 +64,8 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(hub, monkeypatch, name
     monkeypatch.setattr(torch.hub, "urlopen", refuse)
     hub.mkdir()
     pretrained.locate_cached(name).write_bytes(b"a damaged file is asked for again")
-    trouble = pretrained.fetch(name)
-    assert f"cannot be downloaded (no network): no {pretrained.WEIGHTS[name].metrics}" in trouble
-    assert "\n" not in trouble and [p.name for p in hub.iterdir()] == [
+    message = pretrained.fetch(name)
+    assert f"cannot be downloaded (no network): no {pretrained.WEIGHTS[name].metrics}" in message
+    assert "\n" not in message and [p.name for p in hub.iterdir()] == [
         pretrained.locate_cached(name).name
     ]

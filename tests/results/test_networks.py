@@ -48,9 +48,9 @@ def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypa
 def test_a_network_that_is_not_published_is_told_with_how_to_train_it(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "PUBLISHED", tmp_path)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match="not published; train it: ./run_all.sh"):
+    with pytest.raises(ValueError, match="not published: train it .*run_all.sh"):
         inpaint.load("mine/faces/custom/replay")
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(ValueError, match="does not exist"):
         inpaint.load("other/faces/custom/fixed")
 
 

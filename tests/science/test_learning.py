@@ -9,7 +9,7 @@ from inpaint_lib.data import packs
 from inpaint_lib.evaluation import baselines
 from inpaint_lib.training import artifacts, loop
 
-# steps and rates with which four images are learnt in half a minute; not the rates of the study
+# steps and rates with which four images are learned in half a minute; not the rates of the study
 SETTINGS = {
     "custom": {"curriculum.total_images": 960, "models.custom.lr_g": 5e-4},
     "context_encoder": {"curriculum.total_images": 1200, "models.context_encoder.lr_g": 2e-3},

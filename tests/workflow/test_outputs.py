@@ -82,12 +82,10 @@ def without_manifest(place):
 BAD = {  # what spoils the folder and perhaps returns another one -> words of the message
     lambda place: place / "none": "x/none is no folder: name",
     lambda place: place / "square_8/00000.png": "x/square_8/00000.png is no folder: name",
-    lambda place: (
-        place / "square_16/00007.png"
-    ).unlink(): "(square_16/00007.png is missing): give 8-bit",
+    lambda place: (place / "square_16/00007.png").unlink(): "00007.png is missing): give 8-bit",
     lambda place: (
         (place / "manifest.json").write_text("{") and None
-    ): "manifest.json has been changed since ./run_all.sh export",
+    ): "manifest.json has been changed",
     empty: "x holds no folder of outputs: center_8/ or center_16/",
     file_for_a_folder: "x cannot be used (square_8/00000.png is missing",
     damaged: "square_8/00001.png is truncated",
