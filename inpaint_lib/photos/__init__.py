@@ -1,1 +1,1 @@
-"""Fill holes in one's own photographs with a trained network."""
+"""Fill holes in photographs with a trained network."""

@@ -63,7 +63,7 @@ def name_sheet(name):
 
 
 def _curves(saved, name):
-    """Return what the explorer asks of a run's training."""
+    """Return what the explorer shows of a run's training."""
     history = saved.history(name)
     history = history.loc[:, history.notna().any()]
     stages, images = saved.errors(name)

@@ -17,7 +17,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a kernel: its stati
 COLOURS = 64  # of a notebook's picture
 PLAIN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|nf|ow|nc|fm)">([^<]*)</span>')
 STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)  # pandas'
-NOTES = {  # tag of a cell: what is said above it
+NOTES = {  # tag of a cell: the note above it
     "parameters": "*The notebook's defaults. They are replaced: the next cell holds.*",
     "injected-parameters": "*The values of this run.*",
 }

@@ -1,4 +1,4 @@
-"""What the explorer's page is told of a study, and a saved study as it asks for it.
+"""What the explorer's page receives of a study, and a saved study in its terms.
 
 Arrays are as in recording.npz and frames.Results; images (H,W,3) uint8, holes (H,W) uint8, 1 =
 hole.

@@ -160,7 +160,7 @@ def summarise(findings):
 
 
 def describe_health(findings):
-    """Return what the explorer's page is told of one run: {"level", "headline", "findings"}."""
+    """Return what the explorer's page receives of one run: {"level", "headline", "findings"}."""
     level, text = summarise(findings)
     rows = findings[COLUMNS].to_dict("records")
     return {"level": level, "headline": text, "findings": rows}

@@ -1,4 +1,4 @@
-"""Means over test images that are drawn anew: how well trained networks were measured."""
+"""Means over resampled test images: how precisely trained networks were measured."""
 
 import functools
 

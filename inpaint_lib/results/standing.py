@@ -1,8 +1,8 @@
-"""What became of each run, before anything is compared: finished or diverged, better than the
+"""The status of each run, before anything is compared: finished or diverged, better than the
 baselines or not, adversarial game active.
 
-- Beating a baseline: the upper end of the 95 % interval of log(hole L2 / the baseline's), over test
-  images drawn anew, lies below 0. A run is judged with the largest hole, on the images that the
+- Beating a baseline: the upper end of the 95 % interval of log(hole L2 / the baseline's), over
+  resampled test images, lies below 0. A run is judged with the largest hole, on the images that the
   baseline was measured on.
 - Game active in a stage: D's balanced accuracy lies within ACCURACY, and the gradient of G's
   adversarial loss has at least SHARE of the norm of that of its reconstruction losses; both are

@@ -48,7 +48,7 @@ def _baselines(results):
 
 def _with_baselines(results):
     """Return the final values of the families trained with, cell by cell, the baselines' below
-    them; of masks of one's own, not trained with, regions folder_area_0_10 and so on.
+    them; of your own masks, not trained with, regions folder_area_0_10 and so on.
     """
     values, others = results.values, _baselines(results)
     values, parts = values[values.stage == len(results.widths)], []
@@ -124,7 +124,7 @@ def _formatted(row, digits, bold):
 
 def tabulate_areas(results):
     """Return hole L1 of the final networks by the realised area of the hole: columns are bins, last
-    those of masks of one's own ("folder 0-10 %") where they are not trained with."""
+    those of your own masks ("folder 0-10 %") where they are not trained with."""
     part = make_table(results).query("metric == 'l1'")
     part = part[part.region.str.contains("area_")]
     bins = part.region.str.replace(r"area_(\d+)_(\d+)", r"\1-\2 %", regex=True)
