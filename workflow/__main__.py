@@ -91,7 +91,7 @@ def run_study(argv):
 
 
 def _print_result(study, begun):
-    """Print the table, advice on images of one's own, and where the report is."""
+    """Print the table, advice on the user's images, and where the report is."""
     from . import own
 
     table = (study.report / "tables" / "table.md").read_text(encoding="utf-8")

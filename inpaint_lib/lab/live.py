@@ -58,7 +58,7 @@ def shorten_errors(*kinds):
         yield
     except kinds as error:
         sentence = str(error) or "stopped: run the cell again to continue from the last checkpoint"
-        error._render_traceback_ = lambda: [sentence]  # what IPython asks for
+        error._render_traceback_ = lambda: [sentence]  # IPython calls it
         raise
 
 

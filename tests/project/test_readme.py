@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+import tokenize
 from functools import cache
 
 import nbformat
@@ -117,17 +118,24 @@ PRIVATE = {  # a word of ours: what to write instead
     r"one's own": "your own",
     r"hears|buries|buried": "say who does what",
 }
+SPOKEN = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None)}
 WORDS = re.compile("|".join(rf"\b(?:{word})\b" for word in PRIVATE), re.I)
 
 
+@cache
 def texts():
-    """Return {name: text} of what people read outside the code."""
+    """Return {name: text} of what people read: of Python files the comments and strings."""
     places = ("README.md", "docs/*.md", "reports/*.md", "reports/benchmarks/*.md", "config/*.yaml")
     places += ("benchmarks/*.md", "CITATION.cff", "inpaint_lib/**/templates/*.[jy]*", "run_all.sh")
+    places += ("inpaint_lib/**/*.js", "workflow/Snakefile", "workflow/profiles/*/*.yaml")
     found = {path: path.read_text() for place in places for path in sorted(ROOT.glob(place))}
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
         cells = nbformat.read(path, nbformat.NO_CONVERT).cells
         found[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    for place in ("inpaint_lib", "workflow", "benchmarks", "examples"):
+        for path in sorted((ROOT / place).rglob("*.py")):
+            parts = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+            found[path] = "\n".join(part.string for part in parts if part.type in SPOKEN)
     return {str(path.relative_to(ROOT)): text for path, text in found.items()}
 
 
