@@ -60,7 +60,7 @@ def open_weights(path, label):
     """Yield an open safetensors file. Raises WeightsError, `label` first."""
     with _read(label):
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise WeightsError(f"{label} is not a regular file")
+            raise WeightsError(f"{label} is not a regular file: name a .safetensors file")
         path.open("rb").close()  # safetensors gives no reason when it cannot open a file
         with safe_open(path, "pt", device="cpu") as file:
             yield file
