@@ -9,6 +9,9 @@ from ..metrics import METRICS, PSNR_CAP
 from ..setups import SETUPS
 from .frames import CELL, RUN
 
+ASKED = ("fixed", "progressive", "mixed")  # the setups of the registered questions
+SHOWN = (*ASKED, "replay")  # those that small pictures and published studies show
+
 
 def compute_once(function):
     """Return a function of Results that computes its frame once and then returns copies of it."""
