@@ -98,7 +98,7 @@ def get_compared(results):
 
     These are the measures on the training family, hole L1 over all widths, and the largest holes of
     other families (region "hole, FAMILY"). width: a name of `name_widths`, "all", or "none" for
-    measures of a whole run."""
+    measures that have no width."""
     rows = get_trained(results)
     width = rows.mask_width.map(name_widths(results)).where(rows.region != "training", "none")
     own = rows.assign(width=width).dropna(subset="width")
