@@ -13,7 +13,6 @@ from . import frames, hypotheses, pictures, plots, select, standing, stats, tabl
 
 CAPTIONS = yaml.safe_load((plots.TEMPLATES / "captions.yaml").read_text("utf-8"))
 PAPER_PAIR = ("custom", "free_form")  # the architectures that the paper compares
-ASKED = ("fixed", "progressive", "mixed")  # the setups of the three questions
 VARIED = {  # setup: those that change one thing in it (figure decomposition)
     "progressive": ("mixed", "replay", "reversed", "continuous", "long_last"),
     "fixed": ("progressive", "last_only", "recon_only"),
@@ -40,7 +39,8 @@ def _pairs(results):
     """Draw the setups of the three questions, a line per seed; from two seeds."""
     values = select.average_widths(results)
     several = select.compute_effects(results).seed.nunique() > 1
-    return plots.draw_pairs(values[values.setup.isin(ASKED)], ASKED) if several else None
+    values = values[values.setup.isin(select.ASKED)]
+    return plots.draw_pairs(values, select.ASKED) if several else None
 
 
 def _decomposition(results, dataset):
@@ -73,7 +73,7 @@ def _forgetting(results):
     """Draw the smallest holes' error by stage, of the setups of the questions and of replay."""
     values = select.get_by_stage(results).query("metric == 'l1' and stage.notna()")
     width = results.widths[0]
-    shown = (values.mask_width == width) & values.setup.isin([*ASKED, "replay"])
+    shown = (values.mask_width == width) & values.setup.isin(select.SHOWN)
     return plots.draw_forgetting(values[shown], width) if shown.any() else None
 
 

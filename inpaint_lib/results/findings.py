@@ -35,7 +35,7 @@ def _exposure(results, judged):
 
 def _game(results, judged):
     runs, found = standing.judge_runs(results), []
-    for setup in ("fixed", "progressive", "mixed"):
+    for setup in select.ASKED:
         of = runs[(runs.setup == setup) & runs.has_game]
         if len(of):
             found.append(f"{of.always_active.sum()} of {len(of)} runs of {setup}")

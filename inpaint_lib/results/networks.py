@@ -1,11 +1,13 @@
 """Save the networks of a published study: those of its first data set and seed, in half precision.
 
-networks/<data set>/<architecture>/<setup>/model.safetensors
-                      G, and D with the prefix "discriminator.", of the last stage
-networks/<data set>/<architecture>/<setup>/recording.npz
-                      what was recorded during training (training/recording.py)
-networks/<data set>/calibration.npz
-                      the training images that batch norm is re-estimated on
+They are in the study's folder:
+
+    networks/<data set>/<architecture>/<setup>/model.safetensors
+                          G, and D with the prefix "discriminator.", of the last stage
+    networks/<data set>/<architecture>/<setup>/recording.npz
+                          what was recorded during training (training/recording.py)
+    networks/<data set>/calibration.npz
+                          the training images that batch norm is re-estimated on
 """
 
 import shutil
@@ -18,10 +20,7 @@ from safetensors.torch import save_file
 from ..data import packs
 from ..study import files
 from ..training import artifacts, identity, probe
-from . import frames
-
-SETUPS = ("fixed", "progressive", "mixed")  # with networks
-RECORDED = (*SETUPS, "replay")  # with recordings
+from . import frames, select
 
 
 def save_networks(study, base):
@@ -32,10 +31,10 @@ def save_networks(study, base):
     for run in study.runs():
         place = base / "networks" / run.dataset / run.architecture / run.setup
         first = (run.dataset, run.seed) == (config.datasets[0], config.seeds[0])
-        result = identity.read_result(run) if first and run.setup in RECORDED else None
+        result = identity.read_result(run) if first and run.setup in select.SHOWN else None
         if not result or result["outcome"] != "finished" or (place / "recording.npz").is_file():
             continue
-        if run.setup in SETUPS:
+        if run.setup in select.ASKED:
             _save_model(run, place / "model.safetensors")
         _save_calibration(run, place.parent.parent / "calibration.npz")
         with files.replace(place / "recording.npz") as temporary:

@@ -10,8 +10,6 @@ from . import frames, plots, select
 
 HOLE = np.array([255, 0, 144], np.uint8)  # a colour no photograph has
 OUTLINE = "#FF0090"
-# setups that small pictures show, where they were run
-SHOWN = ("fixed", "progressive", "mixed", "replay")
 
 
 def show_hole(images, holes):
@@ -144,9 +142,9 @@ def draw_comparison(results, dataset, *architectures):
 
 
 def choose_setups(setups):
-    """Return at most four setups, those in SHOWN first."""
-    first = [name for name in SHOWN if name in setups]
-    return [*first, *[name for name in setups if name not in SHOWN]][: len(SHOWN)]
+    """Return at most four setups, those of select.SHOWN first."""
+    shown = [name for name in select.SHOWN if name in setups]
+    return [*shown, *(name for name in setups if name not in shown)][: len(select.SHOWN)]
 
 
 def draw_sizes(results, dataset, architecture):

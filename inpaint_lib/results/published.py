@@ -21,7 +21,6 @@ from . import findings, frames, select, summary, tables
 FOLDER = files.ROOT / "reports" / "published"
 NEAR = 1e-5  # relative difference that another processor's arithmetic may make
 PERSONAL = "surprised.md"
-SHOWN = ("mixed", "replay")  # the controls whose fills are published
 
 
 def find_folder(name):
@@ -98,12 +97,13 @@ def _personal(base):
 
 
 def _of_main_runs(results):
-    """Return the fills to publish: first seed, last stage, the paper's setups and SHOWN."""
+    """Return the fills to publish: first seed, last stage, the paper's setups and select.SHOWN."""
     wanted, found = [f"seed{results.runs.seed.min()}", f"stage{len(results.widths)}"], {}
     for key, pixels in results.fills.items():
         parts = key.split("/")
-        main = "/stage" in key and (not select.is_control(parts[2]) or parts[2] in SHOWN)
-        if "/stage" not in key or (main and parts[3:5] == wanted):
+        of_run = "/stage" in key
+        main = of_run and (parts[2] in select.SHOWN or not select.is_control(parts[2]))
+        if not of_run or (main and parts[3:5] == wanted):
             found[key] = pixels
     return found
 

@@ -9,6 +9,9 @@ from ..metrics import METRICS, PSNR_CAP
 from ..setups import SETUPS
 from .frames import CELL, RUN
 
+ASKED = ("fixed", "progressive", "mixed")  # the setups of the registered questions
+SHOWN = (*ASKED, "replay")  # those that small pictures and published studies show
+
 
 def compute_once(function):
     """Return a function of Results that computes its frame once and then returns copies of it."""
@@ -95,7 +98,7 @@ def get_compared(results):
 
     These are the measures on the training family, hole L1 over all widths, and the largest holes of
     other families (region "hole, FAMILY"). width: a name of `name_widths`, "all", or "none" for
-    measures of a whole run."""
+    measures that have no width."""
     rows = get_trained(results)
     width = rows.mask_width.map(name_widths(results)).where(rows.region != "training", "none")
     own = rows.assign(width=width).dropna(subset="width")
