@@ -5,7 +5,7 @@ import re
 from inpaint_lib import masks, models, setups
 from inpaint_lib.data import sources
 from inpaint_lib.evaluation import measures
-from inpaint_lib.results import frames, glossary, health, published, stats
+from inpaint_lib.results import frames, glossary, health, hypotheses, published, stats
 
 
 def test_every_term_is_a_sentence_and_is_marked_once():
@@ -27,7 +27,7 @@ def test_every_measure_and_region_has_a_term():
     assert names == set(glossary.IN_FILES) and set(glossary.IN_FILES.values()) <= set(
         glossary.explain_terms()
     )
-    for measure in stats.read_plan().measures:
+    for measure in hypotheses.read_plan().measures:
         assert measure.name in names or "popovertarget" in glossary.mark_terms(measure.name)
 
 
