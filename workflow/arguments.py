@@ -13,11 +13,11 @@ OPTIONS |= {"initial_weights": "initial_weights"}
 PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
 PATHS += ("initial_weights", "machine.masks")
 OTHERS = """other commands:
-  run_all.sh show PROFILE              print its configuration, complete
+  run_all.sh show PROFILE              print every setting of a profile
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
   run_all.sh clean PROFILE [--yes]     list files that nothing needs any more; remove them
   run_all.sh lab [jupyter options]     JupyterLab on copies of the notebooks, in lab/
-  run_all.sh lab --edits | --take NAME what differs in the copies; bring NAME back to notebooks/
+  run_all.sh lab --edits | --take NAME list edits of the copies; write those of NAME to notebooks/
   run_all.sh inpaint PHOTO ...         fill holes in your own photos: inpaint --help
   run_all.sh export PROFILE DATASET DIR  write test images and holes as PNG, for other methods
   run_all.sh score DIR --name NAME     measure outputs of other methods
@@ -39,15 +39,17 @@ def parse_arguments(argv):
         OTHERS,
     )
     add = parser.add_argument
-    add("--download", action="store_true", help="fetch missing images there (celeba)")
-    add("--jobs", type=int, metavar="N", help="runs at a time (default: the profile's)")
+    add("--download", action="store_true", help="download missing images to --data-root (celeba)")
+    add("--jobs", type=int, metavar="N", help="train N runs at a time (default: the profile's)")
     gpus = {"type": int, "default": 1, "choices": range(1, 17), "metavar": "N"}
-    add("--runs-per-gpu", help="runs that share a GPU of this machine (default: 1)", **gpus)
-    add("--cluster", choices=("slurm",), help="submit every step as a job; --jobs: in the queue")
-    add("--only", choices=("tables", "report"), help="rebuild these from finished runs")
-    add("--skip-published", action="store_true", help="leave out runs of reports/published")
-    add("--force-new", action="store_true", help="delete and retrain runs of other settings")
-    add("--estimate", action="store_true", help="time some steps here and print hours")
+    add("--runs-per-gpu", help="let N runs share a GPU of this machine (default: 1)", **gpus)
+    add(
+        "--cluster", choices=("slurm",), help="submit every step as a job; --jobs N: N in the queue"
+    )
+    add("--only", choices=("tables", "report"), help="make these again from finished runs")
+    add("--skip-published", action="store_true", help="leave out published runs")
+    add("--force-new", action="store_true", help="delete and retrain runs whose settings differ")
+    add("--estimate", action="store_true", help="time a few steps here and print the hours needed")
     add("--dry-run", action="store_true", help="print how many steps would run")
     return parser.parse_args(argv)
 
@@ -63,12 +65,12 @@ def make_parser(prog, description, epilog=None, profile="tiny"):
     add("profile", metavar="PROFILE", help=text, **nargs)
     for name in LISTS:
         add(f"--{name}", metavar="A,B", help=f"only these {name} (default: the profile's)")
-    add("--data-root", metavar="DIR", help="folder of celeba, coco or own images")
-    add("--data", metavar="DIR", help="own images: --datasets folder --data-root DIR")
+    add("--data-root", metavar="DIR", help="folder of celeba, coco or your images")
+    add("--data", metavar="DIR", help="your images: short for --datasets folder --data-root DIR")
     help = "start from a run, a published network or a .safetensors file (docs/own_images.md)"
     add("--from", dest="initial_weights", metavar="RUN_OR_FILE", help=help)
-    add("--masks", metavar="DIR", help="folder of own masks, white = hole, to measure or train on")
-    help = "any configuration key, e.g. --set models.custom.lr_g=1e-4 (see show PROFILE)"
+    add("--masks", metavar="DIR", help="folder of your masks, white = hole, to measure or train on")
+    help = "change a setting, e.g. --set models.custom.lr_g=1e-4 (show PROFILE lists them)"
     add("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=help)
     return parser
 

@@ -7,7 +7,7 @@ frames.Results.
 import numpy as np
 
 from .. import models, setups
-from . import frames, health, plots, select, stats
+from . import frames, glossary, health, plots, select, stats
 
 BANDS = 40  # seeds, at most, for which the page knows the t interval
 WIRE = {"float16": "float32", "float64": "float32", "int64": "int32", "bool": "uint8"}
@@ -53,6 +53,7 @@ def describe_study(name, config, entries, lacks, datasets, **more):
             for k, v in known.items()
         },
         "terms": plots.TERM_LABELS,
+        "columns": glossary.COLUMNS,
         "runs": [dict(zip(("name", *frames.RUN), entry, strict=True)) for entry in entries],
         "lacks": lacks,
         "datasets": datasets,

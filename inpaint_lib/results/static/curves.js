@@ -112,7 +112,7 @@ function plotOf(host, term, view, zoom) {
     const options = [...known, ...logged.filter((key) => !known.includes(key))];
     if (!options.includes(term)) options.unshift(term);
     if (options.join() !== [...select.options].map((o) => o.value).join()) refill(select, options.map((key) => [key, meta.terms[key] || key]), term);
-    select.title = select.selectedOptions[0].textContent;
+    select.title = meta.columns[term] || select.selectedOptions[0].textContent;
     lines = groups.map((group) => {
       const members = group.members.filter((k) => found[k][term] && found[k][term].some(Number.isFinite));
       const each = members.map((k) => smoothed(found[k][term], view.weight));
