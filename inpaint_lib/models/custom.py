@@ -20,7 +20,7 @@ from torch import nn
 
 from .. import losses
 from .architecture import Architecture, Objective
-from .layers import Conv2d, GatedConv, draw_normal_weights
+from .layers import Activate, Conv2d, GatedConv, draw_normal_weights
 
 
 def _gated(c_in, c_out, **options):
@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, c_in, c_out):
         super().__init__()
         self.conv1 = _gated(c_in, c_out)
-        self.conv2 = _gated(c_out, c_out, act=nn.Identity())
+        self.conv2 = _gated(c_out, c_out, act=None)
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x):
@@ -83,8 +83,7 @@ class Discriminator(nn.Module):
         layers = []
         for i, stride in enumerate([2, 2, 2, 1, 1]):
             conv = nn.Conv2d(filters[i], filters[i + 1], 4, stride, padding=2)
-            norm = [nn.InstanceNorm2d(filters[i + 1])] if i else []
-            layers.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
+            layers.append(nn.Sequential(conv, Activate() if i else nn.LeakyReLU(0.2)))
         return nn.ModuleList([*layers, nn.Conv2d(8 * w, 1, 1)])
 
     def forward(self, x):

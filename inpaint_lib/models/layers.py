@@ -30,17 +30,15 @@ def draw_normal_weights(network):
         nn.init.normal_(module.weight, mean, 0.02)
 
 
-class Conv2d(nn.Conv2d):
-    """nn.Conv2d whose reflection padding can have a deterministic gradient on CUDA."""
-
-    def forward(self, x):
-        if self.padding_mode != "reflect" or not torch.are_deterministic_algorithms_enabled():
-            return super().forward(x)
-        for dim, pad in ((2, self.padding[0]), (3, self.padding[1])):
-            last = x.shape[dim] - 1
-            index = torch.arange(-pad, last + pad + 1, device=x.device).abs()
-            x = x.index_select(dim, last - (index - last).abs())
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+def pad_reflecting(x, padding):
+    """Return images (B,C,H,W) with reflected borders; the gradient can be deterministic on CUDA."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.pad(x, (padding[1], padding[1], padding[0], padding[0]), mode="reflect")
+    for dim, pad in ((2, padding[0]), (3, padding[1])):
+        last = x.shape[dim] - 1
+        index = torch.arange(-pad, last + pad + 1, device=x.device).abs()
+        x = x.index_select(dim, last - (index - last).abs())
+    return x
 
 
 def double(x, mode):
@@ -64,23 +62,77 @@ def _double_by_copies(x, mode):
     return x
 
 
+def gate(x, weight, bias, act):
+    """Return act(norm(feature)) * sigmoid(gate) of x, which holds both (B,2C,H,W).
+
+    weight, bias (C): of instance norm; None: no norm. act None: none.
+    """
+    feature, gates = x.chunk(2, dim=1)
+    if weight is not None:
+        feature = F.instance_norm(feature, weight=weight, bias=bias)
+    return (act(feature) if act else feature) * gates.sigmoid()
+
+
+def activate(x):
+    """Return instance norm without weights, then LeakyReLU 0.2."""
+    return F.leaky_relu(F.instance_norm(x), 0.2)
+
+
+# What lies between convolutions: functions that modules call by these names, so that `exchange`
+# can put compiled ones in their place.
+PIECES = {"pad": pad_reflecting, "upscale": double, "gate": gate, "activate": activate}
+
+
+def exchange(network, pieces):
+    """Return a network of the same parameters and buffers that calls other PIECES."""
+    twin = object.__new__(type(network))  # copy.copy refuses layers with spectral norm
+    vars(twin).update(vars(network))
+    twin._modules = {name: exchange(child, pieces) for name, child in network._modules.items()}  # noqa: SLF001
+    vars(twin).update((name, f) for name, f in pieces.items() if hasattr(type(twin), name))
+    return twin
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d whose reflection padding is a piece."""
+
+    pad = staticmethod(pad_reflecting)
+
+    def forward(self, x):
+        if self.padding_mode != "reflect":
+            return super().forward(x)
+        x = self.pad(x, self.padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Activate(nn.Module):
+    """Instance norm without weights, then LeakyReLU 0.2: (B,C,H,W) -> (B,C,H,W)."""
+
+    activate = staticmethod(activate)
+
+    def forward(self, x):
+        return self.activate(x)
+
+
 class GatedConv(nn.Module):
     """Gated convolution (Yu et al. 2018): activation(norm(feature)) * sigmoid(gate).
 
     One convolution emits feature and gate together (2 * `c_out` channels), which is faster than
     two. `upsample` ("bilinear" or "nearest") doubles the size of the input first. `norm` adds
-    instance norm with affine. `options`, as of nn.Conv2d: stride, dilation, padding_mode.
+    instance norm with affine. `act` None: none. `options`, as of nn.Conv2d: stride, dilation,
+    padding_mode.
     """
+
+    upscale, gate = staticmethod(double), staticmethod(gate)
 
     def __init__(self, c_in, c_out, kernel=3, upsample=None, norm=False, act=F.elu, **options):
         super().__init__()
         padding = options.get("dilation", 1) * (kernel // 2)
         self.conv = Conv2d(c_in, 2 * c_out, kernel, padding=padding, **options)
-        self.norm = nn.InstanceNorm2d(c_out, affine=True) if norm else nn.Identity()
+        self.norm = nn.InstanceNorm2d(c_out, affine=True) if norm else None
         self.upsample, self.act = upsample, act
 
     def forward(self, x):
         if self.upsample:
-            x = double(x, self.upsample)
-        feature, gate = self.conv(x).chunk(2, dim=1)
-        return self.act(self.norm(feature)) * gate.sigmoid()
+            x = self.upscale(x, self.upsample)
+        scale, shift = (self.norm.weight, self.norm.bias) if self.norm else (None, None)
+        return self.gate(self.conv(x), scale, shift, self.act)

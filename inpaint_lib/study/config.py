@@ -207,6 +207,7 @@ class Machine(Strict):
     fused_adam: Option
     keep_memory: Option
     compile: Option
+    compile_pieces: Option = "auto"  # absent in studies published before there was one
     cuda_graph: Option
     channels_last: Option
     deterministic: Option

@@ -15,6 +15,7 @@ import torch
 
 from .. import losses, masks, metrics
 from ..data import feed, packs
+from ..models import layers
 
 SATURATED = 0.95  # when D is right on this share of patches, G learns little from it
 WARM_UP = 3  # steps before the capture: lazy initialisation must be over
@@ -29,6 +30,7 @@ class Options:
     fused_adam: bool = False  # one kernel for all weights
     keep_memory: bool = False  # freed memory stays with the process (glibc)
     compile: bool = False  # torch.compile of the networks, the perceptual one too
+    compile_pieces: bool = False  # not of networks but of what lies between their convolutions
     cuda_graph: bool = False  # the whole step captured
     channels_last: bool = False  # compiled networks compute in that layout throughout
     deterministic: bool = False  # kernels whose sums have a fixed order: equal bytes on CUDA too
@@ -45,6 +47,7 @@ def choose_options(config, device, architecture=None):
         "fused_adam": device.type != "mps",
         "keep_memory": device.type == "cpu",
         "compile": cuda,
+        "compile_pieces": architecture == "custom",  # the one that takes minutes to compile
         "cuda_graph": cuda,
         "channels_last": cuda and architecture == "free_form",  # the only one it makes faster
         "deterministic": False,
@@ -112,11 +115,7 @@ class Step:
             keep_freed_memory()
         self.G, self.D, self.perceptual = state.G, state.D, self.vgg
         if options.compile:
-            layout = {"force_layout_optimization": True} if options.channels_last else None
-            self.G, self.D, self.perceptual = (
-                network and torch.compile(network, dynamic=False, options=layout)
-                for network in (state.G, state.D, self.vgg)
-            )
+            self._compile()
 
     def load(self, images, u, phase):
         """Put a batch and what holds for it on the device; return images and u there."""
@@ -234,6 +233,26 @@ class Step:
         return [half[0] for half in halves], [half[1] for half in halves]
 
     # --- torch.compile and CUDA graphs
+
+    def _compile(self):
+        """Compile the networks, or one version of every piece between convolutions for all sizes.
+
+        Inductor takes time by the number of its graphs and kernels: custom's networks have about
+        125, of as many sizes, its pieces a dozen (reports/benchmarks/compiling.md).
+        """
+        networks = self.state.G, self.state.D
+        if self.options.compile_pieces:
+            # sizes that are equal, or of parameters, are no reason to compile again
+            torch._dynamo.config.force_parameter_static_shapes = False  # noqa: SLF001
+            torch.fx.experimental._config.use_duck_shape = False  # noqa: SLF001
+            pieces = {name: torch.compile(f, dynamic=True) for name, f in layers.PIECES.items()}
+            self.G, self.D = (layers.exchange(network, pieces) for network in networks)
+            return
+        layout = {"force_layout_optimization": True} if self.options.channels_last else None
+        self.G, self.D, self.perceptual = (
+            network and torch.compile(network, dynamic=False, options=layout)
+            for network in (*networks, self.vgg)
+        )
 
     def _advance(self, images, u):
         if not self.options.cuda_graph:

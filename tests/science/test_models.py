@@ -178,6 +178,22 @@ def test_at_the_start_two_images_lead_to_different_outputs(name, size):
     assert all((output[0] - output[1]).abs().mean() > 0.01 for output in outputs)
 
 
+@every_architecture
+def test_exchanged_pieces_are_called_by_a_network_of_the_same_weights(name):
+    used, (real, mask) = [], inputs()
+    wrap = lambda piece, f: lambda *given: used.append(piece) or f(*given)  # noqa: E731
+    pieces = {piece: wrap(piece, f) for piece, f in layers.PIECES.items()}
+    G, D = build(name)
+    twin, twin_of_d = (layers.exchange(network, pieces) for network in (G, D))
+    for a, b in ((G, twin), (D, twin_of_d)):
+        assert all(p is q for p, q in zip(a.parameters(), b.parameters(), strict=True))
+        assert [*a.state_dict()] == [*b.state_dict()]
+    expected = G(real * (1 - mask), mask)[-1]
+    assert not used and torch.equal(twin(real * (1 - mask), mask)[-1], expected)
+    known = {"custom": {"pad", "upscale", "gate"}, "free_form": {"upscale", "gate"}}
+    assert {*used} == known.get(name, set())
+
+
 # --- custom
 
 

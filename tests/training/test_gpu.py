@@ -19,13 +19,15 @@ def test_cuda_has_the_losses_of_the_cpu(architecture):
         assert a == pytest.approx(b, rel=2e-2, abs=1e-3)
 
 
-@pytest.mark.parametrize("option", ["fused_adam", "compile", "cuda_graph"])
+@pytest.mark.parametrize(
+    "options", ["fused_adam", "compile", "compile compile_pieces", "cuda_graph"]
+)
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
-def test_an_option_works_and_changes_rounding_alone(architecture, option):
+def test_an_option_works_and_changes_rounding_alone(architecture, options):
     run = run_of(architecture)
-    fast = make(run, step.Options(torch.float32, **{option: True}), CUDA)
+    fast = make(run, step.Options(torch.float32, **dict.fromkeys(options.split(), True)), CUDA)
     found, plain = trained(fast, run, 6), trained(make(run, PLAIN, CUDA), run, 6)
-    assert getattr(fast.options, option), "it must not have fallen back"
+    assert getattr(fast.options, options.split()[0]), "it must not have fallen back"
     for a, b in zip(found, plain, strict=True):
         assert a == pytest.approx(b, rel=5e-2, abs=5e-3)
 

@@ -7,6 +7,7 @@ import copy
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -164,22 +165,29 @@ def test_the_step_runs_on_a_fake_cuda_device(architecture, monkeypatch):
         assert fast.sums.device.type == "cuda" and {*seen} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "pieces"),
+    [*((name, False) for name in models.ARCHITECTURES), ("custom", True)],
+)
 def test_compiled_networks_train_as_eager_ones_and_a_stage_recompiles_nothing(
-    architecture, monkeypatch
+    architecture, pieces, monkeypatch
 ):
     """The graphs are captured and differentiated as on CUDA, and then run by the eager backend."""
     compile_, run, found = torch.compile, run_of(architecture), ([], [])
     monkeypatch.setattr(
-        torch, "compile", lambda network, **_: compile_(network, backend="aot_eager", dynamic=False)
+        torch, "compile", lambda f, dynamic, **_: compile_(f, backend="aot_eager", dynamic=dynamic)
     )
-    pair = make(run, step.Options(torch.float32, compile=True)), make(run)
+    options = step.Options(torch.float32, compile=True, compile_pieces=pieces)
+    pair = make(run, options), make(run)
+    counters.clear()
     for k, inputs in enumerate(list(batches(run, 100))[::25]):
         with torch._dynamo.config.patch(error_on_recompile=k > 0):
             for fast, terms in zip(pair, found, strict=True):
                 fast(*inputs)
                 terms.append(fast.read())
     assert pair[0].options.compile, "it must not have fallen back"
+    # a piece is compiled once for all layers, sizes and batches
+    assert counters["stats"]["unique_graphs"] == (6 if pieces else 4 if pair[0].vgg else 3)
     for a, b in zip(*found, strict=True):
         assert a == pytest.approx(b, rel=1e-2, abs=1e-3)
 
@@ -257,6 +265,7 @@ def test_options_resolve_by_device_and_configuration():
     ]
     assert all(options.compile and options.cuda_graph for options in cuda)
     assert [options.channels_last for options in cuda] == [False, False, True]  # free_form's
+    assert [options.compile_pieces for options in cuda] == [True, False, False]  # custom's
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
