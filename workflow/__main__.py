@@ -69,13 +69,18 @@ def run_study(argv):
     slots = [] if args.cluster else gpus.list_gpus(study.config.machine.device)
     slots *= args.runs_per_gpu
     jobs = args.jobs or len(slots) or study.config.machine.jobs
-    where += room.check_space(study, changed, jobs)
+    try:
+        where += room.check_space(study, changed, jobs)
+    except ValueError as error:  # a dry run lists all the same what would be done
+        if not args.dry_run:
+            raise
+        print(f"warning: {error}", file=sys.stderr, flush=True)
+    how = slurm.describe_jobs(study, args.jobs) if args.cluster else ""
     described = graph.describe(study, overrides, slots, bool(args.cluster))
     with commands.lock_study(study):
         for folder in {} if args.dry_run else changed:
             say(f"deleting {folder.relative_to(study.folder)}: made with other settings")
             artifacts.discard(folder)
-        how = "as jobs of Slurm"
         if not args.cluster:
             how = f"{min(jobs, len(slots) or jobs)} at a time"
             how += f", on GPU {', '.join(dict.fromkeys(slots))}" if slots else ""
@@ -130,6 +135,8 @@ def run_snakemake(study, args, described, jobs):
         # Snakemake and matplotlib need a cache, and a home may be missing; torch's stays the user's
         "XDG_CACHE_HOME": str(study.folder / ".snakemake" / "cache"),
         "TORCH_HOME": os.environ.get("TORCH_HOME") or f"{cache}/torch",
+        # what one run compiles all others find, on other nodes and after a restart too
+        "TORCHINDUCTOR_CACHE_DIR": str(study.folder / ".snakemake" / "cache" / "torchinductor"),
     }
     pipes = {} if args.cluster else {"stderr": subprocess.PIPE}
     if args.dry_run:

@@ -34,7 +34,7 @@ def open_requested(args, overrides):
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})
         study = grid.open_study(args.profile, overrides)
     hypotheses.read_plan()
-    if args.cluster:
+    if args.cluster and not args.dry_run:
         slurm.check_slurm(study.config)
     return study
 

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import yaml
+
 from inpaint_lib.study import files
 
 PROFILE = Path(__file__).resolve().parent / "profiles" / "slurm"
@@ -20,6 +22,23 @@ def check_slurm(config):
         what = f"--cluster slurm: machine.device={config.machine.device}: Slurm assigns the GPU"
         raise ValueError(f"{what}: set machine.device=cuda")
     _queue()
+
+
+def describe_jobs(study, at_a_time):
+    """Return a line's part: how many jobs a study is, and for how long the profile may ask Slurm.
+
+    Raises ValueError for a profile without whole minutes.
+    """
+    path, settings = PROFILE / "config.yaml", yaml.safe_load((PROFILE / "config.yaml").read_text())
+    resources = [settings["default-resources"], (settings.get("set-resources") or {}).get("train")]
+    minutes = next(r["runtime"] for r in reversed(resources) if r and "runtime" in r)
+    if not isinstance(minutes, int):
+        raise ValueError(f"{path}: runtime={minutes!r}: give whole minutes")
+    runs, others = len(study.runs()), len(study.config.grid.datasets) + 2
+    at_a_time = min(at_a_time or settings["jobs"], runs)
+    hours = -(-runs // at_a_time) * minutes / 60
+    asked = f"{minutes / 60:.3g} hours each, {hours:,.0f} in all with {at_a_time} at a time"
+    return f"{runs + others} jobs of Slurm, at most {asked} ({path.name})"
 
 
 def _queue():

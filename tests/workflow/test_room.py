@@ -71,14 +71,20 @@ def free(monkeypatch):
     return lambda n: monkeypatch.setattr(room.shutil, "disk_usage", lambda _: (10**12, 0, n))
 
 
-@pytest.mark.parametrize("more", [[], ["--dry-run"]])
-def test_a_study_that_does_not_fit_is_refused_and_nothing_is_made(output, free, asked, more):
+def test_a_study_that_does_not_fit_is_refused_and_nothing_is_made(output, free, asked):
     free(5 * 2**20)
-    found = asked("smoke", *more)
+    found = asked("smoke")
     assert is_refusal(*found) and not below(output), found
     assert f"{output}: 5.2 MB are free, profile smoke needs " in found[2]
     for word in ("weights", "checkpoints", "records", "data", "report", "INPAINT_OUTPUT=DIR"):
         assert word in found[2]
+
+
+def test_a_dry_run_needs_neither_the_room_nor_slurm(output, free, asked):
+    free(5 * 2**20)
+    code, out, err = asked("smoke", "--dry-run", "--cluster", "slurm", "--jobs", "8")
+    assert code == 0 and "5 jobs of Slurm, at most 24 hours each, 24 in all with 2 at a time" in out
+    assert err.startswith(f"warning: {output}: 5.2 MB are free, profile smoke needs "), err
 
 
 def test_only_what_is_missing_counts(copied, free):

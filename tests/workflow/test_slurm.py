@@ -11,8 +11,10 @@ import time
 import pandas as pd
 import pytest
 
+from inpaint_lib.study import grid
 from tests.workflow.commands import ROOT, SETTINGS, is_refusal, start, tables
 from workflow import __main__ as command
+from workflow import slurm
 
 # --- no Slurm needed
 
@@ -50,6 +52,11 @@ def test_slurm_assigns_the_gpu_and_must_answer(output, monkeypatch, capsys, devi
     assert command.main(["smoke", "--cluster", "slurm", f"--set=machine.device={device}"]) == 2
     assert message in capsys.readouterr().err
     assert {p.name for p in output.iterdir()} == {"sbatch", "squeue"}
+
+
+def test_it_is_said_before_it_starts_how_long_jobs_may_take():
+    said = slurm.describe_jobs(grid.open_study("paper"), 8)  # 240 trainings: 30 rounds of 8
+    assert said.startswith("244 jobs of Slurm, at most 24 hours each, 720 in all with 8 at a time")
 
 
 # --- the drill: real daemons
