@@ -2,16 +2,26 @@
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import pandas as pd
+import torch
 
-from inpaint_lib.evaluation import evaluate
+from inpaint_lib.evaluation import evaluate, pretrained
 from inpaint_lib.study import devices
-from inpaint_lib.training import loop
+from inpaint_lib.training import loop, probe, trial
+from inpaint_lib.training.step import choose_options
 
-STEPS = 8  # a stage, of the timed run
-IMAGES = 64  # test images of the timed evaluations, at most
+SECONDS = 12  # of timed steps of an architecture, and about as many of its evaluations
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Hours of a run's training and evaluations, and from how many images they were estimated."""
+
+    training: float
+    evaluation: float
+    batch: int
+    images: int
 
 
 def estimate(study):
@@ -19,40 +29,106 @@ def estimate(study):
     lines, total = [], 0.0
     for architecture in study.config.grid.architectures:
         if runs := [run for run in study.runs() if run.architecture == architecture]:
-            training, evaluation = _time_run(runs[0])
-            total += len(runs) * (training + evaluation)
-            parts = f"{training:.3g} hours of training, {evaluation:.3g} of evaluation"
-            lines.append(f"{architecture}: {len(runs)} runs of {parts}")
+            found = time_run(runs[0])
+            total += len(runs) * (found.training + found.evaluation)
+            hours = f"{found.training:.3g} hours of training, {found.evaluation:.3g} of evaluation"
+            how = f"timed with batches of {found.batch} and {found.images} test images"
+            lines.append(f"{architecture}: {len(runs)} runs of {hours} ({how})")
     device = devices.get_device_name(devices.choose_device(study.config.machine.device))
-    first = f"profile {study.profile} on {device}, one run at a time:"
-    last = f"{total:.3g} hours, without preparing data, baselines, start-up and notebooks"
-    return [first, *lines, last]
+    assumed = "assumed: hours grow with the number of images; drawn images take as long as others"
+    try:
+        pretrained.find("inception", study.config.evaluation.inception_weights)
+    except pretrained.NotAvailable:
+        assumed += "; FID is not measured (no Inception weights here)"
+    return [
+        f"profile {study.profile} on {device}, one run at a time:",
+        *lines,
+        f"{total:.3g} hours, without preparing data, baselines, start-up and notebooks",
+        assumed,
+    ]
 
 
-def _time_run(run):
-    """Return the hours of a run's training and of its evaluations; no file stays."""
-    config, n, seconds = run.config, run.n_stages, {}
-    batch, images = config.curriculum.batch_size, min(IMAGES, config.data.test_images)
-    data = {"train_images": max(batch, images), "test_images": images}
-    few = {
-        "data": config.data.model_copy(update=data),
-        "curriculum": config.curriculum.model_copy(update={"total_images": n * STEPS * batch}),
+def time_run(run):
+    """Return the Timed of a run; nothing is kept. Where steps are long, batches are smaller."""
+    curriculum, of, n = run.config.curriculum, run.config.evaluation, run.n_stages
+    run = replace(run, dataset="faces", setup="fixed")
+    device = devices.choose_device(run.config.machine.device)
+    torch.set_num_threads(run.config.machine.threads)
+    batch = curriculum.batch_size
+    if device.type == "cpu":
+        a_step, _ = time_steps(run, device, 2)
+        batch = min(batch, max(2, int(SECONDS / 3 / a_step)))  # an image takes half of it
+    a_step, a_probe = time_steps(run, device, batch)
+    # beside steps: gradients at log points take about one, the game is probed in the last stage
+    steps = curriculum.steps * (1 + 1 / run.config.training.log_every)
+    probes = curriculum.steps / n + run.config.training.probe_batches
+    training = (steps * a_step + probes * a_probe) * curriculum.batch_size / batch
+
+    test, families = run.config.data.test_images, len(run.architecture_entry.mask_families)
+    elsewhere = min(of.images_elsewhere, test)  # images for other families and other stages
+    fills = families * n * a_probe / batch  # s of an image in the last evaluation
+    images = min(64, elsewhere, max(2, int(SECONDS / fills)))
+    sizes = [images, images // 4] if images >= 16 else [images]
+    times = dict(zip(sizes, (time_evaluations(run, size) for size in sizes), strict=True))
+    last, earlier = (extrapolate({k: t[i] for k, t in times.items()}) for i in (0, 1))
+    evaluation = last((test + (families - 1) * elsewhere) / families) + (n - 1) * earlier(elsewhere)
+    return Timed(training / 3600, evaluation / 3600, batch, images)
+
+
+def extrapolate(times):
+    """Return the line through {images: seconds} as a function, through 0 if there is but one."""
+    (many, longer), (few, shorter) = ([*times.items()] + [(0, 0.0)])[:2]
+    slope = max(longer - shorter, 0.0) / (many - few)
+    return lambda images: shorter + slope * (images - few)
+
+
+def shrink(run, batch, images):
+    """Return the run with batches of a size, one step a stage and few test images."""
+    size = {"batch_size": batch, "total_images": run.n_stages * batch}
+    parts = {
+        "curriculum": size,
+        "data": {"train_images": max(batch, images), "test_images": images},
+        "training": {"probe_batches": 1, "perceptual_weights": "random"},
     }
+    config = run.config
+    parts = {key: getattr(config, key).model_copy(update=new) for key, new in parts.items()}
+    return replace(run, study=replace(run.study, config=config.model_copy(update=parts)))
 
-    def measure(run, stage):
-        begun = time.perf_counter()
-        evaluate.evaluate(run, stage)
-        seconds[stage] = time.perf_counter() - begun
 
+def time_steps(run, device, batch):
+    """Return the seconds of a training step and of a pass of G and D, after those that compile."""
+    run = shrink(run, batch, 2)
+    step = trial.create_stepper(run, device, choose_options(run.config, device, run.architecture))
+    G, D, objective = step.fast.state.G, step.fast.state.D, step.fast.objective
+    size = run.config.data.image_size
+    real, mask = torch.zeros(batch, 3, size, size), torch.zeros(batch, 1, size, size)
+    inputs = real.to(device), mask.to(device)
+
+    def mean(what, first):
+        for _ in range(first):
+            what()
+        times, begun = 0, time.perf_counter()
+        while not times or time.perf_counter() - begun < SECONDS / 3:
+            times += 1
+            what()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+        return (time.perf_counter() - begun) / times
+
+    a_step = mean(step, 5 if device.type == "cuda" else 1)
+    return a_step, mean(lambda: probe.measure_adversarial_g(G, D, objective, *inputs), 1)
+
+
+def time_evaluations(run, images):
+    """Return the seconds of the last stage's evaluation and of one before it."""
+    found = []
     with tempfile.TemporaryDirectory(prefix="estimate-") as folder:
-        # runs lie in the folder that the profile's name is, as it is absolute
-        study = replace(run.study, profile=folder, config=config.model_copy(update=few))
-        run = replace(run, study=study, setup="fixed")
-        loop.fit(run, watch=lambda *_: None, after_stage=measure)
-        history = pd.read_csv(run.folder / "history.csv")
-        measure(run, n)  # once more: warm
-    training = config.curriculum.total_images / history.images_per_second.iloc[-1]
-    elsewhere = min(config.evaluation.images_elsewhere, config.data.test_images)
-    earlier = (n - 1) * seconds.get(n - 1, 0) * max(images, elsewhere)
-    evaluation = (earlier + seconds[n] * config.data.test_images) / images
-    return training / 3600, evaluation / 3600
+        run = shrink(run, 2, images)
+        # an absolute path as the profile's name is where its runs lie
+        run = replace(run, study=replace(run.study, profile=folder))
+        loop.fit(run, watch=lambda *_: None)
+        for stage in (1, run.n_stages, 1):  # the first time is longer
+            begun = time.perf_counter()
+            evaluate.evaluate(run, stage)
+            found.append(time.perf_counter() - begun)
+    return found[1:]

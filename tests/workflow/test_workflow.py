@@ -266,11 +266,17 @@ def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, here):
 
 
 def test_an_estimate_prints_hours_and_keeps_nothing(tmp_path, here, monkeypatch):
-    monkeypatch.setattr(estimate, "STEPS", 2)
+    monkeypatch.setattr(estimate, "SECONDS", 0.1)
     code, out, err = here(tmp_path, "smoke", *SETTINGS, "--estimate")
     assert code == 0 and not list(tmp_path.iterdir()), err
     training, evaluation, total = map(float, re.findall(r"([\d.e-]+) (?:hours|of eval)", out))
     assert total == pytest.approx(2 * (training + evaluation), rel=0.02) and total > 0
+    assert "timed with batches of 4 and 2 test images" in out and "assumed: hours grow" in out
+
+
+def test_hours_of_an_evaluation_lie_on_a_line_through_two_sizes():
+    assert estimate.extrapolate({16: 5.0, 4: 2.0})(100) == pytest.approx(26.0)
+    assert estimate.extrapolate({2: 3.0})(10) == pytest.approx(15.0)
 
 
 # --- status
