@@ -88,7 +88,7 @@ def shrink(run, batch, images):
     parts = {
         "curriculum": size,
         "data": {"train_images": max(batch, images), "test_images": images},
-        "training": {"probe_batches": 1, "perceptual_weights": "random"},
+        "training": {"probe_batches": 2, "perceptual_weights": "random"},
     }
     config = run.config
     parts = {key: getattr(config, key).model_copy(update=new) for key, new in parts.items()}

@@ -271,7 +271,8 @@ def test_an_estimate_prints_hours_and_keeps_nothing(tmp_path, here, monkeypatch)
     assert code == 0 and not list(tmp_path.iterdir()), err
     training, evaluation, total = map(float, re.findall(r"([\d.e-]+) (?:hours|of eval)", out))
     assert total == pytest.approx(2 * (training + evaluation), rel=0.02) and total > 0
-    assert "timed with batches of 4 and 2 test images" in out and "assumed: hours grow" in out
+    assert re.search(r"timed with batches of \d and \d test images", out)
+    assert "assumed: hours grow with the number of images" in out
 
 
 def test_hours_of_an_evaluation_lie_on_a_line_through_two_sizes():
