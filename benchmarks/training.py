@@ -32,7 +32,7 @@ from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices, files, grid, processes
 from inpaint_lib.study.command import Parser, exit_with, fail, say
 from inpaint_lib.training import trial
-from inpaint_lib.training.step import choose_options, choose_precision
+from inpaint_lib.training.step import WARM_UP, Options, choose_options, choose_precision
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports" / "benchmarks"
@@ -42,8 +42,8 @@ PROFILES = {64: "medium", 128: "paper"}
 CASES = [(size, name) for size in PROFILES for name in models.ARCHITECTURES]
 
 
-def case_of(size, architecture, device):
-    """Return the run of a case: its networks, losses and batch size."""
+def case_of(size, architecture, device, more=()):
+    """Return the run of a case: its networks, losses and batch size; `more` overrides settings."""
     overrides = {
         "grid.datasets": ["faces"],
         "grid.architectures": [architecture],
@@ -57,7 +57,7 @@ def case_of(size, architecture, device):
     }
     if size == 128 and device == "cpu":
         overrides["curriculum.batch_size"] = 4 if architecture == "custom" else 8
-    study = grid.Study("bench", configuration.load(PROFILES[size], overrides))
+    study = grid.Study("bench", configuration.load(PROFILES[size], overrides | dict(more)))
     return grid.Run(study, "faces", architecture, "progressive", 0)
 
 
@@ -110,6 +110,46 @@ def serve(pipe, size, architecture, device, variant):
         wait(device)
         peak = devices.measure_peak_memory(place)["device" if cuda else "host"]
         pipe.send((steps, time.perf_counter() - begun, peak))
+
+
+def examine(device, tiny, size, architecture, variant):
+    """Return what a case takes to begin, its rate, and how busy the device is; variant as above.
+
+    Of kernels only those of CUDA are known. tiny: one step of two images each time.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    run = case_of(int(size), architecture, device, {"curriculum.batch_size": 2} if tiny else {})
+    place, images = torch.device(device), images_of(run)
+    options = choose_options(run.config, place, run.architecture)
+    with FlopCounterMode(display=False) as counter:  # of a step that is not compiled
+        trial.create_stepper(run, place, Options(options.precision), images)()
+    options = changed(options, variant)
+    begun, step = time.perf_counter(), trial.create_stepper(run, place, options, images)
+
+    def train(steps):
+        begun, steps = time.perf_counter(), 1 if tiny else max(1, int(steps))
+        for _ in range(steps):
+            step()
+        wait(device)
+        return (time.perf_counter() - begun) / steps
+
+    train(WARM_UP + 2)
+    found = {"s to start": time.perf_counter() - begun}
+    each = train(2 * SECONDS / train(3))
+    with torch.profiler.profile() as profile:
+        train(10)
+    on_card = [e for e in profile.events() if e.device_type.name == "CUDA"]
+    busy = sum(e.self_device_time_total for e in on_card if not e.is_user_annotation) / 1e7
+    return found | {
+        "images/s": run.config.curriculum.batch_size / each,
+        "ms a step": 1e3 * each,
+        "ms of kernels a step": 1e3 * busy,
+        "device waits": 1 - busy / each,
+        "TFLOP/s": counter.get_total_flops() / each / 1e12,
+        "fell back": step.fast.options.compile != options.compile,
+        "options": ", ".join(f"{k} {v}" for k, v in options.describe().items()),
+    }
 
 
 def changed(options, variant):

@@ -51,10 +51,15 @@ def load(path, device="cpu"):
     """Return the Extractor with the weights of a file (pretrained.find has checked them)."""
     network = create_inception()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return wrap(network, files.hash_file(path), device)
+
+
+def wrap(network, digest, device):
+    """Return the Extractor of an Inception on a device."""
     classes = network.fc.weight.detach().to(device)
     network.fc = nn.Identity()  # the output is now pool3
     resized = nn.Sequential(nn.Upsample((299, 299), mode="bilinear", align_corners=False), network)
-    return Extractor(files.hash_file(path), resized.to(device).eval(), classes)
+    return Extractor(digest, resized.to(device).eval(), classes)
 
 
 @torch.inference_mode()

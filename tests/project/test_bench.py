@@ -13,6 +13,7 @@ from tests.conftest import repository
 
 ROOT = Path(repository())
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import gpu  # noqa: E402
 import training as bench  # noqa: E402
 
 
@@ -77,6 +78,45 @@ def test_an_unknown_case_gets_one_line(measured, capfd):
     err = capfd.readouterr().err
     assert "'65:custom': give one of 64:custom, " in err and len(err.splitlines()) == 1
     assert not measured.exists()
+
+
+# --- benchmarks/gpu.py
+
+
+def test_the_report_of_a_card_is_written_after_every_part(tmp_path, monkeypatch):
+    def run_part(part, limit, options):
+        if part == "fid":
+            raise KeyboardInterrupt
+        return {"failed": "why"} if part == "smoke" else {"TFLOP/s": 98.9, "images/s": 10}
+
+    monkeypatch.setattr(bench, "REPORTS", tmp_path)
+    monkeypatch.setattr(bench, "name_of", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(gpu, "run_part", run_part)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(["--device", "cpu", "--tiny"])
+    found = files.read_json(tmp_path / "gpu_nvidia_h100.json")
+    assert found["peak"] == 989 and found["parts"]["smoke"] == {"failed": "why"}
+    text = (tmp_path / "gpu_nvidia_h100.md").read_text()
+    assert "- share of the dense bfloat16 peak: 0.1\n" in text and "- failed: why" in text
+
+
+def test_a_part_of_a_card_s_report_that_takes_too_long_is_ended():
+    assert gpu.run_part("fid", 0.5, ["--device", "cpu"])["failed"] == "not done after 0.5 s"
+
+
+@pytest.mark.slow
+def test_all_that_is_measured_on_a_card_runs_to_its_end_on_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "REPORTS", tmp_path)
+    assert gpu.main(["--device", "cpu", "--tiny"]) == 0
+    [path] = tmp_path.glob("gpu_*.json")
+    parts = files.read_json(path)["parts"]
+    assert {*parts} == {*gpu.TINY} and not [
+        part for part, found in parts.items() if "failed" in found
+    ]
+    assert parts["smoke"]["equal bytes, deterministic on"] and parts["fid"].popitem()
+
+
+# --- the loops themselves
 
 
 @pytest.mark.slow
