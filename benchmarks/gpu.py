@@ -97,11 +97,11 @@ KINDS = dict(speed=bench.examine, smoke=smoke, fid=measure_fid, tests=test, esti
 def run_part(part, limit, options):
     """Return what a part found, or {"failed": why}; its processes are killed at the limit."""
     command, begun = [sys.executable, __file__, "--part", part, *options], time.monotonic()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     child = subprocess.Popen(command, cwd=bench.ROOT, start_new_session=True, **pipes)
     try:
-        lines = child.communicate(timeout=limit)[0].splitlines()
-        found = json.loads(lines[-1]) if child.returncode == 0 else {"failed": lines[-3:]}
+        out, said = (text.splitlines() for text in child.communicate(timeout=limit))
+        found = json.loads(out[-1]) if child.returncode == 0 else {"failed": said[-3:]}
     except subprocess.TimeoutExpired:
         found = {"failed": f"not done after {limit:.1f} s"}
         os.killpg(child.pid, signal.SIGKILL)

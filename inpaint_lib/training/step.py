@@ -237,8 +237,8 @@ class Step:
     def _compile(self):
         """Compile the networks, or one version of every piece between convolutions for all sizes.
 
-        Inductor takes time for every graph and kernel. All layers of custom differ in size, so its G
-        alone has 35 kernels, all pieces about a dozen (docs/speed.md).
+        Inductor takes time for every graph and kernel. All layers of custom differ in size, so G
+        alone has 35 kernels, all pieces together about a dozen (docs/speed.md).
         """
         networks = self.state.G, self.state.D
         if self.options.compile_pieces:
