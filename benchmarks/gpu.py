@@ -43,6 +43,7 @@ PARTS = {  # seconds at most; speed: pixels, architecture, the option that is ch
     "speed 128 free_form channels_last": 90,
 }
 TINY = dict.fromkeys(("speed 64 context_encoder ours", "smoke", "fid", "estimate"), 300)
+SMALL = {"grid.architectures": ["context_encoder"], "data.train_images": 24, "data.test_images": 8}
 
 
 def smoke(device, tiny):
@@ -52,7 +53,7 @@ def smoke(device, tiny):
         with tempfile.TemporaryDirectory() as os.environ["INPAINT_OUTPUT"]:
             settings = {"machine.device": device, "machine.deterministic": name.split()[0]}
             settings |= {"grid.datasets": ["faces"], "grid.setups": ["progressive"]}
-            settings |= {"grid.architectures": ["context_encoder"]} if tiny else {}
+            settings |= SMALL if tiny else {}
             study, begun = grid.open_study("smoke", settings), time.perf_counter()
             for run in study.runs():
                 loop.fit(run, watch=lambda *_: None, after_stage=evaluate.evaluate)
@@ -143,7 +144,6 @@ def main(argv):
         report["parts"][part] = run_part(part, min(limit, max(left, 1)), options)
         write(report, path)
         say(f"{part}: {report['parts'][part]}")
-    return 0
 
 
 if __name__ == "__main__":
