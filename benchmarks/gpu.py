@@ -43,6 +43,7 @@ PARTS = {  # seconds at most; speed: pixels, architecture, the option that is ch
     "speed 128 free_form channels_last": 90,
 }
 TINY = dict.fromkeys(("speed 64 context_encoder ours", "smoke", "fid", "estimate"), 300)
+SMALL = {"grid.architectures": ["context_encoder"], "data.train_images": 24, "data.test_images": 8}
 
 
 def smoke(device, tiny):
@@ -52,7 +53,7 @@ def smoke(device, tiny):
         with tempfile.TemporaryDirectory() as os.environ["INPAINT_OUTPUT"]:
             settings = {"machine.device": device, "machine.deterministic": name.split()[0]}
             settings |= {"grid.datasets": ["faces"], "grid.setups": ["progressive"]}
-            settings |= {"grid.architectures": ["context_encoder"]} if tiny else {}
+            settings |= SMALL if tiny else {}
             study, begun = grid.open_study("smoke", settings), time.perf_counter()
             for run in study.runs():
                 loop.fit(run, watch=lambda *_: None, after_stage=evaluate.evaluate)
@@ -97,11 +98,11 @@ KINDS = dict(speed=bench.examine, smoke=smoke, fid=measure_fid, tests=test, esti
 def run_part(part, limit, options):
     """Return what a part found, or {"failed": why}; its processes are killed at the limit."""
     command, begun = [sys.executable, __file__, "--part", part, *options], time.monotonic()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     child = subprocess.Popen(command, cwd=bench.ROOT, start_new_session=True, **pipes)
     try:
-        lines = child.communicate(timeout=limit)[0].splitlines()
-        found = json.loads(lines[-1]) if child.returncode == 0 else {"failed": lines[-3:]}
+        out, said = (text.splitlines() for text in child.communicate(timeout=limit))
+        found = json.loads(out[-1]) if child.returncode == 0 else {"failed": said[-3:]}
     except subprocess.TimeoutExpired:
         found = {"failed": f"not done after {limit:.1f} s"}
         os.killpg(child.pid, signal.SIGKILL)
@@ -143,7 +144,6 @@ def main(argv):
         report["parts"][part] = run_part(part, min(limit, max(left, 1)), options)
         write(report, path)
         say(f"{part}: {report['parts'][part]}")
-    return 0
 
 
 if __name__ == "__main__":

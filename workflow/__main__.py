@@ -74,7 +74,7 @@ def run_study(argv):
     except ValueError as error:  # a dry run lists all the same what would be done
         if not args.dry_run:
             raise
-        print(f"warning: {error}", file=sys.stderr, flush=True)
+        fail(0, error, "warning")
     how = slurm.describe_jobs(study, args.jobs) if args.cluster else ""
     described = graph.describe(study, overrides, slots, bool(args.cluster))
     with commands.lock_study(study):

@@ -237,8 +237,8 @@ class Step:
     def _compile(self):
         """Compile the networks, or one version of every piece between convolutions for all sizes.
 
-        Inductor takes time by the number of its graphs and kernels: custom's networks have about
-        125, of as many sizes, its pieces a dozen (reports/benchmarks/compiling.md).
+        Inductor takes time for every graph and kernel. All layers of custom differ in size, so G
+        alone has 35 kernels, all pieces together about a dozen (docs/speed.md).
         """
         networks = self.state.G, self.state.D
         if self.options.compile_pieces:
