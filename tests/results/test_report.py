@@ -313,7 +313,7 @@ def test_a_grid_of_one_setup_has_its_tables_and_page(tmp_path, only):
     assert f"| {only} |" in (tmp_path / "table.md").read_text()
     assert select.compute_effects(results).empty and stats.get_questions(stats.judge(results)).empty
     text = page_of(results, tmp_path)
-    assert "no pair of setups that a registered question names" in text and only in text
+    assert "no pair of setups that a registered question compares" in text and only in text
 
 
 def test_outputs_made_elsewhere_stand_in_the_tables_of_every_tab(tmp_path):
