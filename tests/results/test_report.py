@@ -96,10 +96,8 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     results = synthetic.study(datasets=["faces"], seeds=[0], level=level)
     text = page_of(results, tmp_path, {})
     first = plain_of(text[: text.index('class="cards"')])
-    assert (
-        "Test images of faces that free_form fills best, median and worst, of 3 recorded" in first
-    )
-    assert "(figures/sizes_faces_free_form.png)" in summary.render_study(results)
+    assert "The test images of faces that free_form fills best, median and worst" in first
+    assert '"figures/sizes_faces_free_form.png"' in summary.render_study(results)
     worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
     assert summary.choose_cell(worse, standing.judge_runs(worse)) is None
     assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
