@@ -113,7 +113,7 @@ def test_all_that_is_measured_on_a_card_runs_to_its_end_on_the_cpu(tmp_path, mon
     assert {*parts} == {*gpu.TINY} and not [
         part for part, found in parts.items() if "failed" in found
     ]
-    assert parts["smoke"]["equal bytes, deterministic on"] and parts["fid"].popitem()
+    assert parts["smoke"]["equal weights, deterministic on"] and parts["fid"].popitem()
 
 
 # --- the loops themselves
