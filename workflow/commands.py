@@ -13,7 +13,7 @@ from inspect import getdoc
 
 import yaml
 
-from inpaint_lib.results import collect, frames, ledger, networks, published, report, tables
+from inpaint_lib.results import collect, frames, ledger, networks, published, tables
 from inpaint_lib.study import config, files, grid
 from inpaint_lib.study.command import Parser, fail, say
 from inpaint_lib.training import artifacts
@@ -177,6 +177,8 @@ def _rewrite(argv):
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
+    from inpaint_lib.results import report  # matplotlib: seconds that other commands save
+
     recordings = networks.find_files(results, base, "recording.npz")
     return [f"{report.build(results, base, recordings=recordings)}: written"]
 
@@ -211,6 +213,8 @@ def rebuild_report(study, what):
 
 def _build_report(study):
     """Write the report of saved results, with a page for every executed notebook."""
+    from inpaint_lib.results import report  # matplotlib: seconds that other commands save
+
     kernels.extend_jupyter_path()
     results = frames.load(study.report / "results")
     paths = {run.name: run.folder / "recording.npz" for run in study.runs()}

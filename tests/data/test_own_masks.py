@@ -253,7 +253,7 @@ def test_from_the_command_line_to_the_table(own, tmp_path, output, capsys):
     masks_given = ["--masks", str(tmp_path / "my masks")]
     assert not command.main(["smoke", *masks_given, *given, "--only", "tables"])
     said = capsys.readouterr().out
-    assert re.search("clutter, folder: masks of the study's own folder, 1.. for training, 33", said)
+    assert re.search("clutter, folder: your own masks, 1.. for training.* and 33 others", said)
     assert re.search(r"own masks\n\n\| setup \| 0-10 % \| .* folder 0-10 % .*\n.*\n\| fixed", said)
     assert said.count("own masks\n\n") == 1
     table = pd.read_csv(output / "reports/smoke/tables/table.csv")

@@ -380,8 +380,8 @@ def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_continues_to_the_
     code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output), **unasked)
     assert code == 1 and started(out) == ["10_train"], out + err
     failed, last = err.strip().splitlines()
-    assert f"OutputError: {output / RUN}" in failed, err
-    assert "the disk is full; free some space" in failed, err
+    assert f"OutputError: the disk is full at {output / RUN}" in failed, err
+    assert "free some space and run the same command" in failed, err
     assert "some steps failed; finished work is kept" in last
     assert not list(output.rglob("*.tmp*"))
     assert all(json.loads(p.read_text()) for p in output.rglob("*.ipynb"))
