@@ -101,7 +101,8 @@ def draw_answer(effects, judged):
     names = list(dict.fromkeys(effects.panel))
     top = [name for name in names if name in set(judged.question)]
     below = [name for name in names if name not in top]
-    heights = [0.34] * bool(top) + [0.11 * len(others)] * len(below)  # inches a cell
+    tall = max(0.34, 0.11 * len(others))
+    heights = [0.34] * bool(top) + [tall] * len(below)  # inches a cell
     fig, axes = make_figure(
         [top] * bool(top) + [[name] * max(1, len(top)) for name in below],
         figsize=(6.3, 1.2 + 0.7 * len(heights) + len(cells) * sum(heights)),
