@@ -9,6 +9,7 @@ Every process runs each file in a profile's key `extensions` once. The file regi
 So do entries of `models.ARCHITECTURES` and `data.sources.DATASETS`.
 """
 
+import os
 import runpy
 import traceback
 from pathlib import Path
@@ -25,7 +26,7 @@ def load(paths, folder="."):
 
     Raises ExtensionError.
     """
-    found = [str(Path(folder, str(path)).resolve()) for path in paths]
+    found = [os.path.abspath(Path(folder, str(path))) for path in paths]
     for path in found:
         if path in _loaded:
             continue

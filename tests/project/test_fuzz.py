@@ -92,6 +92,7 @@ KEYS = st.sampled_from(LEAVES) | st.sampled_from(SECTIONS) | st.text(max_size=9)
 
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=3))
 @example({"machine.jobs": HUGE})
+@example({"extensions": "\x00"})
 @example({"models.custom.widths.generator_width": [HUGE]})
 @example({"models.custom.widths.scales": 10**9})  # would be built, one by one
 @example({"models.custom.lr_g": HUGE})
