@@ -100,10 +100,13 @@ class Claims:
             self.wrong.append(f"{what}: is {true}")
         return true
 
-    def error(self, setup, dataset, architecture, width, stage):
+    def error(self, *of):
+        return f"{self._error(*of):.3f}"
+
+    def _error(self, setup, dataset, architecture, width, stage):
         rows = self._of(select.get_by_stage(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & (rows.mask_width == width) & (rows.stage == stage)]
-        return f"{rows[rows.metric == 'l1'].value.mean():.3f}"
+        return rows[rows.metric == "l1"].value.mean()
 
     def rises(self, *of):
         return self._goes("rises", *of)
@@ -113,11 +116,11 @@ class Claims:
 
     def _goes(self, said, *of):
         """Return the errors after the first and last stage in words; note a wrong direction."""
-        first, last = (self.error(*of, stage) for stage in (1, len(self.results.widths)))
-        true = "falls" if float(last) < float(first) else "rises"
+        first, last = (self._error(*of, stage) for stage in (1, len(self.results.widths)))
+        true = "falls" if last < first else "rises"
         if said != true:
             self.wrong.append(f"error of {', '.join(map(str, of))} px: {true}")
-        return f"{true} from {first} to {last}"
+        return f"{true} from {first:.3f} to {last:.3f}"
 
     def active(self, setup, dataset, architecture):
         rows = self._of(standing.judge_runs(self.results), dataset, architecture)
