@@ -15,7 +15,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from inpaint_lib.study.command import exit_with, fail, say
+from inpaint_lib.study.command import exit_with, fail, say, warn
 
 from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
@@ -74,7 +74,7 @@ def run_study(argv):
     except ValueError as error:  # a dry run lists all the same what would be done
         if not args.dry_run:
             raise
-        fail(0, error, "warning")
+        warn(error)
     how = slurm.describe_jobs(study, args.jobs) if args.cluster else ""
     described = graph.describe(study, overrides, slots, bool(args.cluster))
     with commands.lock_study(study):

@@ -11,7 +11,7 @@ from inpaint_lib.evaluation import pretrained
 from inpaint_lib.results import advice, hypotheses, published
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices, files, grid, limits
-from inpaint_lib.study.command import say
+from inpaint_lib.study.command import say, warn
 from inpaint_lib.training import identity, step
 
 from . import own, slurm
@@ -78,7 +78,7 @@ def check_machine(study, jobs=None):
     if device.type == "cpu" and config.machine.device == "auto" and days > 3:
         what = f"PyTorch finds no GPU, and on {cores} CPU cores profile {study.profile} takes"
         how = "--estimate measures it; --set machine.device=cpu silences this"
-        print(f"warning: {what} {days:,.0f} days or more: {how}", file=sys.stderr, flush=True)
+        warn(f"{what} {days:,.0f} days or more: {how}")
     return f"; {devices.get_device_name(device)}, {kind}, {cores} cores"
 
 

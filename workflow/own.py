@@ -6,14 +6,13 @@ test images are near-duplicates of training images.
 
 import os
 import shlex
-import sys
 from itertools import islice
 from pathlib import Path
 
 from inpaint_lib.data import near, packs, sources
 from inpaint_lib.photos import image_file
 from inpaint_lib.results import advice, frames
-from inpaint_lib.study.command import make_printable, say
+from inpaint_lib.study.command import make_printable, say, warn
 
 from .arguments import ROOT
 
@@ -31,7 +30,7 @@ def report_images(plan):
         expect = "networks may learn so few by heart (then training - test is far below 0 in the "
         expect += f"table), and {test} test images tell only large differences between setups"
         how = "add images, or start from a trained network with --from"
-        print(f"warning: {what}: {expect}; {how}", file=sys.stderr, flush=True)
+        warn(f"{what}: {expect}; {how}")
 
 
 def conclude(study):

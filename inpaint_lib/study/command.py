@@ -38,6 +38,11 @@ def fail(code, message, name="run_all.sh"):
     return code
 
 
+def warn(message):
+    """Print a warning in one line."""
+    fail(0, message, "warning")
+
+
 def exit_with(main, *arguments):
     """Exit with the code that `main` returns, or with an error if its output was not printed."""
     try:
