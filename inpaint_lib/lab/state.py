@@ -171,10 +171,10 @@ class Trained:
             raise ValueError(f"{name} is not evaluated: {how}")
         values = evaluate.read_values(run)
         own = values[values.mask_family == run.model.mask_family]
-        images = evaluate.read_image_errors(run)
-        n = min(run.config.evaluation.images_elsewhere, int(images.image.max()) + 1)
-        by_image = explored.tabulate_images(images, widths)
-        return explored.tabulate_stages(own, images, self.config, n), by_image
+        l1 = frames.spread_images(evaluate.read_image_errors(run), "mask_width")["l1"]
+        by_image = l1.reindex(widths).to_numpy()
+        n = min(run.config.evaluation.images_elsewhere, by_image.shape[1])
+        return explored.tabulate_stages(own, by_image, self.config, n), by_image
 
     def health(self, name):
         """Return the findings of results/health.py on a run."""

@@ -29,10 +29,10 @@ def advise(results, dataset):
 
 def _of_cell(results, *cell):
     """Return (sort key, run, text) of a data set and architecture."""
-    images = select.get_cell(results.per_image, *cell)
-    n = images.image.nunique()
+    images = select.get_image_errors(results, *cell, "l1")
+    n = images.shape[1]
     few = n < FEW
-    chooses, measures = (_errors(images if few else images[images.image % 2 == k]) for k in (0, 1))
+    chooses, measures = (_errors(images if few else images.iloc[:, k::2]) for k in (0, 1))
     runs = select.get_cell(standing.judge_runs(results), *cell)
     safe = [setup for setup in chooses.columns if not runs[runs.setup == setup].diverged.any()]
     order = chooses[safe or list(chooses)].mean().sort_values().index
@@ -53,7 +53,7 @@ def _of_cell(results, *cell):
 
 def _errors(images):
     """Return the logarithm of the error: a row per seed, a column per setup."""
-    means = images.groupby(["setup", "seed", "mask_width"]).l1.mean()
+    means = images.mean(axis="columns")
     return np.log(means).groupby(["seed", "setup"]).mean().unstack("setup")
 
 

@@ -17,7 +17,7 @@ def collect(study, partial=False):
     A run of another protocol is left out and listed in about["left_out"]. Raises FileNotFoundError
     for the first run that is not finished or evaluated (`partial` leaves such runs out), and
     SettingsChanged for a run with other settings."""
-    left_out, fills, rows = {}, {}, []
+    left_out, fills, rows, errors = {}, {}, [], {}
     found = {name: [] for name in frames.COLUMNS}
     for run in study.runs():
         result = identity.read_result(run)
@@ -32,7 +32,7 @@ def collect(study, partial=False):
         _refuse_other(run, result)
         rows.append(_row(run, result))
         if result["outcome"] == "finished":
-            _add_run(run, found)
+            _add_run(run, found, errors)
             if run.seed == study.config.grid.seeds[0]:  # pictures show one seed
                 fills |= {f"{run.name}/{key}": v for key, v in evaluate.read_fills(run).items()}
     found["runs"] = [pd.DataFrame(rows)]
@@ -44,6 +44,7 @@ def collect(study, partial=False):
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         _add_data(study, dataset, about, found, fills)
     tables = {name: frames.join(name, parts) for name, parts in found.items()}
+    tables["per_image"] = frames.join_errors(errors)
     return frames.narrow(frames.Results(about, **tables, fills=fills))
 
 
@@ -79,15 +80,14 @@ def _row(run, result):
     return {key: float(f"{v:.9g}") if isinstance(v, float) else v for key, v in row.items()}
 
 
-def _add_run(run, found):
-    """Add a finished run's values, history and errors per image."""
-    measured = {
-        "values": evaluate.read_values(run),
-        "history": pd.read_csv(run.folder / "history.csv"),
-        "per_image": evaluate.read_image_errors(run),
-    }
-    for name, frame in measured.items():
-        found[name].append(frame.assign(**{key: getattr(run, key) for key in frames.RUN}))
+def _add_run(run, found, errors):
+    """Add a finished run's values and history, and its errors per image."""
+    named = {key: getattr(run, key) for key in frames.RUN}
+    history = pd.read_csv(run.folder / "history.csv")
+    for name, frame in (("values", evaluate.read_values(run)), ("history", history)):
+        found[name].append(frame.assign(**named))
+    of_images = frames.spread_images(evaluate.read_image_errors(run), ["mask_width"])
+    errors |= {(*named.values(), metric): frame for metric, frame in of_images.items()}
 
 
 def _add_data(study, dataset, about, found, fills):

@@ -61,23 +61,16 @@ def describe_study(name, config, entries, lacks, datasets, **more):
     } | more
 
 
-def tabulate_stages(values, per_image, config, n):
+def tabulate_stages(values, by_image, config, n):
     """Return hole L1 (stages, widths) on the first n images, or NaN; n are measured every stage.
 
-    values: one run's rows, training family; per_image: its last stage.
+    values: one run's rows, training family; by_image: hole L1 (widths, images), last stage.
     """
     widths, stages = config["curriculum"]["mask_widths"], len(config["curriculum"]["mask_widths"])
     rows = values[(values.region == "hole") & (values.metric == "l1")]
     table = rows.pivot_table("value", "stage", "mask_width")
     table = table.reindex(index=range(1, stages + 1), columns=widths)
-    few = per_image[per_image.image < n].groupby("mask_width").l1.mean()
-    table.loc[stages] = few.reindex(widths)
-    return table.to_numpy(np.float32)
-
-
-def tabulate_images(images, widths):
-    """Return hole L1 (widths, images) of the last stage."""
-    table = images.pivot_table("l1", "mask_width", "image").reindex(widths)
+    table.loc[stages] = by_image[:, :n].mean(axis=1)
     return table.to_numpy(np.float32)
 
 
@@ -144,12 +137,13 @@ class Saved:
 
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
-        config, family = self.results.about["config"], self.results.family(name.split("/")[1])
-        values, images = self._of("values", name), self._of("per_image", name)
-        n = min(config["evaluation"]["images_elsewhere"], int(images.image.max()) + 1)
-        own = values[values.mask_family == family]
-        by_image = tabulate_images(images, self.about["widths"])
-        return tabulate_stages(own, images, config, n), by_image
+        dataset, architecture, setup, seed = name.split("/")
+        config, values = self.results.about["config"], self._of("values", name)
+        of_cell = select.get_image_errors(self.results, dataset, architecture, "l1")
+        by_image = of_cell.loc[setup, int(seed.removeprefix("seed"))].to_numpy()
+        n = min(config["evaluation"]["images_elsewhere"], by_image.shape[1])
+        own = values[values.mask_family == self.results.family(architecture)]
+        return tabulate_stages(own, by_image, config, n), by_image
 
     def health(self, name):
         """Return a run's findings, as health.examine_runs."""

@@ -4,8 +4,8 @@ collect.py makes them from run folders; tables, figures and reports are function
 study is a folder:
 
     study.json            configuration, data, protocol
-    values/ history/ per_image/
-                          a shard per training seed: seed0.csv.gz, seed1.csv.gz, ...
+    values/ history/      a shard per training seed: seed0.csv.gz, seed1.csv.gz, ...
+    per_image/            a shard per training seed: seed0.npz, with arrays (widths, images)
     fills/                a shard per seed and one of the truth: seed0.npz, truth.npz
     baselines.csv, baseline_images.csv.gz
                           errors of the baselines
@@ -39,7 +39,6 @@ COLUMNS = {
     + ["device_memory", "parameters_g", "parameters_d", "inception", "alexnet", "warnings"],
     "values": [*RUN, *MEASURED],
     "history": [*RUN, *LOGGED],
-    "per_image": [*RUN, "mask_width", "image", "l1", "l2"],
     "baselines": ["dataset", "baseline", *MEASURED[1:]],
     "baseline_images": ["dataset", "baseline", "mask_family", "mask_width", "image", "l1", "l2"],
 }
@@ -47,7 +46,8 @@ WHOLE = ["seed", "stage", "mask_width", "image", "n_images", "step", "images", "
 TEXT = ["dataset", "architecture", "setup", "mask_family", "region", "metric", "baseline"]
 TEXT += ["outcome", "why", "device", "device_kind", "precision", "torch", "commit", "system"]
 TEXT += ["inception", "alexnet", "warnings"]
-SHARDED = ("values", "history", "per_image")
+PER_IMAGE = [*RUN, "metric", "mask_width"]  # the index of per_image
+SHARDED = ("values", "history")
 SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections that must agree
 # except for these: they decide which metrics there are, not how one is measured
 MAY_DIFFER = {"inception_weights", "lpips_weights", "slow_baseline_images"}
@@ -66,8 +66,9 @@ class Results:
     {run: who published it} (if given), data {dataset: about, stands_in_for, images, identity, masks
     {family_width: hole fraction}, own_masks (numbers, if any)}, recorded {dataset: indices of the
     test images in `fills`}. baselines: also other methods' outputs (evaluation/external.py), with
-    EXTERNAL in the name. per_image: errors in the hole, last stage, training family.
-    baseline_images: of the baselines that runs are compared with. fills: "<dataset>/truth"
+    EXTERNAL in the name. per_image: errors in the hole, last stage, training family: a row per
+    PER_IMAGE, a column per test image, float32 (NaN: the data set has fewer). baseline_images: of
+    the baselines that runs are compared with. fills: "<dataset>/truth"
     (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
     "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
@@ -126,6 +127,28 @@ def join(name, found):
     return frame.astype({column: kinds.get(column, "float64") for column in columns})
 
 
+def spread_images(frame, keys, metrics=("l1", "l2")):
+    """Return {metric: errors with a row per keys and a column per test image, float32}.
+
+    frame: columns keys, image and metrics; its order is kept."""
+    wide = frame.pivot(index=keys, columns="image", values=list(metrics)).astype("float32")
+    wide = wide.loc[frame.set_index(keys).index.unique()]
+    return {metric: wide[metric] for metric in metrics}
+
+
+def join_errors(found):
+    """Return the frame per_image of {(*RUN, metric): errors by mask_width and image}."""
+    if found:
+        return pd.concat(found, names=PER_IMAGE[:-1])
+    return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * len(PER_IMAGE), names=PER_IMAGE))
+
+
+def _pick_errors(errors, runs):
+    """Return the rows of `errors` (as per_image) of some runs, in the order of the runs."""
+    rows = errors.index.to_frame(index=False).assign(row=range(len(errors)))
+    return errors.iloc[runs[RUN].merge(rows, on=RUN).row]
+
+
 def narrow(results):
     """Return Results without rows and fills of runs that `runs` lacks, in registry order."""
     about, runs = results.about, results.runs
@@ -135,6 +158,7 @@ def narrow(results):
     names, datasets = set(name_runs(runs)), grid["datasets"]
     frames = {"runs": runs.reset_index(drop=True)}
     frames |= {name: runs[RUN].merge(getattr(results, name), on=RUN) for name in SHARDED}
+    frames["per_image"] = _pick_errors(results.per_image, runs)
     for name in ("baselines", "baseline_images"):
         frame = getattr(results, name)
         frames[name] = join(name, [frame[frame.dataset == dataset] for dataset in datasets])
@@ -168,17 +192,21 @@ def save(results, folder):
         for seed, part in getattr(results, name).groupby("seed"):
             written.add(_write(folder / name / f"seed{seed}.csv.gz", files.format_csv(part)))
     shards = {}
+    for (*run, metric), errors in results.per_image.groupby(level=PER_IMAGE[:-1], sort=False):
+        of_run = shards.setdefault(folder / "per_image" / f"seed{run[-1]}.npz", {})
+        array = errors.dropna(axis="columns", how="all").to_numpy()
+        of_run["{}/{}/{}/seed{}/{}".format(*run, metric)] = array
     for key, pixels in sorted(results.fills.items()):
         name = "truth" if _dataset_of(key) else key.split("/")[3]
-        shards.setdefault(name, {})[key] = pixels
-    for name, arrays in shards.items():
+        shards.setdefault(folder / "fills" / f"{name}.npz", {})[key] = pixels
+    for path, arrays in shards.items():
         np.savez_compressed(content := io.BytesIO(), **arrays)
-        written.add(_write(folder / "fills" / f"{name}.npz", content.getvalue()))
+        written.add(_write(path, content.getvalue()))
     _write(folder / "baselines.csv", files.format_csv(results.baselines))
     _write(folder / "baseline_images.csv.gz", files.format_csv(results.baseline_images))
     _write(folder / "study.json", (json.dumps(results.about, indent=1) + "\n").encode())
     _write(folder / "runs.csv", files.format_csv(results.runs))
-    for name in (*SHARDED, "fills"):
+    for name in (*SHARDED, "per_image", "fills"):
         for path in set((folder / name).glob("*seed*")) - written:
             path.unlink()
 
@@ -202,20 +230,35 @@ def load(folder):
     if about is None or not (folder / "runs.csv").is_file():
         raise ValueError(f"{folder}: no saved results (study.json or runs.csv is missing)")
     runs = join("runs", [_read(folder / "runs.csv")])
-    shards = [f"seed{seed}.csv.gz" for seed in sorted(set(runs.seed))]
-    paths = {name: [folder / name / shard for shard in shards] for name in SHARDED}
+    seeds = sorted(set(runs.seed))
+    paths = {name: [folder / name / f"seed{seed}.csv.gz" for seed in seeds] for name in SHARDED}
     paths["baselines"] = [folder / "baselines.csv"]
     paths["baseline_images"] = [folder / "baseline_images.csv.gz"]
     frames = {n: join(n, [_read(p) for p in of if p.is_file()]) for n, of in paths.items()}
-    fills = {}
-    for path in sorted((folder / "fills").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as stored:
-            fills |= dict(stored.items())
-    found = narrow(Results(about, runs, **frames, fills=fills))
-    measured = set(name_runs(found.values[RUN].drop_duplicates()))
+    widths = pd.Index(about["config"]["curriculum"]["mask_widths"], name="mask_width")
+    errors = {}
+    for key, array in _read_arrays(folder / "per_image").items():
+        *run, seed, metric = key.split("/")
+        images = pd.RangeIndex(array.shape[1], name="image")
+        key = (*run, int(seed.removeprefix("seed")), metric)
+        errors[key] = pd.DataFrame(array, widths, images)
+    frames["per_image"] = join_errors(errors)
+    found = narrow(Results(about, runs, **frames, fills=_read_arrays(folder / "fills")))
     finished = name_runs(runs[runs.outcome == "finished"])
-    if lacking := [name for name in finished if name not in measured]:
-        raise ValueError(f"{folder}: runs.csv lists {lacking[0]}, but values/ lacks it")
+    rows = {"values": found.values, "per_image": found.per_image.index.to_frame(index=False)}
+    for name, frame in rows.items():
+        measured = set(name_runs(frame[RUN].drop_duplicates()))
+        if lacking := [run for run in finished if run not in measured]:
+            raise ValueError(f"{folder}: runs.csv lists {lacking[0]}, but {name}/ lacks it")
+    return found
+
+
+def _read_arrays(folder):
+    """Return {key: array} of all .npz files of a folder."""
+    found = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as stored:
+            found |= dict(stored.items())
     return found
 
 
@@ -246,6 +289,7 @@ def merge(one, other):
         ]
         added[name] = frame[~keys[0].isin(keys[1])]
     frames = {name: join(name, [getattr(one, name), part]) for name, part in added.items()}
+    frames["per_image"] = pd.concat([one.per_image, _pick_errors(other.per_image, new)])
     recorded = other.about["recorded"] | one.about["recorded"]
     alike = [name for name, images in other.about["recorded"].items() if images == recorded[name]]
     fills = {k: pixels for k, pixels in other.fills.items() if k.split("/")[0] in alike}

@@ -102,8 +102,8 @@ def rank_images(results, dataset, architecture):
     """Return {"best", "median", "worst": position among the recorded images}.
 
     The order is that of hole L1 (largest hole, last stage), averaged over setups and seeds."""
-    cell = select.get_cell(results.per_image, dataset, architecture)
-    l1 = cell[cell.mask_width == results.widths[-1]].groupby("image").l1.mean()
+    errors = select.get_image_errors(results, dataset, architecture, "l1")
+    l1 = errors.xs(results.widths[-1], level="mask_width").mean()
     recorded = l1.reindex(results.about["recorded"][dataset]).to_numpy()
     positions = np.argsort(recorded, kind="stable")
     return {"best": positions[0], "median": positions[len(positions) // 2], "worst": positions[-1]}

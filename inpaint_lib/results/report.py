@@ -166,13 +166,14 @@ def _run_pages(saved, folder, shared):
 
 def _image_pages(results, folder, shared):
     """Write a page per recorded test image: the fills of every run of the first seed."""
-    l1 = results.per_image.set_index([*frames.RUN, "mask_width", "image"]).l1
+    largest = results.per_image.query("metric == 'l1' and mask_width == @results.widths[-1]")
+    largest = largest.droplevel(frames.PER_IMAGE[-2:])
     for (dataset, image, place), before, after in layout.add_neighbours(shared["images"]):
         cells = {}
         for run in shared["runs"]:
             if run["dataset"] == dataset and run["name"] in shared["columns"]:
-                key = (*(run[part] for part in frames.RUN), results.widths[-1], image)
-                cells.setdefault(run["architecture"], []).append(run | {"l1": l1.get(key)})
+                l1 = largest.at[tuple(run[part] for part in frames.RUN), image]
+                cells.setdefault(run["architecture"], []).append(run | {"l1": l1})
         text = layout.render_page(
             "image.html",
             "../",

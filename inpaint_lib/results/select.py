@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..metrics import METRICS, PSNR_CAP
 from ..setups import SETUPS
-from .frames import CELL, RUN
+from .frames import CELL, RUN, spread_images
 
 ASKED = ("fixed", "progressive", "mixed")  # the setups of the registered questions
 SHOWN = (*ASKED, "replay")  # those that small pictures and published studies show
@@ -56,6 +56,14 @@ def get_baseline_images(results, dataset, architecture):
     table = results.baseline_images
     own = table.mask_family == results.family(architecture)
     return table[own & (table.dataset == dataset)]
+
+
+def get_image_errors(results, dataset, architecture, metric):
+    """Return a cell's hole errors of the last stage: a row per setup, seed and hole width, a column
+    per test image."""
+    of = "dataset == @dataset and architecture == @architecture and metric == @metric"
+    found = results.per_image.query(of).droplevel([*CELL, "metric"])
+    return found.dropna(axis="columns", how="all")
 
 
 def name_baselines(names, n_images, enough):
@@ -110,6 +118,7 @@ def get_compared(results):
     return pd.concat([own, others, over_all], ignore_index=True)
 
 
+@compute_once
 def get_by_stage(results):
     """Return hole L1, L2 and PSNR after every stage on the training family, and of the baselines.
 
@@ -120,22 +129,26 @@ def get_by_stage(results):
     values, last = results.values, len(results.widths)
     before = values[is_own_family(results) & (values.stage < last) & (values.region == "hole")]
     parts = [before[before.metric.isin(METRICS)]]
-    parts.append(_means(results.per_image, n, "setup", "seed").assign(stage=last))
+    errors = {m: results.per_image.query("metric == @m").droplevel("metric") for m in ("l1", "l2")}
+    parts.append(_means(errors, n).assign(stage=last))
     for cell in list_cells(results.runs):
         found = get_baseline_images(results, *cell)
         measured = found.groupby("baseline").image.transform("max") + 1
         named = name_baselines(found.baseline, measured, n)
-        parts.append(_means(found.assign(setup=named, architecture=cell[1]), n, "setup"))
+        found = found.assign(setup=named, architecture=cell[1])
+        parts.append(_means(spread_images(found, [*CELL, "setup", "mask_width"]), n))
     return pd.concat(parts, ignore_index=True)
 
 
-def _means(images, n, *keys):
-    """Return the means of errors over the first n images, a row per metric."""
-    few = images[images.image < n]
-    few = few.assign(psnr=(-10 * np.log10(few.l2)).clip(upper=PSNR_CAP))
-    keys = [*CELL, *keys, "mask_width"]
-    means = few.groupby(keys, sort=False)[list(METRICS)].mean().reset_index()
-    return means.melt(keys, METRICS, "metric", "value").assign(region="hole")
+def _means(errors, n):
+    """Return the means over the first n images, a row per metric.
+
+    errors: {"l1", "l2": a row per what is measured, a column per image}."""
+    few = {metric: frame.loc[:, : n - 1].astype(float) for metric, frame in errors.items()}
+    few["psnr"] = (-10 * np.log10(few["l2"])).clip(upper=PSNR_CAP)
+    means = pd.DataFrame({metric: few[metric].mean(axis="columns") for metric in METRICS})
+    keys = means.index.names
+    return means.reset_index().melt(keys, METRICS, "metric", "value").assign(region="hole")
 
 
 def compute_effects(results):

@@ -64,12 +64,13 @@ def judge_gates(results):
     widths, of the geometric mean of the ratios."""
     l1 = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     l1, rows = l1.groupby(GATE[:4]).value.mean(), []
-    for cell, part in results.per_image.groupby(frames.CELL, sort=False):
-        own = part.pivot_table("l2", "image", ["setup", "mask_width"])
+    for cell in select.list_cells(select.get_finished(results)):
+        of_runs = select.get_image_errors(results, *cell, "l2").astype(float)
+        own = of_runs.groupby(["setup", "mask_width"]).mean().T
         table = select.get_baseline_images(results, *cell)
         others = table.pivot_table("l2", "image", ["baseline", "mask_width"])[TRIVIAL]
         drawn = _log_means(own, others)
-        for setup in part.setup.unique():
+        for setup in frames.order(of_runs.index.unique("setup")):
             highs = {}
             for name in TRIVIAL:
                 ratio = (drawn[setup] - drawn[name]).rename(columns=select.name_widths(results))
@@ -100,8 +101,9 @@ def compare_with_baselines(own, table):
 def _beaten(results):
     """Return how every finished run compares with the baselines with the largest hole."""
     found, largest = [], f"mask_width == {results.widths[-1]}"
-    for cell, part in results.per_image.query(largest).groupby(frames.CELL, sort=False):
-        own = part.pivot(index="image", columns=["setup", "seed"], values="l2")
+    for cell in select.list_cells(select.get_finished(results)):
+        errors = select.get_image_errors(results, *cell, "l2").astype(float)
+        own = errors.xs(results.widths[-1], level="mask_width").T
         table = select.get_baseline_images(results, *cell).query(largest)
         rows = compare_with_baselines(own, table).reset_index()
         found.append(rows.assign(**dict(zip(frames.CELL, cell, strict=True))))

@@ -71,7 +71,7 @@ def study(
     grid = {"datasets": datasets, "architectures": architectures, "setups": setups, "seeds": seeds}
     asked |= {f"grid.{key}": list(value) for key, value in grid.items()}
     config = configuration.load(profile, asked | (overrides or {}))
-    made, fills, rows = {key: [] for key in frames.COLUMNS}, {}, []
+    made, fills, rows, errors = {key: [] for key in frames.COLUMNS}, {}, [], {}
     recorded = np.linspace(0, n_images - 1, 3).round().astype(int)
     for dataset in datasets:
         size = config.data.image_size
@@ -93,10 +93,11 @@ def study(
         found = {
             "values": _values(config, run, by_width, n_images),
             "history": _history(config, run, rng),
-            "per_image": _per_image(by_width, n_images, rng),
         }
         for key, frame in found.items():
             made[key].append(frame.assign(**dict(zip(frames.RUN, run, strict=True))))
+        of_run = frames.spread_images(_per_image(by_width, n_images, rng), "mask_width")
+        errors |= {(*run, metric): frame for metric, frame in of_run.items()}
         if run[3] == min(seeds):
             fills |= _fills(config, run, len(recorded))
     made["runs"] = [pd.DataFrame(rows)]
@@ -105,6 +106,7 @@ def study(
     about["data"] = {dataset: _data(config, dataset, n_images) for dataset in datasets}
     about["recorded"] = {dataset: recorded.tolist() for dataset in datasets}
     made = {key: _rounded(frames.join(key, found)) for key, found in made.items()}
+    made["per_image"] = frames.join_errors(errors)
     return frames.narrow(frames.Results(about, **made, fills=fills))
 
 
@@ -252,6 +254,16 @@ def with_rows(results, frame, rows, **values):
     for column, value in values.items():
         table.loc[table.query(rows).index, column] = value
     return dataclasses.replace(results, **{frame: table})
+
+
+def with_errors(results, rows, metric, change):
+    """Return Results with other errors per image in the rows of a query on the index.
+
+    change: a function of what they were."""
+    table = results.per_image.copy()
+    at = table.query(f"({rows}) and metric == '{metric}'").index
+    table.loc[at] = change(table.loc[at])
+    return dataclasses.replace(results, per_image=table)
 
 
 def with_outputs(results, name, value):

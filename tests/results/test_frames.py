@@ -21,6 +21,7 @@ def same(one, other):
     assert one.about == other.about and one.fills.keys() == other.fills.keys()
     for name in frames.COLUMNS:
         pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
+    pd.testing.assert_frame_equal(one.per_image, other.per_image)
     assert all(np.array_equal(one.fills[key], other.fills[key]) for key in one.fills)
 
 
@@ -53,7 +54,7 @@ def test_a_seed_added_adds_files_and_rewrites_no_finished_shard(tmp_path):
     frames.save(frames.merge(frames.load(tmp_path), synthetic.study(seeds=[2])), tmp_path)
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in shards} == shards
     added = {p.relative_to(tmp_path).as_posix() for p in set(tmp_path.glob("*/*")) - set(shards)}
-    assert {f"{name}/seed2.csv.gz" for name in frames.SHARDED} <= added
+    assert {f"{name}/seed2.csv.gz" for name in frames.SHARDED} | {"per_image/seed2.npz"} <= added
     assert set(frames.load(tmp_path).runs.seed) == {0, 1, 2}
 
 
@@ -136,9 +137,11 @@ def test_a_folder_without_results_or_with_a_lost_shard_is_named(tmp_path):
     with pytest.raises(ValueError, match="no saved results"):
         frames.load(tmp_path)
     frames.save(synthetic.study(**SMALL, seeds=[0, 1]), tmp_path)
-    (tmp_path / "values/seed1.csv.gz").unlink()
-    with pytest.raises(ValueError, match="runs.csv lists faces/custom/fixed/seed1, but values/"):
-        frames.load(tmp_path)
+    for name, shard in (("per_image", "seed1.npz"), ("values", "seed1.csv.gz")):
+        (tmp_path / name / shard).unlink()
+        what = f"runs.csv lists faces/custom/fixed/seed1, but {name}/ lacks it"
+        with pytest.raises(ValueError, match=what):
+            frames.load(tmp_path)
 
 
 def test_a_setup_that_is_not_known_here_is_loaded_and_has_its_tables(tmp_path):
@@ -165,7 +168,7 @@ def test_results_are_those_of_the_run_folders_and_what_does_not_fit_is_named(mic
         tables.write(of, tmp_path / name)
     assert content(tmp_path / "one") == content(tmp_path / "other")
     assert set(results.values.setup) == {"fixed", "progressive"} and len(results.fills) > 3
-    of_images = results.per_image.groupby([*frames.RUN, "mask_width"]).l1.mean()
+    of_images = results.per_image.xs("l1", level="metric").mean(axis="columns")
     l1 = select.get_trained(results).query("region == 'hole' and metric == 'l1'")
     l1 = l1.set_index([*frames.RUN, "mask_width"]).value
     assert l1.sort_index().to_numpy() == pytest.approx(of_images.sort_index().to_numpy(), rel=1e-6)

@@ -98,7 +98,7 @@ def test_the_page_opens_with_holes_filled_where_the_baselines_are_beaten(tmp_pat
     first = plain_of(text[: text.index('class="cards"')])
     assert "The test images of faces that free_form fills best, median and worst" in first
     assert '"figures/sizes_faces_free_form.png"' in summary.render_study(results)
-    worse = synthetic.with_rows(results, "per_image", "image >= 0", l2=9.0)
+    worse = synthetic.with_errors(results, "seed >= 0", "l2", lambda _: 9.0)
     assert summary.choose_cell(worse, standing.judge_runs(worse)) is None
     assert 'class="opening"' not in page_of(worse, tmp_path / "worse", {})
 
@@ -292,7 +292,8 @@ def test_names_with_markup_stay_text(tmp_path):
     about = results.about | {"left_out": {NASTY: NASTY}}
     for name in ("runs", *frames.SHARDED):
         results = synthetic.with_rows(results, name, "seed == 0", setup=NASTY)
-    text = page_of(dataclasses.replace(results, about=about), tmp_path)
+    errors = results.per_image.rename({"fixed": NASTY}, level="setup")
+    text = page_of(dataclasses.replace(results, about=about, per_image=errors), tmp_path)
     assert "onerror" in text and "<img src=x" not in text
 
 
