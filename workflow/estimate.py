@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from inpaint_lib.data import packs
 from inpaint_lib.evaluation import evaluate, pretrained
 from inpaint_lib.study import devices
-from inpaint_lib.training import loop, probe, trial
+from inpaint_lib.training import artifacts, loop, probe, trial
 from inpaint_lib.training.step import choose_options
 
 SECONDS = 12  # of timed steps of an architecture, and about as many of its evaluations
@@ -54,11 +55,11 @@ def time_run(run):
     run = replace(run, dataset="faces", setup="fixed")
     device = devices.choose_device(run.config.machine.device)
     torch.set_num_threads(run.config.machine.threads)
-    batch = curriculum.batch_size
-    if device.type == "cpu":
-        a_step, _ = time_steps(run, device, 2)
-        batch = min(batch, max(2, int(SECONDS / 3 / a_step)))  # an image takes half of it
+    batch = 2 if device.type == "cpu" else curriculum.batch_size
     a_step, a_probe = time_steps(run, device, batch)
+    more = min(curriculum.batch_size, int(SECONDS / 3 / a_step))  # an image takes half of it
+    if more > batch:
+        batch, (a_step, a_probe) = more, time_steps(run, device, more)
     # beside steps: gradients at log points take about one, the game is probed in the last stage
     steps = curriculum.steps * (1 + 1 / run.config.training.log_every)
     probes = curriculum.steps / n + run.config.training.probe_batches
@@ -126,9 +127,20 @@ def time_evaluations(run, images):
         run = shrink(run, 2, images)
         # an absolute path as the profile's name is where its runs lie
         run = replace(run, study=replace(run.study, profile=folder))
-        loop.fit(run, watch=lambda *_: None)
+        write_untrained(run)
         for stage in (1, run.n_stages, 1):  # the first time is longer
             begun = time.perf_counter()
             evaluate.evaluate(run, stage)
             found.append(time.perf_counter() - begun)
     return found[1:]
+
+
+def write_untrained(run):
+    """Write what evaluating the first and the last stage needs, of untrained networks."""
+    pack = packs.prepare(run.study, run.dataset)
+    device = devices.choose_device(run.config.machine.device)
+    state = loop.create_state(run, device, choose_options(run.config, device, run.architecture))
+    state.history = [{"step": 1, "stage": run.n_stages, "d_accuracy": 0.5}]
+    for stage in (1, run.n_stages):
+        artifacts.save_stage(run, pack, state, stage)
+    artifacts.write_records(run, state)
