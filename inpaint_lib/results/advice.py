@@ -29,7 +29,7 @@ def advise(results, dataset):
 
 def _of_cell(results, *cell):
     """Return (sort key, run, text) of a data set and architecture."""
-    images = select.get_image_errors(results, *cell, "l1")
+    images = select.get_image_errors(results, "l1", dataset=cell[0], architecture=cell[1])
     n = images.shape[1]
     few = n < FEW
     chooses, measures = (_errors(images if few else images.iloc[:, k::2]) for k in (0, 1))

@@ -139,8 +139,8 @@ class Saved:
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
         dataset, architecture, setup, seed = name.split("/")
         config, values = self.results.about["config"], self._of("values", name)
-        of_cell = select.get_image_errors(self.results, dataset, architecture, "l1")
-        by_image = of_cell.loc[setup, int(seed.removeprefix("seed"))].to_numpy()
+        run = zip(frames.RUN, (dataset, architecture, setup, int(seed[4:])), strict=True)
+        by_image = select.get_image_errors(self.results, "l1", **dict(run)).to_numpy()
         n = min(config["evaluation"]["images_elsewhere"], by_image.shape[1])
         own = values[values.mask_family == self.results.family(architecture)]
         return tabulate_stages(own, by_image, config, n), by_image

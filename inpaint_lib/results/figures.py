@@ -139,6 +139,9 @@ def draw(results, *kinds):
         function, place = KINDS[kind]
         for where in places[place]:
             if (figure := function(results, *where)) is not None:
+                if engine := figure.get_layout_engine():
+                    engine.execute(figure)  # once, not whenever it is drawn
+                    figure.set_layout_engine("none")
                 caption = CAPTIONS[kind].format(cell=", ".join(where))
                 found["_".join([kind, *where])] = (figure, caption)
     return found

@@ -102,8 +102,8 @@ def rank_images(results, dataset, architecture):
     """Return {"best", "median", "worst": position among the recorded images}.
 
     The order is that of hole L1 (largest hole, last stage), averaged over setups and seeds."""
-    errors = select.get_image_errors(results, dataset, architecture, "l1")
-    l1 = errors.xs(results.widths[-1], level="mask_width").mean()
+    largest = {"mask_width": results.widths[-1], "dataset": dataset, "architecture": architecture}
+    l1 = select.get_image_errors(results, "l1", **largest).mean()
     recorded = l1.reindex(results.about["recorded"][dataset]).to_numpy()
     positions = np.argsort(recorded, kind="stable")
     return {"best": positions[0], "median": positions[len(positions) // 2], "worst": positions[-1]}

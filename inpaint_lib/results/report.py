@@ -79,18 +79,24 @@ def _plain(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+@select.compute_once
+def _find_overrides(results):
+    """Return [(key, the profile's value, the study's)]; [] if the profile is not here."""
+    try:
+        there = configuration.to_dict(configuration.load(results.about["profile"]))
+    except (ValueError, OSError):
+        return []
+    return provenance.find_differences(there, results.about["config"])
+
+
 def make_command(results, run):
     """Return the command that trains a run again, with --set for settings unlike its profile's."""
     about, more = results.about, []
     kept = tuple(f"{name}." for name in frames.SCIENCE if name != "models")
     kept += (f"models.{run['architecture']}.",)
-    try:
-        there = configuration.to_dict(configuration.load(about["profile"]))
-        for key, _, here in provenance.find_differences(there, about["config"]):
-            if key.startswith(kept):
-                more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
-    except (ValueError, OSError):  # a profile that is not here
-        pass
+    for key, _, here in _find_overrides(results):
+        if key.startswith(kept):
+            more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
     if about.get("initial_weights"):
         more.append(f"--from {shlex.quote(about['config']['initial_weights'])}")
     grid = "--datasets {dataset} --architectures {architecture} --setups {setup} --seeds {seed}"
@@ -166,8 +172,7 @@ def _run_pages(saved, folder, shared):
 
 def _image_pages(results, folder, shared):
     """Write a page per recorded test image: the fills of every run of the first seed."""
-    largest = results.per_image.query("metric == 'l1' and mask_width == @results.widths[-1]")
-    largest = largest.droplevel(frames.PER_IMAGE[-2:])
+    largest = select.get_image_errors(results, "l1", mask_width=results.widths[-1])
     for (dataset, image, place), before, after in layout.add_neighbours(shared["images"]):
         cells = {}
         for run in shared["runs"]:

@@ -58,12 +58,14 @@ def get_baseline_images(results, dataset, architecture):
     return table[own & (table.dataset == dataset)]
 
 
-def get_image_errors(results, dataset, architecture, metric):
-    """Return a cell's hole errors of the last stage: a row per setup, seed and hole width, a column
-    per test image."""
-    of = "dataset == @dataset and architecture == @architecture and metric == @metric"
-    found = results.per_image.query(of).droplevel([*CELL, "metric"])
-    return found.dropna(axis="columns", how="all")
+def get_image_errors(results, metric, **levels):
+    """Return hole errors of the last stage, a column per test image.
+
+    Rows are those where levels of the index of per_image have given values; the index is what
+    remains of it."""
+    levels, index = {"metric": metric} | levels, results.per_image.index
+    rows = np.all([index.get_level_values(name) == value for name, value in levels.items()], axis=0)
+    return results.per_image[rows].droplevel([*levels]).dropna(axis="columns", how="all")
 
 
 def name_baselines(names, n_images, enough):
@@ -129,7 +131,7 @@ def get_by_stage(results):
     values, last = results.values, len(results.widths)
     before = values[is_own_family(results) & (values.stage < last) & (values.region == "hole")]
     parts = [before[before.metric.isin(METRICS)]]
-    errors = {m: results.per_image.query("metric == @m").droplevel("metric") for m in ("l1", "l2")}
+    errors = {metric: get_image_errors(results, metric) for metric in ("l1", "l2")}
     parts.append(_means(errors, n).assign(stage=last))
     for cell in list_cells(results.runs):
         found = get_baseline_images(results, *cell)

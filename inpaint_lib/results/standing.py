@@ -65,7 +65,8 @@ def judge_gates(results):
     l1 = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     l1, rows = l1.groupby(GATE[:4]).value.mean(), []
     for cell in select.list_cells(select.get_finished(results)):
-        of_runs = select.get_image_errors(results, *cell, "l2").astype(float)
+        named = dict(zip(frames.CELL, cell, strict=True))
+        of_runs = select.get_image_errors(results, "l2", **named).astype(float)
         own = of_runs.groupby(["setup", "mask_width"]).mean().T
         table = select.get_baseline_images(results, *cell)
         others = table.pivot_table("l2", "image", ["baseline", "mask_width"])[TRIVIAL]
@@ -100,13 +101,13 @@ def compare_with_baselines(own, table):
 
 def _beaten(results):
     """Return how every finished run compares with the baselines with the largest hole."""
-    found, largest = [], f"mask_width == {results.widths[-1]}"
+    found, largest = [], results.widths[-1]
     for cell in select.list_cells(select.get_finished(results)):
-        errors = select.get_image_errors(results, *cell, "l2").astype(float)
-        own = errors.xs(results.widths[-1], level="mask_width").T
-        table = select.get_baseline_images(results, *cell).query(largest)
-        rows = compare_with_baselines(own, table).reset_index()
-        found.append(rows.assign(**dict(zip(frames.CELL, cell, strict=True))))
+        named = dict(zip(frames.CELL, cell, strict=True))
+        errors = select.get_image_errors(results, "l2", mask_width=largest, **named)
+        table = select.get_baseline_images(results, *cell).query("mask_width == @largest")
+        rows = compare_with_baselines(errors.astype(float).T, table).reset_index()
+        found.append(rows.assign(**named))
     columns = [*frames.RUN, *BESIDE, *FLAGS[:2]]
     return pd.concat([pd.DataFrame(columns=columns), *found])
 
