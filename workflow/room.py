@@ -73,8 +73,9 @@ def _estimate_report(study):
     runs, config = study.runs(), study.config
     shown = sum(run.seed == config.grid.seeds[0] for run in runs)  # in pictures
     image = 3 * config.data.image_size**2 * config.evaluation.recorded_images
-    pictures = 2 * FILLS * image * config.curriculum.n_stages**2 * shown
-    return pictures + A_PAGE * len(runs) + 4 * A_RUN
+    pictures = (1 + FILLS) * image * config.curriculum.n_stages**2 * shown  # saved, and on pages
+    errors = 8 * config.curriculum.n_stages * config.data.test_images  # bytes of a run's
+    return pictures + (errors + A_PAGE) * len(runs) + 4 * A_RUN
 
 
 def check_space(study, changed, jobs):
