@@ -101,7 +101,7 @@ def draw_answer(effects, judged):
     names = list(dict.fromkeys(effects.panel))
     top = [name for name in names if name in set(judged.question)]
     below = [name for name in names if name not in top]
-    tall = max(0.34, 0.11 * len(others))
+    tall = max(0.34, 0.09 * len(others))
     heights = [0.34] * bool(top) + [tall] * len(below)  # inches a cell
     fig, axes = make_figure(
         [top] * bool(top) + [[name] * max(1, len(top)) for name in below],
@@ -116,10 +116,11 @@ def draw_answer(effects, judged):
         axis.axvspan(-margin, margin, color="0.9", zorder=0)
         axis.axvline(0, color="0.3", lw=0.8)
         of = effects[effects.panel == name]
-        shown = order(of.setup)
+        n = of.setup.nunique()
         for (*cell, setup), part in of.groupby(["dataset", "architecture", "setup"], sort=False):
+            shown = order(select.get_cell(of, *cell).setup)
             apart = shown.index(setup) - (len(shown) - 1) / 2
-            y = -cells.index(tuple(cell)) - 0.85 / len(shown) * apart
+            y = -cells.index(tuple(cell)) - 0.85 / n * apart
             if len(part) > 1:
                 ticks = {"color": "0.2", "marker": "|", "ms": 7, "ls": "", "zorder": 3}
                 axis.plot(100 * part.effect, [y] * len(part), **ticks)

@@ -10,9 +10,11 @@ import torch
 
 from inpaint_lib.study import files
 from tests.conftest import repository
+from workflow import estimate
 
 ROOT = Path(repository())
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import estimates  # noqa: E402
 import gpu  # noqa: E402
 import training as bench  # noqa: E402
 
@@ -114,6 +116,16 @@ def test_all_that_is_measured_on_a_card_runs_to_its_end_on_the_cpu(tmp_path, mon
         part for part, found in parts.items() if "failed" in found
     ]
     assert parts["smoke"]["equal weights, deterministic on"] and parts["fid"].popitem()
+
+
+@pytest.mark.slow
+def test_an_estimate_is_compared_with_a_real_run(tmp_path, micro, monkeypatch):
+    monkeypatch.setattr(estimate, "SECONDS", 0.1)
+    said, took = estimates.measure(micro().runs()[0])
+    assert said > 0 and took > 0
+    lines = estimates.write({("smoke", "custom"): (3.0, 4.0)}, 16, tmp_path / "page.md")
+    assert lines[-1] == "| smoke | custom | 3 | 4 | 0.75 |"
+    assert lines[-1] in (tmp_path / "page.md").read_text()
 
 
 # --- the loops themselves

@@ -199,6 +199,9 @@ def test_a_persons_paragraph_stays_and_the_pages_are_written_on_demand(
 @pytest.mark.parametrize("base", published.list_studies(), ids=lambda base: base.name)
 def test_what_this_repository_publishes_follows_from_its_values(base):
     assert published.verify(f"{base}/") == []
+    for name, drawn in files.read_json(base / "figures/captions.json").items():
+        size = drawn["width"] / 96, drawn["height"] / 96  # inches; A4 less margins of an inch
+        assert size[0] <= 6.3 + 0.01 and size[1] <= 10.1, name
 
 
 def recomputed(base, first, second, dataset, architecture, widths):
