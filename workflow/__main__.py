@@ -5,6 +5,7 @@ Snakemake on the Snakefile. Its jobs call `execute_notebook` for one notebook ea
 commands of run_all.sh are in commands.py and outputs.py.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -142,11 +143,10 @@ def run_snakemake(study, args, described, jobs):
     if args.dry_run:
         command.append("--dry-run")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    # with SIGTERM it would wait for its jobs, and on a cluster submit again what is cancelled
-    end = signal.SIGKILL if args.cluster else signal.SIGTERM
+    # its handler of SIGTERM can wait for a lock for ever, and on a cluster it would submit again
     child = subprocess.Popen(
         command,
-        preexec_fn=lambda: die_with_parent(end),
+        preexec_fn=lambda: die_with_parent(signal.SIGKILL),
         start_new_session=True,
         env=os.environ | environment,
         encoding="utf-8",
@@ -157,8 +157,10 @@ def run_snakemake(study, args, described, jobs):
         return _follow(child, args.dry_run)
     except KeyboardInterrupt:
         say("stopping; finished work is kept, the same command continues from here")
-        os.killpg(child.pid, end)
-        child.communicate()
+        child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)  # its jobs, which save their work
+        child.communicate()  # ends when the last of them has closed its output
         if args.cluster:
             time.sleep(1)  # what was being submitted is in the queue by now
             slurm.cancel_jobs(study)

@@ -280,6 +280,29 @@ def test_what_is_ignored_stays_ignored(number):
         assert process.wait(10)  # by KeyboardInterrupt
 
 
+def test_ctrl_c_ends_a_snakemake_that_hangs_and_its_jobs_save_their_work(tmp_path, output):
+    """Its handler of SIGTERM waits for a lock, for ever if the interrupted code holds it."""
+    engine, begun, saved = (tmp_path / name for name in ("engine", "begun", "saved"))
+    job = f"(trap 'echo > {saved}; exit' TERM; echo > {begun}; while :; do sleep 0.1; done) &"
+    write_script(engine, f"{job}\ntrap '' TERM; while :; do sleep 0.1; done")
+    code = (
+        "import sys\nfrom types import SimpleNamespace\nfrom inpaint_lib.study import grid\n"
+        f"from workflow import __main__ as command\nsys.executable = {str(engine)!r}\n"
+        "args = SimpleNamespace(cluster=None, dry_run=False)\n"
+        "sys.exit(command.run_snakemake(grid.open_study('smoke', {}), args, {}, 1))"
+    )
+    with subprocess.Popen(["python", "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        for _ in range(600):
+            if begun.exists():
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(10) == 130 and saved.exists()
+        finally:
+            process.kill()
+
+
 def test_ctrl_z_pauses_all_and_fg_goes_on():
     child = "import time; [print(k, flush=True) or time.sleep(0.05) for k in range(10**6)]"
     code = (
