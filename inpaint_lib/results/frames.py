@@ -18,9 +18,9 @@ as it was. Runs that diverged have a row in `runs` and no values. Only one seed 
 import gzip
 import io
 import json
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,7 @@ TEXT += ["outcome", "why", "device", "device_kind", "precision", "torch", "commi
 TEXT += ["inception", "alexnet", "warnings"]
 PER_IMAGE = [*RUN, "metric", "mask_width"]  # the index of per_image
 SHARDED = ("values", "history")
+DAMAGED = (ValueError, BadZipFile, EOFError)  # what numpy raises for an .npz file
 SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections that must agree
 # except for these: they decide which metrics there are, not how one is measured
 MAY_DIFFER = {"inception_weights", "lpips_weights", "slow_baseline_images"}
@@ -221,13 +222,20 @@ def _write(path, content):
 
 def _write_arrays(path, arrays):
     """Write arrays, unless they are there; return the path. Compressing would save a tenth."""
-    with np.load(path) if path.is_file() else nullcontext() as stored:
-        alike = stored and set(stored.files) == set(arrays)
-        alike = alike and all(np.array_equal(stored[key], array) for key, array in arrays.items())
-    if not alike:
+    if not _holds(path, arrays):
         with files.replace(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
     return path
+
+
+def _holds(path, arrays):
+    """Return whether an .npz file has exactly these arrays."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            same = (np.array_equal(stored[key], array) for key, array in arrays.items())
+            return set(stored.files) == set(arrays) and all(same)
+    except (FileNotFoundError, *DAMAGED):
+        return False
 
 
 def _bytes(path):
@@ -268,8 +276,11 @@ def _read_arrays(folder):
     """Return {key: array} of all .npz files of a folder."""
     found = {}
     for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as stored:
-            found |= dict(stored.items())
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                found |= dict(stored.items())
+        except DAMAGED as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
     return found
 
 

@@ -144,6 +144,19 @@ def test_a_folder_without_results_or_with_a_lost_shard_is_named(tmp_path):
             frames.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["per_image/seed0.npz", "fills/truth.npz"])
+def test_damaged_arrays_are_named_and_saved_anew(tmp_path, name):
+    results, path = synthetic.study(**SMALL, seeds=[0]), tmp_path / name
+    frames.save(results, tmp_path)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"no archive", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{path} is damaged"):
+            frames.load(tmp_path)
+    frames.save(results, tmp_path)
+    assert path.read_bytes() == whole
+
+
 def test_a_setup_that_is_not_known_here_is_loaded_and_has_its_tables(tmp_path):
     frames.save(synthetic.unknown("someones", seeds=[0]), tmp_path)
     tables.write(frames.load(tmp_path), tmp_path / "tables")
