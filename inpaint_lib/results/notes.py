@@ -139,8 +139,8 @@ def _estimate(row):
     holes = "the largest holes" if row.width == "largest" else "holes of all widths"
     text = f"{where}: in {holes} the error of {row.first} is {abs(100 * row.effect):.1f} % "
     text += f"{'lower' if row.effect < 0 else 'higher'} than that of {row.second} "
-    level = f", {100 * row.level:.3g} % interval "
-    between = "" if pd.isna(row.ci_low) else level + _interval(row)
+    interval = _interval(row)
+    between = "" if interval == "-" else f", {100 * row.level:.3g} % interval {interval}"
     return text + f"({row.n_seeds} seed{'s' * (row.n_seeds != 1)}{between}){remark}."
 
 
@@ -167,8 +167,9 @@ def format_rows(judged):
 
 
 def _interval(row):
+    """Return an interval as text; that of two seeds says nothing."""
     ends = [_effect(row, value) for value in (row.ci_low, row.ci_high)]
-    return "-" if pd.isna(row.ci_low) else " to ".join(ends)
+    return "-" if row.n_seeds < stats.MIN_SEEDS or pd.isna(row.ci_low) else " to ".join(ends)
 
 
 def _effect(row, value):

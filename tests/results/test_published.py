@@ -217,8 +217,8 @@ def recomputed(base, first, second, dataset, architecture, widths):
     rows = rows[(rows.mask_family == family) & rows.mask_width.isin(widths)]
     wide = np.log(rows.pivot(index=["seed", "mask_width"], columns="setup", values="value"))
     d = (wide[first] - wide[second]).dropna().groupby("seed").mean().to_numpy()
-    if len(d) < 2:
-        return f"{100 * np.expm1(d[0]):+.1f} %", "-"
+    if len(d) < 3:
+        return f"{100 * np.expm1(d.mean()):+.1f} %", "-"
     half = scipy.stats.t.ppf(1 - 0.05 / 18 / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
     ends = [f"{100 * np.expm1(end):+.1f} %" for end in (d.mean() - half, d.mean() + half)]
     return f"{100 * np.expm1(d.mean()):+.1f} %", " to ".join(ends)
