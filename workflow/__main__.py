@@ -143,7 +143,7 @@ def run_snakemake(study, args, described, jobs):
     if args.dry_run:
         command.append("--dry-run")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    # its handler of SIGTERM can wait for a lock for ever, and on a cluster it would submit again
+    # SIGKILL: on SIGTERM Snakemake can deadlock, and on a cluster it would submit jobs again
     child = subprocess.Popen(
         command,
         preexec_fn=lambda: die_with_parent(signal.SIGKILL),

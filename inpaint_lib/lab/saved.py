@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..results import explored, networks
+from ..results import explored, frames, networks
 from ..study import config as configuration
 from ..study import grid
 from ..training import artifacts, probe
@@ -37,8 +37,7 @@ class Published(explored.Saved):
         """Return the grid.Run, or None if its networks are not here."""
         if name not in self.models:
             return None
-        dataset, architecture, setup, seed = name.split("/")
-        return grid.Run(self.study, dataset, architecture, setup, int(seed[4:]))
+        return grid.Run(self.study, *frames.split_name(name))
 
     def _record(self, name):
         """Return what was recorded during training, or {}."""

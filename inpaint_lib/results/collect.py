@@ -86,7 +86,7 @@ def _add_run(run, found, errors):
     history = pd.read_csv(run.folder / "history.csv")
     for name, frame in (("values", evaluate.read_values(run)), ("history", history)):
         found[name].append(frame.assign(**named))
-    of_images = frames.spread_images(evaluate.read_image_errors(run), ["mask_width"])
+    of_images = frames.spread_images(evaluate.read_image_errors(run), "mask_width")
     errors |= {(*named.values(), metric): frame for metric, frame in of_images.items()}
 
 

@@ -137,12 +137,11 @@ class Saved:
 
     def errors(self, name):
         """Return (hole L1 by stage and width, hole L1 by width and test image)."""
-        dataset, architecture, setup, seed = name.split("/")
+        run = dict(zip(frames.RUN, frames.split_name(name), strict=True))
         config, values = self.results.about["config"], self._of("values", name)
-        run = zip(frames.RUN, (dataset, architecture, setup, int(seed[4:])), strict=True)
-        by_image = select.get_image_errors(self.results, "l1", **dict(run)).to_numpy()
+        by_image = select.get_image_errors(self.results, "l1", **run).to_numpy()
         n = min(config["evaluation"]["images_elsewhere"], by_image.shape[1])
-        own = values[values.mask_family == self.results.family(architecture)]
+        own = values[values.mask_family == self.results.family(run["architecture"])]
         return tabulate_stages(own, by_image, config, n), by_image
 
     def health(self, name):

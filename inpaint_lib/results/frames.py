@@ -68,9 +68,9 @@ class Results:
     {run: who published it} (if given), data {dataset: about, stands_in_for, images, identity, masks
     {family_width: hole fraction}, own_masks (numbers, if any)}, recorded {dataset: indices of the
     test images in `fills`}. baselines: also other methods' outputs (evaluation/external.py), with
-    EXTERNAL in the name. per_image: errors in the hole, last stage, training family: a row per
-    PER_IMAGE, a column per test image, float32 (NaN: the data set has fewer). baseline_images: of
-    the baselines that runs are compared with. fills: "<dataset>/truth"
+    EXTERNAL in the name. per_image: errors in the hole, last stage, training family: a row per run,
+    metric and hole width, a column per test image, float32 (NaN: the data set has fewer images).
+    baseline_images: of the baselines that runs are compared with. fills: "<dataset>/truth"
     (R,H,W,3) uint8, "<dataset>/mask/<family>_<width>" (R,H,W) uint8, 1 = hole, and
     "<run>/stage<s>/<family>_<width>" (R,H,W,3) uint8."""
 
@@ -115,6 +115,12 @@ def name_runs(runs):
     return [f"{r.dataset}/{r.architecture}/{r.setup}/seed{r.seed}" for r in runs.itertuples()]
 
 
+def split_name(name):
+    """Return the data set, architecture, setup and seed of a run's name."""
+    *parts, seed = name.split("/")
+    return *parts, int(seed.removeprefix("seed"))
+
+
 def join(name, found):
     """Return frames concatenated, with the columns and types of the frame `name` of Results."""
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
@@ -129,13 +135,13 @@ def join(name, found):
     return frame.astype({column: kinds.get(column, "float64") for column in columns})
 
 
-def spread_images(frame, keys, metrics=("l1", "l2")):
-    """Return {metric: errors with a row per keys and a column per test image, float32}.
+def spread_images(frame, keys):
+    """Return {"l1", "l2": errors with a row per keys and a column per test image, float32}.
 
-    frame: columns keys, image and metrics; its order is kept."""
-    wide = frame.pivot(index=keys, columns="image", values=list(metrics)).astype("float32")
+    frame: columns keys, image, l1 and l2; its order is kept."""
+    wide = frame.pivot(index=keys, columns="image", values=["l1", "l2"]).astype("float32")
     wide = wide.loc[frame.set_index(keys).index.unique()]
-    return {metric: wide[metric] for metric in metrics}
+    return {metric: wide[metric] for metric in ("l1", "l2")}
 
 
 def join_errors(found):
@@ -257,10 +263,9 @@ def load(folder):
     widths = pd.Index(about["config"]["curriculum"]["mask_widths"], name="mask_width")
     errors = {}
     for key, array in _read_arrays(folder / "per_image").items():
-        *run, seed, metric = key.split("/")
+        run, _, metric = key.rpartition("/")
         images = pd.RangeIndex(array.shape[1], name="image")
-        key = (*run, int(seed.removeprefix("seed")), metric)
-        errors[key] = pd.DataFrame(array, widths, images)
+        errors[*split_name(run), metric] = pd.DataFrame(array, widths, images)
     frames["per_image"] = join_errors(errors)
     found = narrow(Results(about, runs, **frames, fills=_read_arrays(folder / "fills")))
     finished = name_runs(runs[runs.outcome == "finished"])

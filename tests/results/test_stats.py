@@ -30,15 +30,6 @@ def questions(results):
     return stats.get_questions(stats.judge(results)).set_index("question")
 
 
-def changed(results, frame, function, rows):
-    """Results of which a column of some rows is a function of what it was: (column, function)."""
-    column, of = function
-    table = getattr(results, frame).copy()
-    at = table.query(rows).index
-    table.loc[at, column] = of(table.loc[at, column])
-    return dataclasses.replace(results, **{frame: table})
-
-
 # --- words
 
 
