@@ -1,4 +1,4 @@
-"""Measure on one NVIDIA card what is worth measuring in eight minutes; a cut loses nothing.
+"""Measure on one NVIDIA card speed, FID and estimates in eight minutes, saving after each part.
 
     PYTHONPATH=. python benchmarks/gpu.py                        # writes gpu_<card>.md and .json
     PYTHONPATH=. python benchmarks/gpu.py --device cpu --tiny    # tries the command; no figures

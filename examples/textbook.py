@@ -33,7 +33,7 @@ def hole_width(step, steps, widths, setup="progressive"):
 
 
 def hole(rng, width, size, centred):
-    """A square hole (1,H,W): context_encoder fills the centre, the others any place."""
+    """Return a mask (1,H,W), 1 = hole: a square in the centre or at a random place."""
     top, left = ((size - width) // 2 if centred else rng.randint(0, size - width) for _ in "yx")
     mask = torch.zeros(1, size, size)
     mask[:, top : top + width, left : left + width] = 1
@@ -240,7 +240,7 @@ def perceptual(vgg, *images):
 
 
 def create(name, settings, size):
-    """G, D and the fixed network of the perceptual loss, at the start."""
+    """Return untrained G and D, and the frozen VGG of the perceptual loss."""
     w, d, *more = settings.widths.values()
     if name == "custom":
         networks = CustomG(w), CustomD(d, *more)

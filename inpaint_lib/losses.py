@@ -38,13 +38,13 @@ def lsgan_g(fake_scores):
 
 
 def hinge_d(real_scores, fake_scores):
-    """Return D's hinge loss (Yu et al. 2018), halved: real above 1, fake below -1."""
+    """Return D's hinge loss (Yu et al. 2018), halved, summed over scales."""
     pairs = zip(real_scores, fake_scores, strict=True)
     return sum(0.5 * (F.relu(1 - r).mean() + F.relu(1 + f).mean()) for r, f in pairs)
 
 
 def hinge_g(fake_scores):
-    """Return G's hinge loss: minus D's mean score."""
+    """Return G's hinge loss: minus D's mean score, summed over its scales."""
     return -sum(f.mean() for f in fake_scores)
 
 
@@ -142,6 +142,6 @@ def read_vgg16(weights, like, key="perceptual_weights"):
         stored = state.get(name.removeprefix("features."))
         if getattr(stored, "shape", None) != value.shape:
             why = f"{name} is missing or has another shape"
-            raise WeightsError(f"{key}={weights} is no VGG-16 state dict ({why}): {remedy}")
+            raise WeightsError(f"{key}={weights} is not a VGG-16 state dict ({why}): {remedy}")
         found[name] = stored.float()
     return found

@@ -51,7 +51,7 @@ def main(argv):
 
 
 def run_study(argv):
-    """Make what is missing or stale of a study, and return the exit code."""
+    """Run the missing and stale steps of a study, and return the exit code."""
     args = parse_arguments(argv)
     overrides, begun = read_overrides(args), time.monotonic()
     from inpaint_lib.training import artifacts, weights  # the library: seconds that --help saves
@@ -170,8 +170,8 @@ def run_snakemake(study, args, described, jobs):
 def _follow(child, dry_run):
     """Wait for Snakemake and return its exit code.
 
-    Failures of notebooks are printed, an error of Snakemake itself in one line, and of a dry run
-    how many steps would run.
+    Print failed notebooks, errors of Snakemake itself in one line and, for a dry run, how many
+    steps would run.
     """
     failed, steps, kept = False, {}, []
     for line in child.stdout or child.stderr or ():

@@ -92,7 +92,7 @@ def read_overrides(args):
         try:
             overrides[key] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            what = f"--set {item}: {value!r} is no YAML value: put it in quotes"
+            what = f"--set {item}: {value!r} is not a YAML value: put it in quotes"
             raise ValueError(what) from None
     for name, key in OPTIONS.items():
         if given.get(name) is not None:

@@ -28,9 +28,9 @@ def score(argv):
     """Measure images that another method filled (see export); add them to tables and report."""
     parser = Parser(prog="run_all.sh score", description=score.__doc__)
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="of the outputs; manifest.json in it or in the one around")
-    add("--name", required=True, help="of their row in tables")
-    add("--profile", help="whose data were filled (default: the manifest's)")
+    add("folder", metavar="FOLDER", help="outputs' folder; manifest.json in it or in its parent")
+    add("--name", required=True, help="name of their row in the tables")
+    add("--profile", help="profile whose images were filled (default: the manifest's)")
     add("--dataset", help="which of them (default: the manifest's)")
     add("--overwrite", action="store_true", help="replace other outputs of this name")
     args = parser.parse_args(argv)

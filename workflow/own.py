@@ -27,7 +27,7 @@ def report_images(plan):
     if train + test >= FEW:
         say(what)
     else:
-        expect = "networks may learn so few by heart (then training - test is far below 0 in the "
+        expect = "networks may memorise so few images (then training - test is far below 0 in the "
         expect += f"table), and {test} test images tell only large differences between setups"
         how = "add images, or start from a trained network with --from"
         warn(f"{what}: {expect}; {how}")

@@ -138,7 +138,7 @@ def _too_few(study, width, n, n_test, own):
         some = ",".join(str(fits[int(k)]) for k in np.linspace(0, len(fits) - 1, n_stages))
         advice += f"; for example --set 'curriculum.mask_widths=[{some}]'"
     return (
-        f"--masks: a stage {width} px wide draws from masks that cover {low:.1%} to {high:.1%} of "
+        f"--masks: a stage with {width} px holes uses masks that cover {low:.1%} to {high:.1%} of "
         f"the image; it has {n} for training, {LEAST} are needed, and {n_test} for testing, 1 is "
         f"needed. Those for training: {there}. {advice if fits else 'No width works: add masks'}"
     )

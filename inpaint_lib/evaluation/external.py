@@ -116,7 +116,7 @@ def find_manifest(folder):
     Raises ValueError for a damaged manifest or a missing folder.
     """
     if not Path(folder).is_dir():
-        raise ValueError(f"{folder} is no folder: name the one with the outputs")
+        raise ValueError(f"{folder} is not a folder: name the one with the outputs")
     for path in (Path(folder, MANIFEST), Path(folder).resolve().parent / MANIFEST):
         if os.path.lexists(path):
             told = files.read_json(path)

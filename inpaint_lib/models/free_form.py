@@ -161,8 +161,8 @@ class Discriminator(nn.Module):
     """Image + mask (B,4,H,W) -> [[score map]].
 
     "sn_patchgan": six 5x5 stride-2 convolutions, LeakyReLU 0.2 after every one; all channels of the
-    last map are scores (receptive field 253 px). "patch70": the 70x70 PatchGAN that our paper
-    names, pix2pix's five 4x4 convolutions (Isola et al. 2017), with spectral norm in place of its
+    last map are scores (receptive field 253 px). "patch70": the 70x70 PatchGAN that Hedjazi
+    & Genç name, pix2pix's five 4x4 convolutions (Isola et al. 2017), with spectral norm instead of
     batch norm. Initial weights are Glorot's, biases 0: tf.layers' default, which Yu et al. keep.
     """
 

@@ -5,7 +5,9 @@ In that text (surprised.md) numbers are filled in from the results, and directio
 import jinja2
 import numpy as np
 
-from . import notes, select, standing, stats
+from . import hypotheses, notes, select, standing, stats
+
+BEAT = {"l1": "below_trivial_l1", "l2": "beats_trivial"}
 
 
 def describe_estimates(results):
@@ -23,47 +25,54 @@ def _exposure(results, judged):
     rows = rows[rows["first"] == "progressive"]
     n, found = len(results.widths), []
     for setup, what in (
-        ("last_only", "which trains in the last stage alone, on as many largest holes"),
+        ("mixed", "which spends as many steps on it, spread over the training"),
+        ("last_only", "which has the same steps on it and none before"),
         ("long_last", "which spends half of its steps on the largest hole"),
     ):
         if len(part := rows[rows.second == setup].dropna(subset="effect")):
             told = notes.describe_effects(part.effect, setup)
-            found.append(f"In the largest hole progressive's error is {told}, {what}.")
+            who = "It is" if found else "In the largest hole progressive's error is"
+            found.append(f"{who} {told}, {what}.")
     first = f"progressive spends one step in {n} on the largest hole, fixed every step."
     return [first, *found] if found else []
 
 
 def _game(results, judged):
-    runs, found = standing.judge_runs(results), []
+    runs, counts = standing.judge_runs(results), []
     for setup in select.ASKED:
         of = runs[(runs.setup == setup) & runs.has_game]
         if len(of):
-            found.append(f"{of.always_active.sum()} of {len(of)} runs of {setup}")
+            counts.append(f"{of.always_active.sum()} of {len(of)} runs of {setup}")
     rows = judged[(judged.metric == "stability") & (judged["second"] == "fixed")]
     rows = rows[rows["first"] == "progressive"].dropna(subset="effect")
     if not len(rows):
         return []
     told = notes.describe_effects(rows.effect, "fixed")
-    return [
-        f"The game is active in every stage of {', '.join(found)}.",
-        "Where it is active in the last stage of all runs of both setups, the variation of G's "
-        f"adversarial loss under progressive is {told}.",
+    found = [
+        f"The game is active in every stage of {', '.join(counts)}.",
+        "Comparisons count where it is active in the last stage of all runs of both setups: there "
+        f"the variation of G's adversarial loss under progressive is {told}.",
     ]
+    if few := rows.remark.str.contains(stats.TOO_FEW).sum():
+        found.append(f"In {few} of them there are {stats.TOO_FEW} the registered difference.")
+    return found
 
 
 class Claims:
     """The functions that surprised.md may call; `wrong` lists claims that do not hold.
 
-    lower, higher(first, second, dataset, architecture, width): how much lower or higher the hole L1
-    of the first setup is, in per cent; width "largest", "smallest", "all" or pixels. error(setup,
+    lower, higher(first, second, dataset, architecture, width, measure="hole L1"): how much lower or
+    higher a measure of config/hypotheses.yaml is for the first setup, in per cent; width "largest",
+    "smallest", "all" or pixels. error(setup,
     dataset, architecture, width, stage): mean hole L1, on the images that every stage is measured
     on. rises, falls(setup, dataset, architecture, width): how error goes from the first stage to
     the last. active(setup, dataset, architecture): in how many runs the game is active in every
-    stage."""
+    stage. beat(dataset, metric): how many runs beat both trivial baselines in "l1" or "l2"."""
 
     def __init__(self, results):
         self.results, self.wrong = results, []
-        known = self.lower, self.higher, self.error, self.rises, self.falls, self.active
+        known = self.lower, self.higher, self.error, self.rises, self.falls
+        known += self.active, self.beat
         self.names = {f.__name__: f for f in known}
 
     def _of(self, frame, *cell):
@@ -72,13 +81,17 @@ class Claims:
             raise ValueError(f"{', '.join(cell)} has no published run: correct the names")
         return rows
 
-    def effect(self, first, second, dataset, architecture, width):
+    def effect(self, first, second, dataset, architecture, width, measure="hole L1"):
         """Return the mean ratio of two setups minus one, and a text that names the comparison."""
+        measures = {of.name: of for of in hypotheses.read_plan().measures if of.scale == "ratio"}
+        if measure not in measures:
+            raise ValueError(f"{measure!r} is no measure: one of {', '.join(measures)}")
+        of = measures[measure]
         rows = self._of(select.get_compared(self.results), dataset, architecture)
-        rows = rows.query("region == 'hole' and metric == 'l1'")
-        rows = rows[rows.width == str(width)]
+        rows = rows[(rows.region == of.region) & (rows.metric == of.metric)]
+        rows = rows[rows.width == select.name_widths(self.results).get(width, width)]
         wide = rows.pivot_table("value", "seed", "setup")
-        what = f"{first} against {second}, {dataset}, {architecture}, width {width}"
+        what = f"{first} against {second}, {dataset}, {architecture}, {measure}, width {width}"
         wide = wide.reindex(columns=[first, second]).dropna()
         if wide.empty:
             raise ValueError(f"{what}: no pair of runs is published")
@@ -106,6 +119,9 @@ class Claims:
     def _error(self, setup, dataset, architecture, width, stage):
         rows = self._of(select.get_by_stage(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & (rows.mask_width == width) & (rows.stage == stage)]
+        if rows.empty:
+            what = f"{setup}, {dataset}, {architecture}, width {width}, stage {stage}"
+            raise ValueError(f"{what}: no error is published")
         return rows[rows.metric == "l1"].value.mean()
 
     def rises(self, *of):
@@ -125,7 +141,14 @@ class Claims:
     def active(self, setup, dataset, architecture):
         rows = self._of(standing.judge_runs(self.results), dataset, architecture)
         rows = rows[(rows.setup == setup) & rows.has_game]
+        if rows.empty:
+            raise ValueError(f"{setup}, {dataset}, {architecture}: no run with a game is published")
         return f"{rows.always_active.sum()} of {len(rows)}"
+
+    def beat(self, dataset, metric):
+        runs = standing.judge_runs(self.results)
+        flags = runs[runs.dataset == dataset][BEAT[metric]]
+        return f"{flags.sum()} of {len(flags)}"
 
 
 def fill_surprises(results, text):
@@ -136,5 +159,5 @@ def fill_surprises(results, text):
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     try:
         return environment.from_string(text).render(claims.names).strip(), claims.wrong
-    except (jinja2.TemplateError, TypeError) as error:
+    except (jinja2.TemplateError, TypeError, KeyError) as error:
         raise ValueError(str(error)) from None

@@ -253,7 +253,9 @@ def load(folder):
     folder = Path(folder)
     about = files.read_json(folder / "study.json")
     if about is None or not (folder / "runs.csv").is_file():
-        raise ValueError(f"{folder}: no saved results (study.json or runs.csv is missing)")
+        raise ValueError(
+            f"{folder}: study.json or runs.csv is missing, so no results are saved here"
+        )
     runs = join("runs", [_read(folder / "runs.csv")])
     seeds = sorted(set(runs.seed))
     paths = {name: [folder / name / f"seed{seed}.csv.gz" for seed in seeds] for name in SHARDED}
@@ -285,7 +287,7 @@ def _read_arrays(folder):
             with np.load(path, allow_pickle=False) as stored:
                 found |= dict(stored.items())
         except DAMAGED as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            raise ValueError(f"{path} is damaged ({error}): restore it or make it again") from None
     return found
 
 

@@ -1,7 +1,7 @@
 """Check whether a training is healthy: rules over a run's history, with evidence and advice.
 
 `examine_run` checks one run, finished or still training, `examine_runs` those of a study. Levels:
-"ok", "warn", "bad" ("warn" if a later stage was better), and "none" if a rule does not apply or has
+"ok", "warn", "bad" ("warn" in any but the newest stage), and "none" if a rule does not apply or has
 too few log points. The limits of an active adversarial game are those of standing.py.
 """
 
@@ -45,8 +45,8 @@ RULES = {
     "wins": Rule(
         "D wins",
         "D errs often enough for G to have a chance.",
-        "D is nearly always right: whatever G changes, it is found out.",
-        "Lower lr_d or raise lr_g; or raise loss_weights.adversarial, so that G answers D more.",
+        "D is nearly always right: it recognises every fill.",
+        "Lower lr_d or raise lr_g; or raise loss_weights.adversarial, so that D influences G more.",
     ),
     "starved": Rule(
         "G is starved",

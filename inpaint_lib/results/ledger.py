@@ -29,7 +29,11 @@ def render_ledger(studies):
     questions = {key: of.name for key, of in hypotheses.read_plan().questions.items()}
     rows = [row for results in studies for row in _rows(results)]
     table = "\n".join(tables.to_markdown(pd.DataFrame(rows))) if rows else "No study is published."
-    return notes.render("results.md", questions=questions, table=table) + "\n"
+    marks = {}
+    for results in studies:
+        badges = stats.get_questions(stats.judge(results)).badges.str.split(", ").explode()
+        marks[results.about["name"]] = sorted(set(badges) - {""})
+    return notes.render("results.md", questions=questions, table=table, marks=marks) + "\n"
 
 
 def _rows(results):
@@ -46,7 +50,7 @@ def _rows(results):
             "data set": row.dataset,
             "architecture": row.architecture,
             "seeds": row.n_seeds,
-            "word": (row.word or "none yet") + (f" ({row.badges})" if row.badges else ""),
+            "word": row.word or "none yet",
             "effect": shown.effect,
             "interval": shown.interval,
             "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.name_runs(runs))),

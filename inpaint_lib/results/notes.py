@@ -17,6 +17,7 @@ ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+BESIDE = {"Q2": "fixed never trains on the smaller holes; mixed, in Q3, trains on them, too."}
 NO_WORDS = "only studies with the settings of a registered profile get a verdict"
 MEANING = {
     "supported": "the gain is larger than {margin}",
@@ -37,9 +38,29 @@ def render(template, **values):
 
 def list_caveats(results):
     """Return the reasons not to trust a study's numbers, a sentence each."""
-    said = {"about": results.about, "architectures": set(results.runs.architecture)}
-    text = render("caveats.txt", seeds=results.runs.seed.nunique(), needed=stats.MIN_SEEDS, **said)
+    text = render(
+        "caveats.txt",
+        about=results.about,
+        architectures=set(results.runs.architecture),
+        seeds=results.runs.seed.nunique(),
+        needed=stats.MIN_SEEDS,
+        power=_describe_power(stats.get_questions(stats.judge(results))),
+    )
     return text.splitlines()
+
+
+def _describe_power(rows):
+    """Return what questions with fewer seeds than registered can detect, or ""."""
+    rows = rows[(rows.word != "") & (rows.n_seeds < rows.registered_seeds)]
+    gains, seeds = -100 * rows.detectable.dropna(), sorted(set(rows.n_seeds))
+    if gains.empty:
+        return ""
+    some = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+    return (
+        f"{some} of {rows.registered_seeds.max()} registered seeds: the smallest gain that would "
+        f"be found with 80 % power is {gains.min():.0f} % to {gains.max():.0f} %, "
+        f"{gains.median():.0f} % in the median comparison. Inconclusive does not mean no effect."
+    )
 
 
 def render_footnote(results):
@@ -86,7 +107,8 @@ def answer_questions(judged):
             cells.append({"word": row.word, "meaning": meaning, "text": _estimate(row)})
         badges = ", ".join(sorted({b for of in rows.badges for b in of.split(", ") if b}))
         answer = {"question": question, "name": rows["name"].iloc[0], "badges": badges}
-        found.append(answer | {"text": _overall(rows), "cells": cells})
+        text = f"{_overall(rows)} {BESIDE.get(question, '')}".rstrip()
+        found.append(answer | {"text": text, "cells": cells})
     return found
 
 
@@ -111,7 +133,10 @@ def _overall(rows):
             f"a verdict needs {stats.MIN_SEEDS} seeds" if rows.registered_seeds.any() else NO_WORDS
         )
         return f"{text}. This is an estimate: {why}."
-    return f"{text}. {'; '.join(f'{word} in {n}' for word, n in words.items()).capitalize()}."
+    told = [f"{word} in {n}" for word, n in words.items()]
+    if without := (rows.word == "").sum():
+        told.append(f"none yet in {without}")
+    return f"{text}. Verdicts: {', '.join(told)}."
 
 
 def describe_effects(effects, second):

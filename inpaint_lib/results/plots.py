@@ -74,7 +74,7 @@ def draw_schedules(setups, schedule):
     """Draw mask width and loss weights over the iterations. setups: {name: phase function}."""
     steps = np.unique(np.linspace(0, schedule.steps - 1, 400).astype(int))
     names = ("mask_width", "reconstruction", "adversarial")
-    labels = ("mask width (px)", "reconstruction weight", "adversarial weight")
+    labels = ("hole width (px)", "reconstruction weight", "adversarial weight")
     fig, axes = make_figure(3, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
     for k, (setup, phase) in enumerate(setups.items()):
         phases = [phase(schedule, int(step)) for step in steps]
@@ -148,7 +148,7 @@ def draw_answer(effects, judged):
 
 def draw_pairs(values, setups):
     """Draw a value of some setups: a panel per data set and architecture, a line per seed."""
-    cells = select.list_cells(values)
+    cells, ends = select.list_cells(values), {}
     fig, axes = _make_panels(len(cells), lambda columns, rows: (0.6 + 2 * columns, 2.4 * rows))
     for axis, cell in zip(axes.flat, cells, strict=False):
         wide = select.get_cell(values, *cell).pivot_table("value", "setup", "seed")
@@ -158,6 +158,11 @@ def draw_pairs(values, setups):
             axis.plot([name] * wide.shape[1], wide.loc[name], ls="", ms=4, **get_style(name))
         axis.set_xlim(-0.3, len(wide) - 0.7)
         axis.set_title(", ".join(cell))
+        ends[axis] = wide.min().min(), wide.max().max()
+    ratio = 1.05 * max(high / low for low, high in ends.values())
+    for axis, (low, high) in ends.items():  # equal ratios
+        middle = (low + high) / 2
+        axis.set_ylim(2 * middle / (1 + ratio), 2 * middle * ratio / (1 + ratio))
     for axis in axes[:, 0]:
         axis.set_ylabel("hole L1, all widths")
     return fig
@@ -181,7 +186,9 @@ def draw_by_width(effects, margin):
         for k, setup in enumerate(setups):
             part = of[of.setup == setup]
             x = [widths.index(w) + 0.12 * (k - (len(setups) - 1) / 2) for w in part.width]
-            axis.plot(x, 100 * part.effect, lw=0.8, ms=4, label=setup, **get_style(setup))
+            shown, single = 100 * part.effect.to_numpy(), (part.width != "all").sum()
+            axis.plot(x[:single], shown[:single], lw=0.8, ms=4, label=setup, **get_style(setup))
+            axis.plot(x[single:], shown[single:], lw=0, ms=4, **get_style(setup))
             axis.vlines(x, 100 * part.low, 100 * part.high, color=get_style(setup)["color"], lw=1.2)
         axis.set_title(f"{name}, against {base}")
         axis.set_xticks(range(len(widths)), widths)

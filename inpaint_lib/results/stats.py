@@ -27,6 +27,7 @@ WORDS = ("supported", "no harm", "equivalent", "no benefit", "worse", "inconclus
 WORDS += ("not testable", "diverged")
 ALIKE = ("protocol", "precision", "device_kind")  # equal in the two runs of a pair
 NOTED = ("device", "torch")  # a remark names them if they differ
+TOO_FEW = "too few seeds to detect"
 
 
 # --- one comparison
@@ -119,7 +120,7 @@ def _values(results):
 
 
 def leave_each_out(results):
-    """Return the registered questions with each seed left out, from three seeds on.
+    """Return the registered questions with each seed left out, where enough seeds remain.
 
     There is a row per question, cell and omitted seed: effect, ci_low, ci_high and the word of the
     other seeds, as in `judge`.
@@ -130,7 +131,7 @@ def leave_each_out(results):
         asked, cell = names[row.question], (row.dataset, row.architecture)
         pair = _Pair(results, cell, asked[2:4], row.registered_seeds)
         d = _differences(asked, pair.seeds, values.get((*cell, *asked[4:7]), {}), {})
-        for seed in d.index if len(d) >= MIN_SEEDS else []:
+        for seed in d.index if len(d) > MIN_SEEDS else []:
             low, high = compute_interval(others := d.drop(seed), 1 - row.level)
             said = choose_word(low, high, math.log1p(row.margin)) if row.word in WORDS[:6] else ""
             shown = np.expm1([others.mean(), low, high])
@@ -250,7 +251,7 @@ def _compared(plan, asked, pair, values, has_word, level):
     untestable = pair.untestable[asked.width] if n and asked.width != "none" else ""
     texts = [idle, pair.diverged, untestable]
     if is_stability and -smallest > math.log1p(plan.stability):
-        texts.append(f"too few seeds to detect a difference of {plan.stability:.0%}")
+        texts.append(f"{TOO_FEW} a difference of {plan.stability:.0%}")
     texts += [f"seed {', '.join(map(str, of))}: {what}" for what, of in remarks.items()]
     said = ""
     if has_word and n + len(pair.lost) >= MIN_SEEDS:

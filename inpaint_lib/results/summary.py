@@ -1,5 +1,7 @@
 """Write a published study as a page of Markdown, and its block of README.md (study.md.j2)."""
 
+import pandas as pd
+
 from . import findings, frames, notes, standing, stats, tables
 
 BEGIN, END = "<!-- published {} -->", "<!-- end -->"  # of a study's block in the front page
@@ -21,7 +23,8 @@ def render_study(results, personal="", captions=None, front=False):
         meanings=notes.explain_words(judged),
         estimated=findings.describe_estimates(results),
         primaries="\n".join(tables.to_markdown(_primaries(judged))),
-        opening="_".join(["sizes", *cell]) if cell else None,
+        grid="\n".join(tables.to_markdown(_grid(judged))),
+        opening=cell,
         captions={key: of["caption"] for key, of in (captions or {}).items()},
         standing=standing.summarise(runs),
         standings="\n".join(tables.to_markdown(tables.count_standings(runs))),
@@ -38,6 +41,15 @@ def _primaries(judged):
     table = notes.format_rows(rows).assign(comparison=rows.question)
     table = table.rename(columns={"comparison": ""})
     return table.drop(columns=["width", "level", "smallest detectable effect"])
+
+
+def _grid(judged):
+    """Return effect and word of every registered question (rows) in every cell (columns)."""
+    rows, found = stats.get_questions(judged), {}
+    for row, shown in zip(rows.itertuples(), notes.format_rows(rows).itertuples(), strict=True):
+        text = f"{shown.effect} {row.word}".rstrip()
+        found.setdefault(row.question, {})[f"{row.dataset}, {row.architecture}"] = text
+    return pd.DataFrame.from_dict(found, "index").fillna("-").rename_axis("").reset_index()
 
 
 def fill_block(text, results):

@@ -162,9 +162,12 @@ def make_generalisation(results, metric="l1", region="hole"):
 def count_standings(runs):
     """Return how many runs finished, beat the baselines and have an active game, per setup."""
     counted = runs.assign(runs=1, finished=~runs.diverged)
-    columns = ["runs", "finished", "beats_trivial", "beats_all", "game_active"]
+    columns = ["runs", "finished", "beats_trivial", "beats_all", "game_active", "has_game"]
     found = counted.groupby(SETUP, sort=False)[columns].sum().astype(int)
-    return found.rename(columns=lambda name: name.replace("_", " ")).reset_index()
+    names = {"beats_trivial": "beats trivial (L2, largest hole)", "beats_all": "beats all"}
+    names["game_active"] = "game active in the last stage"
+    found["game_active"] = found.game_active.astype(object).where(found.has_game > 0, "-")
+    return found.drop(columns="has_game").rename(columns=names).reset_index()
 
 
 def count_games(results):

@@ -39,7 +39,7 @@ def make_cards(results):
 def _row(row, without):
     """Return what is drawn of one question in one cell; numbers in per cent or None.
 
-    leave_out: a dict per omitted seed."""
+    leave_out: a dict per omitted seed; fragile: the other words that these lead to."""
     shown = {key: getattr(row, key) for key in ("dataset", "architecture", "n_seeds")}
     shown |= {key: _per_cent(getattr(row, key)) for key in ("effect", "ci_low", "ci_high")}
     if row.n_seeds < stats.MIN_SEEDS:  # two values have an interval that says nothing
@@ -50,8 +50,7 @@ def _row(row, without):
     for one in kept:
         one |= {key: 100 * one[key] for key in ("effect", "ci_low", "ci_high")}
     shown["leave_out"] = kept
-    changed = sorted({one["word"] for one in kept if one["word"] != row.word and row.word})
-    shown["fragile"] = [word for word in changed if row.word in ENDS]
+    shown["fragile"] = sorted({one["word"] for one in kept} - {row.word, ""})
     return shown
 
 
@@ -65,10 +64,11 @@ def _distance(word, shown):
     if effect is None:
         return ""
     if shown["ci_low"] is None or word not in ENDS:
-        beyond = abs(effect) - margin
-        side = "beyond" if beyond > 0 else "inside"
         what = "The estimate" if shown["ci_low"] is None else "The mean"
-        return f"{what} is {abs(beyond):.1f} points {side} the margin of {margin:g} %."
+        if abs(effect) <= margin:
+            return f"{what} is inside the margin of {margin:g} %."
+        side, end = ("above", margin) if effect > 0 else ("below", -margin)
+        return f"{what} is {abs(effect - end):.1f} points {side} {end:+g} %."
     parts = []
     for end, sign in ENDS[word]:
         value, name = shown[f"ci_{end}"], {"low": "lower", "high": "upper"}[end]
@@ -89,17 +89,20 @@ def find_reach(questions):
 def describe_certainty(results, questions):
     """Return how certain the answers are, in a few sentences."""
     cells = [cell for answer in questions for cell in answer["cells"]]
-    words = [cell for cell in cells if cell["word"]]
-    n_seeds = max((cell["n_seeds"] for cell in cells), default=results.runs.seed.nunique())
-    seeds = f"Each setup was trained with {n_seeds} seed{'s' * (n_seeds != 1)}"
-    if n_seeds < stats.MIN_SEEDS:
+    words = [cell for cell in cells if cell["word"] in ENDS]
+    n_seeds = sorted({cell["n_seeds"] for cell in cells}) or [results.runs.seed.nunique()]
+    counts = " to ".join(map(str, dict.fromkeys([n_seeds[0], n_seeds[-1]])))
+    seeds = f"Each setup was trained with {counts} seed{'s' * (n_seeds[-1] != 1)}"
+    if n_seeds[-1] < stats.MIN_SEEDS:
         return f"Not at all. {seeds}, so no difference can be distinguished from chance."
     if not words:
         return (
             f"{seeds}. Intervals come with the estimates, but no verdict: nothing was registered."
         )
-    changed = sum(bool(cell["fragile"]) for cell in words)
+    tested = [cell for cell in words if cell["leave_out"]]
+    changed = sum(bool(cell["fragile"]) for cell in tested)
     badges = sorted({badge for answer in questions for badge in answer["badges"]})
-    text = f"{seeds}; all {len(words)} verdicts together are right with 95 % certainty. "
-    text += f"{changed or 'None'} of them would change if one seed were left out."
+    text = f"{seeds}; all intervals hold together with 95 % certainty."
+    if tested:
+        text += f" {changed or 'None'} of {len(tested)} verdicts would change without one seed."
     return text + (f" {' and '.join(badges).capitalize()}." if badges else "")

@@ -1,4 +1,4 @@
-"""What the commands of run_all.sh share: one line per error, names printable on any terminal."""
+"""Parse arguments, print and exit: one line per error, names printable on any terminal."""
 
 import argparse
 import os

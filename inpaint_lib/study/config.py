@@ -230,9 +230,9 @@ class Config(Strict):
     def _fits_together(self):
         size, training = self.data.image_size, self.training
         if training.perceptual_weights != "random" and training.perceptual_width != 64:
-            raise ValueError("training.perceptual_width: 64, unless perceptual_weights is 'random'")
+            raise ValueError("training.perceptual_width: VGG-16's weights need 64")
         if self.curriculum.mask_widths[-1] > size:
-            raise ValueError(f"curriculum.mask_widths: images are {size} px wide")
+            raise ValueError(f"curriculum.mask_widths: at most {size}, as data.image_size")
         if self.curriculum.batch_size > self.data.train_images:
             raise ValueError("curriculum.batch_size: larger than data.train_images")
         for name in self.grid.architectures:

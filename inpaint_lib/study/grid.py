@@ -113,7 +113,7 @@ class Run:
         return setups.Schedule(curriculum.steps, curriculum.mask_widths, self.seed)
 
     def phase(self, step):
-        """Return what holds at a step: a setups.Phase."""
+        """Return the setups.Phase of a step (0 ..)."""
         return setups.SETUPS[self.setup].phase(self.schedule, step)
 
     @property

@@ -39,7 +39,7 @@ class State:
     average: AveragedModel  # of G's weights, exponential; this one is evaluated and exported
     step: int = 0
     seconds: float = 0.0  # over all sittings, `after_stage` included
-    step_seconds: float = 0.0  # of them in training steps
+    step_seconds: float = 0.0  # the part of seconds spent in training steps
     sittings: list = field(default_factory=list)  # machine and options of each start
     history: list = field(default_factory=list)  # one dict per log point
     probes: list = field(default_factory=list)  # (step, G's loss on the fixed batch), last stage
@@ -103,7 +103,7 @@ def fit(run, watch=None, after_stage=None):
                 _train(run, pack, state, step, wanted, watch, after_stage, interrupted)
             except Diverged as error:
                 why = str(error)
-                print(f"{run.name} has diverged: {why}", flush=True)
+                print(f"{run.name} has diverged: {why}. Try a lower lr_g or lr_d", flush=True)
             result = artifacts.finish(run, pack, state, wanted, why)
             if after_stage and not why:
                 after_stage(run, run.n_stages)

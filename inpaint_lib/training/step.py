@@ -30,7 +30,7 @@ class Options:
     fused_adam: bool = False  # one kernel for all weights
     keep_memory: bool = False  # freed memory stays with the process (glibc)
     compile: bool = False  # torch.compile of the networks, the perceptual one too
-    compile_pieces: bool = False  # not of networks but of what lies between their convolutions
+    compile_pieces: bool = False  # only what lies between convolutions
     cuda_graph: bool = False  # the whole step captured
     channels_last: bool = False  # compiled networks compute in that layout throughout
     deterministic: bool = False  # kernels whose sums have a fixed order: equal bytes on CUDA too
@@ -41,7 +41,7 @@ class Options:
 
 
 def choose_options(config, device, architecture=None):
-    """Return the Options that the configuration means on this device; `auto` is resolved here."""
+    """Return the configuration's Options for this device, with every `auto` resolved."""
     cuda = device.type == "cuda"
     auto = {
         "fused_adam": device.type != "mps",
@@ -78,7 +78,7 @@ def keep_freed_memory():
 
 
 def set_deterministic(on):
-    """Let PyTorch use only kernels of a fixed order (or raise RuntimeError), or all."""
+    """Require deterministic kernels (RuntimeError where there is none), or allow all."""
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     if on != torch.are_deterministic_algorithms_enabled():  # the call imports PyTorch's compiler
@@ -118,7 +118,7 @@ class Step:
             self._compile()
 
     def load(self, images, u, phase):
-        """Put a batch and what holds for it on the device; return images and u there."""
+        """Copy a batch, its hole width and loss weights to the device; return (images, u)."""
         extent = masks.find_extent(self.family, phase.mask_width, self.size)
         controls = (extent, phase.reconstruction, phase.adversarial)
         if controls != self.now:

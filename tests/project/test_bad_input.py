@@ -45,7 +45,7 @@ smoke --setups fixed,fixd -> unknown 'fixd': choose one of fixed, progressive
 smoke --seeds a -> grid.seeds.0:
 smoke --set curriculum.batch_size -> --set curriculum.batch_size: write it as KEY=VALUE
 smoke --set batch_size=3 -> did you mean curriculum.batch_size?
-smoke --set grid.datasets=[faces -> '[faces' is no YAML value: put it in quotes
+smoke --set grid.datasets=[faces -> '[faces' is not a YAML value: put it in quotes
 smoke --only tables -> faces/custom/fixed/seed0
 smoke --download -> --download: name the folder with --data-root DIR
 smoke --datasets coco --data-root new --download -> --download: no library offers coco
@@ -83,7 +83,7 @@ smoke --datasets coco --data-root damaged -> train2014.zip is damaged (
 {INCEPTION}=photo.png -> photo.png is not the 2015-12-05 Inception (SHA
 smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: 64, unless
 {VGG}=none.pth -> unknown 'none.pth': choose one of torchvision, random, or a file
-{VGG}=vgg.pth -> vgg.pth is no VGG-16 state dict
+{VGG}=vgg.pth -> vgg.pth is not a VGG-16 state dict
 {VGG}=photo.png -> photo.png cannot be read (
 {VGG}=list.pth -> give a VGG-16 state dict
 {FROM} absent -> --from absent does not exist: name a finished run's folder or a .safetensors file

@@ -109,7 +109,9 @@ def keep(part, key, found):
 def report(kept):
     """Return the report of what was counted."""
     lines = ["# How often was each failure tried?", ""]
-    lines += ["`./run_all.sh test -m drill --kills 30` writes this page; what it does is in"]
+    lines += [
+        "`./run_all.sh test -m drill --kills 30 --dist load` writes this page; what it does is in"
+    ]
     lines += ["`tests/project/test_drill.py`. Each row names the commit that was tested."]
     keys = ("tried", "survived", "lost", "orphans", "torn", "completed")
     rows = [

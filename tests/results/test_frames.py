@@ -134,7 +134,7 @@ def test_a_run_in_both_stays_that_of_the_first():
 
 
 def test_a_folder_without_results_or_with_a_lost_shard_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no saved results"):
+    with pytest.raises(ValueError, match="no results are saved"):
         frames.load(tmp_path)
     frames.save(synthetic.study(**SMALL, seeds=[0, 1]), tmp_path)
     for name, shard in (("per_image", "seed1.npz"), ("values", "seed1.csv.gz")):

@@ -72,6 +72,8 @@ def test_the_questions_setups_are_drawn_by_seed():
     values = select.average_widths(results).query("architecture == 'custom' and setup == 'mixed'")
     drawn = [line.get_ydata() for line in figure.axes[0].lines if line.get_marker() == "v"]
     assert sorted(drawn[0]) == pytest.approx(sorted(values.value))
+    ratios = [high / low for low, high in (axis.get_ylim() for axis in figure.axes)]
+    assert ratios[0] == pytest.approx(ratios[1])
     assert figures.draw(synthetic.study(["faces"], seeds=[0]), "pairs") == {}
 
 

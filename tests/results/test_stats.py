@@ -246,7 +246,7 @@ def test_a_run_that_does_not_beat_the_trivial_baselines_is_counted():
     rows = f"setup == 'fixed' and seed == 3 and mask_width == {results.widths[-1]}"
     runs = standing.judge_runs(synthetic.with_errors(results, rows, "l2", lambda _: 9.0))
     assert runs[~runs.beats_trivial].seed.tolist() == [3]
-    assert standing.summarise(runs)[0].startswith("Of 10 runs 9 beat the trivial baselines")
+    assert "are beaten by 9 of 10 runs on faces, all baselines by" in standing.summarise(runs)[0]
     own = results.per_image.loc["faces", "custom", "fixed", 0, "l2", 16]
     ratios, means = {}, {}
     of_cell = results.baseline_images.query("mask_family == 'square' and mask_width == 16")
@@ -256,6 +256,22 @@ def test_a_run_that_does_not_beat_the_trivial_baselines_is_counted():
     best = min(ratios, key=ratios.get)
     row = runs.set_index(["setup", "seed"]).loc[("fixed", 0)]
     assert (row.best_baseline, row.best_baseline_l2) == (best, pytest.approx(means[best]))
+
+
+@pytest.mark.parametrize("baseline", standing.TRIVIAL)
+def test_hole_l1_is_compared_with_both_trivial_baselines(baseline):
+    results = synthetic.study(**CELL)
+    assert standing.judge_runs(results).below_trivial_l1.all()
+    table = results.baseline_images.copy()
+    rows = (table.baseline == baseline) & (table.mask_width == results.widths[-1])
+    errors = select.get_image_errors(results, "l1", mask_width=results.widths[-1]).mean(axis=1)
+    table.loc[rows, "l1"] = errors.median()
+    runs = standing.judge_runs(dataclasses.replace(results, baseline_images=table))
+    lower = runs.set_index(["setup", "seed"]).below_trivial_l1
+    assert lower[lower].index.tolist() == [
+        of[2:] for of in errors.index if errors[of] < errors.median()
+    ]
+    assert f"beaten by {lower.sum()} of 10 runs on faces." in standing.summarise(runs)[1]
 
 
 # --- the adversarial game
@@ -300,7 +316,7 @@ def test_a_game_is_not_applicable_without_an_adversarial_loss_or_without_trainin
     runs = standing.judge_runs(results).set_index("setup")
     expected = {"recon_first": "2 of 2", "recon_only": "not applicable", "last_only": "1 of 1"}
     assert runs.active_stages.to_dict() == expected
-    assert "last stage of 2 of 2 runs" in standing.summarise(runs.reset_index())[1]
+    assert "last stage of 2 of 2 runs" in standing.summarise(runs.reset_index())[2]
 
 
 def test_stability_is_compared_only_where_both_games_are_active_in_the_last_stage():

@@ -195,7 +195,7 @@ def test_every_word_has_its_meaning(word):
     row = dict.fromkeys(stats.COLUMNS, 0.0) | {"question": "Q1", "name": "It helps.", "word": word}
     row |= {"badges": "exploratory, provisional", "remark": "", "margin": 0.02, "n_seeds": 3}
     (answer,) = notes.answer_questions(pd.DataFrame([row]))
-    assert answer["text"].endswith(f". {word.capitalize()} in 1.")
+    assert answer["text"].endswith(f". Verdicts: {word} in 1.")
     assert answer["badges"] == "exploratory, provisional"
     (cell,) = answer["cells"]
     assert cell["word"] == word and len(cell["meaning"]) > 20 and "{" not in cell["meaning"]

@@ -137,7 +137,7 @@ def test_wrong_perceptual_weights_are_refused_by_name(tmp_path):
         "missing.pth": "perceptual_weights=.*missing.pth cannot be read",
         "broken.pth": "broken.pth cannot be read",
         "broken.safetensors": "broken.safetensors cannot be read",
-        "other.pth": "other.pth is no VGG-16 state dict",
+        "other.pth": "other.pth is not a VGG-16 state dict",
     }.items():
         with pytest.raises(losses.WeightsError, match=message):
             losses.Perceptual(str(tmp_path / name))

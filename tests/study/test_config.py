@@ -98,7 +98,11 @@ def test_unknown_and_missing_keys_fail_by_name(own, text, message):
         ("curriculum.batch_size", 7, "curriculum: total_images must be a multiple of 21: batch"),
         ("curriculum.mask_widths", [1, 2, 4, 6, 8, 12, 16], "56: batch_size 8 x 7 mask_widths"),
         ("curriculum.mask_widths", [16, 8, 4], "must grow"),
-        ("curriculum.mask_widths", [8, 16, 64], "curriculum.mask_widths: images are 32 px wide"),
+        (
+            "curriculum.mask_widths",
+            [8, 16, 64],
+            "curriculum.mask_widths: at most 32, as data.image_size",
+        ),
         ("curriculum.mask_widths", [], "mask_widths: .*at least 1 item"),
         (
             "grid.setups",
@@ -127,7 +131,7 @@ def test_unknown_and_missing_keys_fail_by_name(own, text, message):
         ("machine.device", "tpu", "machine.device: .*auto.cpu.mps.cuda.*, not 'tpu'"),
         ("machine.device", "cuda:x", "machine.device: .*not 'cuda:x'"),
         ("training.precision", "float16", "training.precision: .*'bfloat16', not 'float16'"),
-        ("training.perceptual_weights", "torchvision", "64, unless"),
+        ("training.perceptual_weights", "torchvision", "weights need 64"),
         (
             "training.perceptual_weights",
             "vgg.pth",

@@ -80,8 +80,8 @@ def without_manifest(place):
 
 
 BAD = {  # what spoils the folder and perhaps returns another one -> words of the message
-    lambda place: place / "none": "x/none is no folder: name",
-    lambda place: place / "square_8/00000.png": "x/square_8/00000.png is no folder: name",
+    lambda place: place / "none": "x/none is not a folder: name",
+    lambda place: place / "square_8/00000.png": "x/square_8/00000.png is not a folder: name",
     lambda place: (place / "square_16/00007.png").unlink(): "00007.png is missing): give 8-bit",
     lambda place: (
         (place / "manifest.json").write_text("{") and None
