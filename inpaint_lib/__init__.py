@@ -7,7 +7,7 @@ Conventions, kept by every module:
 - Masks are (B, 1, H, W) float32, **1 = hole**, one per sample, never empty.
 - `masked` is the image with zeros in the hole; `composite` is the output in the hole and the image
   elsewhere.
-- A generator is called as `generator(masked, mask)` and returns the list of its stages, the final
+- A generator is called as `generator(masked, mask)` and returns the list of its outputs, the final
   one last.
 - A discriminator returns one list of feature maps per scale; the last map of each list holds the
   scores.

@@ -12,7 +12,7 @@ class Objective(NamedTuple):
         it is `seen(real, real, mask)`.
     adversarial: (d_loss(real_scores, fake_scores), g_loss(fake_scores), boundary) over lists of
         score maps; a score above the boundary means "real".
-    reconstruction(stages, real, mask, perceptual, **options): {name: unweighted loss}.
+    reconstruction(outputs, real, mask, perceptual, **options): {name: unweighted loss}.
     terms: the names that `reconstruction` returns. One named "perceptual" needs losses.Perceptual.
     options: {option of `reconstruction`: function that says whether a value is allowed}.
     """

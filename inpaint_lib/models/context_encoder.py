@@ -118,11 +118,11 @@ def create(image_size=128, generator_width=64, discriminator_width=64, bottlenec
     return networks
 
 
-def reconstruct(stages, real, mask, perceptual, overlap=0):
+def reconstruct(outputs, real, mask, perceptual, overlap=0):
     """Return the mean squared error over the hole and `overlap` px around it (weighted x10)."""
     region = F.max_pool2d(mask, 2 * overlap + 1, 1, overlap) if overlap else mask
     weight = 10 * (region - mask) + mask
-    return {"mse": ((stages[-1] - real).square() * weight).sum() / (3 * region.sum())}
+    return {"mse": ((outputs[-1] - real).square() * weight).sum() / (3 * region.sum())}
 
 
 ARCHITECTURE = Architecture(

@@ -114,9 +114,9 @@ def create(image_size=128, generator_width=64, discriminator_width=64, scales=2)
 L1_NORMALISATIONS = {"region": losses.l1_region, "pixels": losses.l1_pixels}
 
 
-def reconstruct(stages, real, mask, perceptual, l1_normalisation="region"):
+def reconstruct(outputs, real, mask, perceptual, l1_normalisation="region"):
     """Return L1 outside the hole, L1 in the hole and the perceptual loss of the raw output."""
-    output, l1 = stages[-1], L1_NORMALISATIONS[l1_normalisation]
+    output, l1 = outputs[-1], L1_NORMALISATIONS[l1_normalisation]
     return {
         "l1_valid": l1(output, real, 1 - mask),
         "l1_hole": l1(output, real, mask),

@@ -201,9 +201,9 @@ def create(image_size=128, generator_width=24, discriminator_width=64, discrimin
     return Generator(generator_width), Discriminator(discriminator_width, discriminator)
 
 
-def reconstruct(stages, real, mask, perceptual):
-    """Return the L1 of both raw stages over the whole image."""
-    coarse, refined = stages
+def reconstruct(outputs, real, mask, perceptual):
+    """Return the L1 of both raw outputs over the whole image."""
+    coarse, refined = outputs
     return {"l1_coarse": F.l1_loss(coarse, real), "l1_refined": F.l1_loss(refined, real)}
 
 

@@ -148,16 +148,16 @@ class Step:
         return metrics.to_float(images, self.device), mask
 
     def fill(self, G, real, mask):
-        """Return the stages of G's output, float32."""
+        """Return G's outputs, float32."""
         with self._autocast():
             return [stage.float() for stage in G(real * (1 - mask), mask)]
 
-    def generator_losses(self, stages, real, mask, D, perceptual):
+    def generator_losses(self, outputs, real, mask, D, perceptual):
         """Return G's adversarial loss and {name: reconstruction loss}, unweighted."""
-        adversarial = self.objective.adversarial[1](self._scores(D, stages[-1], real, mask))
+        adversarial = self.objective.adversarial[1](self._scores(D, outputs[-1], real, mask))
         with self._autocast():
             terms = self.objective.reconstruction(
-                stages, real, mask, perceptual, **self.loss_options
+                outputs, real, mask, perceptual, **self.loss_options
             )
         return adversarial, terms
 
@@ -174,10 +174,10 @@ class Step:
         opt_g, opt_d, D = self.state.opt_g, self.state.opt_d, self.state.D
         d_loss, _, boundary = self.objective.adversarial
         real, mask = self.inputs(images, u)
-        stages = self.fill(self.G, real, mask)
+        outputs = self.fill(self.G, real, mask)
 
         # D: updated at every trained step, in every setup
-        real_scores, fake_scores = self._judge(stages[-1].detach(), real, mask)
+        real_scores, fake_scores = self._judge(outputs[-1].detach(), real, mask)
         loss_d = d_loss(real_scores, fake_scores)
         opt_d.zero_grad()
         loss_d.backward()
@@ -185,7 +185,7 @@ class Step:
 
         # G: D's weights are fixed
         D.requires_grad_(False)
-        adversarial_g, terms = self.generator_losses(stages, real, mask, self.D, self.perceptual)
+        adversarial_g, terms = self.generator_losses(outputs, real, mask, self.D, self.perceptual)
         loss_g = sum(self.weighed(adversarial_g, terms))
         opt_g.zero_grad()
         loss_g.backward()
