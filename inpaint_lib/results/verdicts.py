@@ -92,7 +92,7 @@ def describe_certainty(results, questions):
     words = [cell for cell in cells if cell["word"] in ENDS]
     n_seeds = sorted({cell["n_seeds"] for cell in cells}) or [results.runs.seed.nunique()]
     counts = " to ".join(map(str, dict.fromkeys([n_seeds[0], n_seeds[-1]])))
-    seeds = f"Each setup was trained with {counts} seed{'s' * (n_seeds[-1] != 1)}"
+    seeds = f"The questions have {counts} seed{'s' * (n_seeds[-1] != 1)}"
     if n_seeds[-1] < stats.MIN_SEEDS:
         return f"Not at all. {seeds}, so no difference can be distinguished from chance."
     if not words:
@@ -104,5 +104,6 @@ def describe_certainty(results, questions):
     badges = sorted({badge for answer in questions for badge in answer["badges"]})
     text = f"{seeds}; all intervals hold together with 95 % certainty."
     if tested:
-        text += f" {changed or 'None'} of {len(tested)} verdicts would change without one seed."
+        text += f" {changed or 'None'} of {len(tested)} verdicts would change without one of the "
+        text += "seeds (fewer seeds have wider intervals)."
     return text + (f" {' and '.join(badges).capitalize()}." if badges else "")

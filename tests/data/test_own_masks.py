@@ -116,7 +116,7 @@ BAD = {  # kind: (what is written into the folder, words of the line)
     "equal": (["equal"] * 4, "0 images for training and 1 for testing"),
     "too few": (
         ["mask"] * 30,
-        r"a stage 8 px wide .* 20 are needed, .*: 3 of 0-10 %, .*: add masks",
+        r"a stage with 8 px holes .* 20 are needed, .*: 3 of 0-10 %, .*: add masks",
     ),
 }
 
@@ -208,7 +208,9 @@ def test_a_setup_that_uses_other_widths_needs_masks_for_them(own):
     wide = {"curriculum.mask_widths": [8, 10, 12], "curriculum.total_images": 48}
     own_masks.check_widths(study := own(FOLDER | wide), own_masks.prepare(study))
     few = own(FOLDER | {"curriculum.mask_widths": [8, 18]})
-    match = "a stage 18 px wide .* 23.7% to 39.6% of .* work: 8, 9, .* 16; for example .*=.8,16"
+    match = (
+        "a stage with 18 px holes .* 23.7% to 39.6% of .* work: 8, 9, .* 16; for example .*=.8,16"
+    )
     with pytest.raises(SourceError, match=match):
         own_masks.check_widths(few, own_masks.prepare(few))
 

@@ -75,5 +75,5 @@ def test_lpips_of_a_vgg16_file_is_the_formulas_in_the_window_around_the_hole_too
 def test_a_file_that_is_no_vgg16_is_refused_by_name(vgg, tmp_path):
     state = {k: v for k, v in vgg[0].state_dict().items() if k != "28.bias"}
     torch.save(state, tmp_path / "short.pth")
-    with pytest.raises(losses.WeightsError, match="lpips_weights=.*short.pth is no .*28.bias"):
+    with pytest.raises(losses.WeightsError, match="lpips_weights=.*short.pth is not a .*28.bias"):
         lpips.load(str(tmp_path / "short.pth"))
