@@ -81,7 +81,7 @@ smoke --datasets coco --data-root bare -> train2014: no .jpg file in it
 smoke --datasets coco --data-root damaged -> train2014.zip is damaged (
 {INCEPTION}=none.pth -> inception_weights: unknown 'none.pth': choose one of auto, none, or
 {INCEPTION}=photo.png -> photo.png is not the 2015-12-05 Inception (SHA
-smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: VGG-16's weights need 64
+smoke --set training.perceptual_weights=vgg.pth -> training.perceptual_width: VGG-16's weights need
 {VGG}=none.pth -> unknown 'none.pth': choose one of torchvision, random, or a file
 {VGG}=vgg.pth -> vgg.pth is not a VGG-16 state dict
 {VGG}=photo.png -> photo.png cannot be read (
