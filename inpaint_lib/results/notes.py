@@ -52,13 +52,12 @@ def list_caveats(results):
 def _describe_power(rows):
     """Return what questions with fewer seeds than registered can detect, or ""."""
     rows = rows[(rows.word != "") & (rows.n_seeds < rows.registered_seeds)]
-    gains, seeds = -100 * rows.detectable.dropna(), sorted(set(rows.n_seeds))
+    gains = -100 * rows.detectable.dropna()
     if gains.empty:
         return ""
-    some = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
     return (
-        f"{some} of {rows.registered_seeds.max()} registered seeds: the smallest gain that would "
-        f"be found with 80 % power is {gains.min():.0f} % to {gains.max():.0f} %, "
+        f"{format_range(rows.n_seeds)} of {rows.registered_seeds.max()} registered seeds: the "
+        f"smallest gain that would be found with 80 % power is {gains.min():.0f} % to {gains.max():.0f} %, "
         f"{gains.median():.0f} % in the median comparison. Inconclusive does not mean no effect."
     )
 
@@ -201,6 +200,11 @@ def _effect(row, value):
     if pd.isna(value):
         return "-"
     return format_per_cent(value) if row.scale == "ratio" else f"{value:+.4f}"
+
+
+def format_range(numbers):
+    """Return the smallest and the largest number as text: "3 to 5", or "5" if they are equal."""
+    return " to ".join(map(str, dict.fromkeys([min(numbers), max(numbers)])))
 
 
 def format_per_cent(value):

@@ -45,11 +45,11 @@ def _primaries(judged):
 
 def _grid(judged):
     """Return effect and word of every registered question (rows) in every cell (columns)."""
-    rows, found = stats.get_questions(judged), {}
-    for row, shown in zip(rows.itertuples(), notes.format_rows(rows).itertuples(), strict=True):
-        text = f"{shown.effect} {row.word}".rstrip()
-        found.setdefault(row.question, {})[f"{row.dataset}, {row.architecture}"] = text
-    return pd.DataFrame.from_dict(found, "index").fillna("-").rename_axis("").reset_index()
+    rows = stats.get_questions(judged)
+    cell, effect = rows.dataset + ", " + rows.architecture, notes.format_rows(rows).effect
+    shown = pd.DataFrame({"": rows.question, "cell": cell, "text": effect + " " + rows.word})
+    wide = shown.pivot(index="", columns="cell", values="text").reindex(columns=cell.unique())
+    return wide.fillna("-").map(str.rstrip).reset_index()
 
 
 def fill_block(text, results):

@@ -90,10 +90,9 @@ def describe_certainty(results, questions):
     """Return how certain the answers are, in a few sentences."""
     cells = [cell for answer in questions for cell in answer["cells"]]
     words = [cell for cell in cells if cell["word"] in ENDS]
-    n_seeds = sorted({cell["n_seeds"] for cell in cells}) or [results.runs.seed.nunique()]
-    counts = " to ".join(map(str, dict.fromkeys([n_seeds[0], n_seeds[-1]])))
-    seeds = f"The questions have {counts} seed{'s' * (n_seeds[-1] != 1)}"
-    if n_seeds[-1] < stats.MIN_SEEDS:
+    n_seeds = [cell["n_seeds"] for cell in cells] or [results.runs.seed.nunique()]
+    seeds = f"The questions have {notes.format_range(n_seeds)} seed{'s' * (max(n_seeds) != 1)}"
+    if max(n_seeds) < stats.MIN_SEEDS:
         return f"Not at all. {seeds}, so no difference can be distinguished from chance."
     if not words:
         return (
