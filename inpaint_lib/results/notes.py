@@ -57,8 +57,9 @@ def _describe_power(rows):
         return ""
     return (
         f"{format_range(rows.n_seeds)} of {rows.registered_seeds.max()} registered seeds: the "
-        f"smallest gain that would be found with 80 % power is {gains.min():.0f} % to {gains.max():.0f} %, "
-        f"{gains.median():.0f} % in the median comparison. Inconclusive does not mean no effect."
+        f"smallest gain that would be found with 80 % power is {gains.min():.0f} % to "
+        f"{gains.max():.0f} %, {gains.median():.0f} % in the median comparison. "
+        "Inconclusive does not mean no effect."
     )
 
 
