@@ -4,6 +4,7 @@ In that text (surprised.md) numbers are filled in from the results, and directio
 
 import jinja2
 import numpy as np
+from jinja2.sandbox import SandboxedEnvironment
 
 from . import hypotheses, notes, select, standing, stats
 
@@ -156,7 +157,8 @@ def fill_surprises(results, text):
 
     Raises ValueError for unknown names, and for a text that is no template."""
     claims = Claims(results)
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    # a text that somebody contributed is no code to run
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined)
     try:
         return environment.from_string(text).render(claims.names).strip(), claims.wrong
     except (jinja2.TemplateError, TypeError, KeyError) as error:

@@ -16,9 +16,10 @@ from inpaint_lib import losses
 from inpaint_lib.data import packs, sources
 from inpaint_lib.evaluation import fid, pretrained
 from inpaint_lib.photos import image_file, inpaint
-from inpaint_lib.results import executed
+from inpaint_lib.results import executed, findings
 from inpaint_lib.training import loop
 from tests.conftest import smooth
+from tests.results import synthetic
 from tests.workflow.commands import write_notebook
 from workflow import __main__ as command
 
@@ -53,6 +54,13 @@ def test_a_pickle_as_checkpoint_is_not_run(bomb, micro, run_of, capsys):
     bomb(run.folder / "checkpoint.pt")
     loop.fit(run)
     assert (run.folder / "result.json").is_file() and "cannot be read" in capsys.readouterr().out
+
+
+def test_a_text_of_a_contributed_study_runs_no_code():
+    results = synthetic.study(["faces"], ["custom"], seeds=range(2))
+    for text in ("{{ lower.__func__.__globals__ }}", "{{ ''.__class__.__mro__ }}"):
+        with pytest.raises(ValueError, match="unsafe"):
+            findings.fill_surprises(results, text)
 
 
 def test_a_pickle_as_weights_is_refused_in_a_line(bomb, tmp_path, monkeypatch):
