@@ -127,7 +127,6 @@ def get_by_stage(results):
     All are means over the images that are measured after every stage. Baselines have stage NaN and
     their name as setup."""
     n = results.about["config"]["evaluation"]["images_elsewhere"]
-    n = min(n, *(data["images"]["test"] for data in results.about["data"].values()))
     values, last = results.values, len(results.widths)
     before = values[is_own_family(results) & (values.stage < last) & (values.region == "hole")]
     parts = [before[before.metric.isin(METRICS)]]
@@ -136,7 +135,8 @@ def get_by_stage(results):
     for cell in list_cells(results.runs):
         found = get_baseline_images(results, *cell)
         measured = found.groupby("baseline").image.transform("max") + 1
-        named = name_baselines(found.baseline, measured, n)
+        enough = min(n, results.about["data"][cell[0]]["images"]["test"])
+        named = name_baselines(found.baseline, measured, enough)
         found = found.assign(setup=named, architecture=cell[1])
         parts.append(_means(spread_images(found, [*CELL, "setup", "mask_width"]), n))
     return pd.concat(parts, ignore_index=True)

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from inpaint_lib.results import health, notes, standing, stats, tables
+from inpaint_lib.results import health, notes, select, standing, stats, tables
 from tests.results import synthetic
 
 CELL = {"datasets": ["faces"], "architectures": ["custom"], "diverged": ()}
@@ -35,6 +35,21 @@ def test_the_table_is_the_mean_over_seeds_of_the_last_stage_and_the_largest_hole
     assert found.deviation[["fixed", "progressive"]].tolist() == pytest.approx([2**0.5, 2**0.5])
     assert found["mean"]["Telea"] == synthetic.BASELINES["Telea"] and found.n_seeds["Telea"] == 0
     assert set(found.n_images) == {24, 4}
+
+
+def test_means_of_every_stage_are_over_the_same_images_in_a_smaller_data_set_too():
+    results = synthetic.study(["faces", "clutter"], ["custom"], seeds=[0], diverged=())
+    few = results.per_image.index.get_level_values("dataset") == "clutter"
+    results.per_image.loc[few, results.per_image.columns >= 10] = float("nan")
+    results.about["data"]["clutter"]["images"] = {"train": 100, "test": 10}
+    elsewhere = results.about["config"]["evaluation"]["images_elsewhere"] = 20
+    found = select.get_by_stage(results).query("metric == 'l1' and stage == 3")
+    errors = select.get_image_errors(results, "l1").astype(float)
+    for dataset, n in (("faces", elsewhere), ("clutter", 10)):
+        expected = errors.xs(dataset, level="dataset").iloc[:, :n].mean(axis="columns")
+        keys = list(expected.index.names)
+        given = found[found.dataset == dataset].set_index(keys).value
+        assert given[expected.index].tolist() == pytest.approx(expected.tolist())
 
 
 def test_a_setup_is_bold_only_where_it_is_better_than_every_other_and_every_baseline():
