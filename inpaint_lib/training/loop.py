@@ -126,7 +126,7 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
     objective, fixed = step.objective, probe.load_fixed_batch(run, pack, device)
     recorder = recording.Recorder(run, pack, state, device)
     unread = []  # of the fixed batch's losses: scalars on the device
-    widths = []  # of the holes since the last log point
+    widths, gradients = [], {}  # since the last log point: of the holes; of G's losses
     bar = tqdm(
         total=curriculum.total_images,
         initial=state.step * batch,
@@ -165,13 +165,12 @@ def _train(run, pack, state, step, wanted, watch, after_stage, interrupted):
         state.seconds = clock + now
         if trained:
             state.step_seconds += now - started
-            row = _read(step, state, phase, widths)
-            row |= gradients
+            row = _read(step, state, phase, widths) | gradients
             probed = probe.measure_adversarial(state.G, state.D, objective, *fixed)
             row["probe_g"], row["probe_d"] = map(float, probed)
             row["images_per_second"] = trained * batch / (now - started)
             state.history.append(row)
-            widths.clear()
+            widths, gradients = [], {}
         if unread:
             read = torch.stack(unread).tolist()
             state.probes += enumerate(read, state.step - len(read) + 1)

@@ -1,5 +1,6 @@
 """Complete runs: equal bytes after any stop, paired setups, refusal, identity, outcomes."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -308,6 +309,19 @@ def test_identity_has_the_scientific_settings_alone(micro, run_of, monkeypatch, 
 
 
 # --- outcomes and what is left
+
+
+def test_a_log_point_between_trained_steps_has_no_gradients_of_another(micro, run_of, monkeypatch):
+    def every_other(schedule, step):
+        return dataclasses.replace(setups.fixed(schedule, step), trains=step % 2 == 1)
+
+    entry = dataclasses.replace(setups.SETUPS["fixed"], phase=every_other)
+    monkeypatch.setitem(setups.SETUPS, "every_other", entry)
+    run = run_of(micro({"grid.setups": ["every_other"]}), "every_other")
+    assert loop.fit(run)["outcome"] == "finished"
+    history = pd.read_csv(run.folder / "history.csv")  # at 9 nothing was trained since 8
+    measured = history.step[history.adversarial_share.notna()]
+    assert measured.tolist() == [6, 8, 12, 16] and len(history) == 6
 
 
 @pytest.mark.parametrize("term", ["l1_hole", "adversarial_d"])
