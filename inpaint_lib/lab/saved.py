@@ -8,9 +8,10 @@ import numpy as np
 from ..results import explored, frames, networks
 from ..study import config as configuration
 from ..study import grid
-from ..training import artifacts, probe
+from ..training import artifacts, probe, recording
 
 KEPT = 1 << 30  # bytes, at most
+WEIGHTS = ("inception_weights", "lpips_weights")
 
 
 class Published(explored.Saved):
@@ -21,9 +22,7 @@ class Published(explored.Saved):
         self.base, self.kept = base, Kept()
         self.models = networks.find_files(results, base, "model.safetensors")
         self.records = networks.find_files(results, base, "recording.npz")
-        config = results.about["config"]
-        checked = configuration.validate(configuration.Config, config, str(base))
-        self.study = grid.Study(results.about["name"], checked)
+        self.study = _reopen(results, self.models, base) if self.models else None
         self.runs = {name: self._run(name) for name in self.runs}
         records = [self._record(name) for name, run in self.runs.items() if run]
         points = records[0]["steps"].tolist() if records else []
@@ -52,9 +51,9 @@ class Published(explored.Saved):
         """Return {array's name in recording.npz: its part of a recorded test image}, at least
         `end_fills_<width>`.
         """
-        place, found = self._place(name.split("/")[0], image), super().recorded(name, image)
-        for key, value in self._record(name).items():
-            kept = value if key in ("steps", "stages") else value[:, place]
+        images = self.about["datasets"][name.split("/")[0]]["recorded"]
+        found = super().recorded(name, image)
+        for key, kept in recording.take_image(self._record(name), image, images).items():
             if (last := found.get(key)) is not None:  # evaluation's, with the width's statistics
                 kept = np.concatenate([kept[:-1], last[-1:]])
             found[key] = kept
@@ -86,6 +85,23 @@ class Published(explored.Saved):
             return (probe.calibrate_for(run, pack, G, width, "cpu"),)
 
         return self.kept.get((run.name, width), make)[0]
+
+
+def _reopen(results, models, base):
+    """Return the grid.Study of networks {run: file}, without what they do not need: weights of
+    losses and measures, whose files may not be here, and setups that an extension may have added.
+    """
+    config, columns = results.about["config"], zip(*map(frames.split_name, models), strict=True)
+    of = dict(zip(("datasets", "architectures", "setups", "seeds"), columns, strict=True))
+    config = config | {
+        "grid": {key: list(dict.fromkeys(values)) for key, values in of.items()},
+        "models": {name: config["models"][name] for name in of["architectures"]},
+        "training": config["training"] | {"perceptual_weights": "random"},
+        "evaluation": config["evaluation"] | dict.fromkeys(WEIGHTS, "none"),
+        "initial_weights": "",
+    }
+    checked = configuration.validate(configuration.Config, config, str(base))
+    return grid.Study(results.about["name"], checked)
 
 
 class Kept:

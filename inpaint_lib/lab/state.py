@@ -109,15 +109,8 @@ class Trained:
                 runs[run.name] = run
             except ValueError:  # of an extension that this profile does not name
                 continue
-        changed = identity.find_changed(self.study)
         for run in sorted(runs.values(), key=self._order):
-            ended = identity.read_result(run)
-            if run.folder in changed:
-                yield run, str(changed[run.folder])
-            elif ended is None:
-                yield run, "not finished"
-            else:
-                yield run, "" if ended["outcome"] == "finished" else f"diverged: {ended['why']}"
+            yield run, identity.find_fault(run)
 
     def _order(self, run):
         known = [list(frames.REGISTRIES[kind]) for kind in frames.RUN[:3]]
@@ -150,12 +143,15 @@ class Trained:
     def recorded(self, name, image):
         """Return {array's name in recording.npz: its part of a recorded test image}.
 
-        `end_fills_<width>` are evaluation's, with batch norm's statistics of that width.
+        `end_fills_<width>` are evaluation's, with batch norm's statistics of that width. Raises
+        ValueError for an image that this run did not record.
         """
         run = self.runs[name]
-        place = self.about["datasets"][run.dataset]["recorded"].index(image)
-        found = self.kept.get((name, "record"), lambda: _record(run))
-        found = {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
+        images = self.about["datasets"][run.dataset]["recorded"]
+        found = self.kept.get((name, "record"), lambda: _record(run, images))
+        if not (found := recording.take_image(found, image, images)):
+            why = "evaluation.images_elsewhere or recorded_images was changed since its training"
+            raise ValueError(f"{name} did not record test image {image}: {why}")
         return found | {"steps": self._stretched(run, found["steps"])}
 
     def _stretched(self, run, steps):
@@ -203,12 +199,13 @@ class Trained:
         return self.kept.get((run.name, stage, width), make)[0]
 
 
-def _record(run):
-    """Return a run's recording, with evaluation's fills at the ends of stages."""
+def _record(run, images):
+    """Return a run's recording, with evaluation's fills, of `images`, at the ends of stages."""
     family = run.model.mask_family
     with np.load(run.folder / "recording.npz") as stored:
         found = {key: stored[key] for key in stored.files}
-    for stage in run.evaluated_stages:
+    same = list(found.get("images", images)) == images
+    for stage in run.evaluated_stages if same else ():
         path = run.folder / "evaluation" / f"stage{stage}_fills.npz"
         if path.is_file():
             with np.load(path) as stored:

@@ -7,11 +7,10 @@ beside the study's runs, and in no table, status or publication.
 import re
 from dataclasses import replace
 
-from ..data import packs
 from ..evaluation import evaluate
 from ..results import health
 from ..study import config as configuration
-from ..study import devices, files, grid, provenance
+from ..study import files, grid, provenance
 from ..training import identity
 from . import live
 
@@ -74,20 +73,17 @@ def describe_changes(run):
 
 def list_runs(study):
     """Return (the finished what-if runs of a study, {name of another: why it is not shown})."""
-    found, lacks, device = [], {}, devices.choose_device(study.config.machine.device)
+    found, lacks = [], {}
     for folder in sorted((study.folder / "what_if").glob("*/*/*/*/seed*")):
         _, name, dataset, architecture, setup, seed = parts = folder.relative_to(study.folder).parts
         try:
             changes = files.read_json(study.folder / "what_if" / name / CHANGES) or {}
             run = make_run(study, name, dataset, architecture, setup, int(seed[4:]), changes)
-            pack = packs.open_pack(study, dataset)
-            identity.refuse_other(run, identity.identify(run, pack, device))
         except (ValueError, OSError) as error:
             lacks["/".join(parts)] = str(error)
             continue
-        ended = identity.read_result(run)
-        if ended and ended["outcome"] == "finished":
-            found.append(run)
+        if why := identity.find_fault(run):
+            lacks["/".join(parts)] = why
         else:
-            lacks[run.name] = f"diverged: {ended['why']}" if ended else "not finished"
+            found.append(run)
     return found, lacks

@@ -52,8 +52,7 @@ def write(saved, folder, recordings):
                 pixels = {f"{s}_{w}": _in_hole(*pair) for (s, w), pair in found.items()}
                 fills[name], columns[name] = {"pixels": pixels}, list(found)
                 if name in recordings:
-                    n = len(about["recorded"])
-                    fills[name]["scores"] = compress_scores(recordings[name], n)
+                    fills[name]["scores"] = compress_scores(recordings[name], about["recorded"])
                 _sheet(folder, name, _see_through(found.values()))
         _script(folder, f"fills_{dataset}_{architecture}", fills)
     return columns
@@ -88,16 +87,17 @@ def _fills(results, name):
     return found
 
 
-def compress_scores(path, n_images):
-    """Return D's scores of n_images recorded fills in 8 bits; {} if another number was recorded.
+def compress_scores(path, images):
+    """Return D's scores of the fills of test images in 8 bits; {} if others were recorded.
 
     The value is {width: [{"levels": (S,R,h,w) int8, "scale"}, one per scale of D]}; a score is
     level x scale."""
     found = {}
     with np.load(path) as stored:
-        for name in stored.files:
+        known = stored["images"].tolist() if "images" in stored else images
+        for name in stored.files if known == images else ():
             of = re.fullmatch(r"end_scores_(\d+)_\d+", name)
-            if of and stored[name].shape[1] == n_images:
+            if of and stored[name].shape[1] == len(images):
                 maps = stored[name].astype(np.float32)
                 scale = float(abs(maps).max() / 127) or 1.0
                 levels = np.rint(maps / scale).astype(np.int8)

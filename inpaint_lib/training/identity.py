@@ -14,6 +14,7 @@ from . import artifacts, weights
 from .step import choose_precision
 
 WORDS = ("random", "torchvision")  # of perceptual_weights; anything else names a file
+TORCHVISION = "397923af"  # how the SHA-256 of torchvision's VGG-16 begins
 
 
 def identify(run, pack, device):
@@ -33,6 +34,14 @@ def identify(run, pack, device):
     return found | ({"data": pack.identity} if pack else {})
 
 
+def name_perceptual(weights):
+    """Return `perceptual_weights` as a word, or as the SHA-256 of a file with other weights."""
+    if weights in WORDS:
+        return weights
+    digest = files.hash_file(weights)
+    return "torchvision" if digest.startswith(TORCHVISION) else digest
+
+
 def _read_identity(run):
     """Return the identity of the work in a run's folder, or None if nothing was trained there."""
     return files.read_json(run.folder / "run.json") if grid.holds_work(run.folder) else None
@@ -50,6 +59,22 @@ def refuse_other(run, wanted):
     if found := _read_identity(run):
         known = {key: found.get(key) for key in wanted}  # no "data" without a pack
         provenance.refuse_changes(f"run {run.name}", known, wanted)
+
+
+def find_fault(run):
+    """Return why a run's work on disk cannot be shown: "not finished", for example; "" if it can.
+
+    Its images need not be there any more."""
+    device = devices.choose_device(run.config.machine.device)
+    try:
+        if _read_identity(run):
+            refuse_other(run, identify(run, packs.open_pack(run.study, run.dataset), device))
+    except (ValueError, OSError) as error:
+        return str(error)
+    ended = read_result(run)
+    if not ended:
+        return "not finished"
+    return "" if ended["outcome"] == "finished" else f"diverged: {ended['why']}"
 
 
 def find_changed(study):

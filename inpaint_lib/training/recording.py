@@ -2,6 +2,7 @@
 
 G is the moving average, in training mode. For R images, at P evenly chosen log points:
 
+    images             (R,) the indices of the test images
     steps, stages      (P,)
     fills              (P,R,H,W,3) uint8: composites, largest holes
     scores_<k>         (P,R,h,w) float16: D's scores of the fills at scale k
@@ -40,15 +41,15 @@ class Recorder:
     """Adds to `recording` of a loop.State: {array's name: list of tensors}."""
 
     def __init__(self, run, pack, state, device):
-        chosen = choose_images(run.config, len(pack.test))
+        kept = state.recording.get("images")  # of a resumed run, whatever the settings are now
+        chosen = [int(k) for k in kept or choose_images(run.config, len(pack.test))]
+        state.recording["images"] = [torch.tensor(k) for k in chosen]
         self.batches = {  # the largest holes last
             width: probe.load_frozen_batch(run, pack, chosen, width, device)
             for width in run.config.curriculum.mask_widths
         }
         self.state, self.objective = state, run.architecture_entry.objective
         self.points = choose_points(run.config)
-        if any(len(fills) != len(chosen) for fills in state.recording.get("fills", [])):
-            state.recording.clear()  # recorded_images has changed
 
     def at_log_point(self, stage):
         """Record the fills of the largest holes, if this log point is a chosen one."""
@@ -85,6 +86,17 @@ class Recorder:
     def _add(self, found):
         for name, value in found.items():
             self.state.recording.setdefault(name, []).append(value.cpu())
+
+
+def take_image(recorded, image, images):
+    """Return {array's name: its part of a test image}, or {} if that was not recorded.
+
+    recorded: the arrays of recording.npz; images: those recorded, if it does not say which."""
+    images = list(recorded.get("images", images))
+    if image not in images:
+        return {}
+    place, found = images.index(image), {k: v for k, v in recorded.items() if k != "images"}
+    return {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
 
 
 def write(path, recording):

@@ -1,13 +1,17 @@
 """What the explorer knows of a study and answers to its page, without a browser."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from inpaint_lib import models
+from inpaint_lib.data import sources
 from inpaint_lib.evaluation import evaluate
 from inpaint_lib.lab import answers, saved, state, widget
-from inpaint_lib.results import collect, frames, networks, published, script, select
+from inpaint_lib.results import bundle, collect, frames, networks, published, script, select
 from inpaint_lib.study import grid
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO
@@ -120,6 +124,29 @@ def test_recorded_fills_are_those_kept_and_have_the_errors_of_the_tables(opened)
         assert error == pytest.approx(l1, abs=0.003)  # the fill is rounded to 8 bits
 
 
+def test_a_recording_is_shown_by_its_own_images_whatever_is_recorded_now(trained, opened):
+    name, settings = NAMES[0], {"evaluation.recorded_images": 3}
+    other, kept = state.load_study("smoke", GRID | settings), opened.about["datasets"]["clutter"]
+    images = other.about["datasets"]["clutter"]["recorded"]
+    assert kept["recorded"] == [0, 2, 5, 7] and images == [0, 4, 7]
+    for image in (0, 7):
+        expected = opened.recorded(name, image)["fills"]
+        assert np.array_equal(other.recorded(name, image)["fills"], expected)
+    with pytest.raises(ValueError, match="did not record test image 4: evaluation.images_elsewh"):
+        other.recorded(name, 4)
+    path = trained.runs()[0].folder / "recording.npz"
+    assert bundle.compress_scores(path, images) == {} != bundle.compress_scores(path, [0, 2, 5, 7])
+
+
+def test_runs_are_shown_without_the_images_they_were_trained_on(trained, monkeypatch):
+    def gone(_):
+        raise sources.SourceError("no images there")
+
+    entry = dataclasses.replace(sources.DATASETS["clutter"], fingerprint=gone)
+    monkeypatch.setitem(sources.DATASETS, "clutter", entry)
+    assert list(state.load_study("smoke", GRID).runs) == NAMES
+
+
 def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, trained, tmp_path):
     shown = state.Published(results, tmp_path, [])
     for name in NAMES:
@@ -133,8 +160,14 @@ def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, tr
         assert findings == opened.health(name)[["rule", "stage", "level"]].to_dict("records")
     with pytest.raises(ValueError, match="without its network"):
         answers.fill(shown, [], NAMES[:1], 1, 16, 2)
+    frames.save(results, tmp_path)
     networks.save_networks(trained, tmp_path)
-    shown = state.Published(results, tmp_path, [])
+    # files that were used elsewhere, and a setup of an extension, need not be here
+    elsewhere = copy.deepcopy(results.about)
+    for section, key in (("evaluation", "inception_weights"), ("training", "perceptual_weights")):
+        elsewhere["config"][section][key] = "/elsewhere/x.pth"
+    elsewhere["config"]["grid"]["setups"].append("shrinking")
+    shown = state.Published(dataclasses.replace(results, about=elsewhere), tmp_path, [])
     [fill] = answers.fill(shown, [], NAMES[2:], 2, 8, 2)["runs"]
     [same] = answers.fill(opened, [], NAMES[2:], 2, 8, 2)["runs"]
     assert fill["l1"] == pytest.approx(same["l1"], rel=0.01)  # half precision

@@ -98,7 +98,7 @@ def test_what_is_recorded_is_what_the_networks_compute(micro, run_of, architectu
     ends = [f"end_{name}_{width}" for name in ("fills", "gradients", "scales") for width in (8, 16)]
     ends += [f"end_scores_{width}_{k}" for width in (8, 16) for k in range(n_scales)]
     points = ["steps", "stages", "fills", *(f"scores_{k}" for k in range(n_scales))]
-    assert set(found) == {*points, *ends}
+    assert set(found) == {"images", *points, *ends} and list(found["images"]) == [0, 7]
     assert [found[name].dtype for name in ("fills", "scores_0")] == [np.uint8, np.float16]
     assert found["fills"].shape == (3, 2, 32, 32, 3)
     assert all(found[name].shape[:2] == (2, 2) for name in ends)
@@ -137,7 +137,7 @@ def test_what_is_recorded_is_what_the_networks_compute(micro, run_of, architectu
 
 
 @every_architecture
-def test_recording_changes_nothing_else_and_starts_again_with_other_images(
+def test_recording_changes_nothing_else_and_a_resumed_run_keeps_its_images(
     micro, run_of, architecture
 ):
     settings = {"grid.architectures": [architecture]}
@@ -153,6 +153,7 @@ def test_recording_changes_nothing_else_and_starts_again_with_other_images(
         assert all(module.training for module in network.modules())
         assert all(p.grad is None for p in network.parameters())
         assert all(torch.equal(v, before[name][k]) for k, v in network.state_dict().items())
-    for same in (run, other):
-        recording.Recorder(same, pack, state, CPU)
-        assert bool(state.recording) == (same is run)
+    recorder = recording.Recorder(other, pack, state, CPU)
+    recorder.at_log_point(1)
+    assert [int(k) for k in state.recording["images"]] == [0, 7]
+    assert [len(fills) for fills in state.recording["fills"]] == [2, 2]
