@@ -27,10 +27,10 @@ def save_networks(study, base):
     """Add networks of a study's finished runs to the published study in the folder `base`.
 
     Existing ones stay. Return the names of the setups that were added."""
-    config, added = study.config.grid, []
+    grid, added = files.read_json(base / "study.json")["config"]["grid"], []
     for run in study.runs():
         place = base / "networks" / run.dataset / run.architecture / run.setup
-        first = (run.dataset, run.seed) == (config.datasets[0], config.seeds[0])
+        first = (run.dataset, run.seed) == (grid["datasets"][0], grid["seeds"][0])
         result = identity.read_result(run) if first and run.setup in select.SHOWN else None
         if not result or result["outcome"] != "finished" or (place / "recording.npz").is_file():
             continue

@@ -8,6 +8,8 @@ import torch
 
 from inpaint_lib.photos import inpaint
 from inpaint_lib.results import networks, published
+from inpaint_lib.study import config as configuration
+from inpaint_lib.study import files
 from inpaint_lib.training import artifacts, loop, weights
 
 GRID = {"grid.architectures": ["context_encoder"], "grid.setups": ["fixed", "recon_only"]}
@@ -20,6 +22,8 @@ def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypa
     for run in study.runs():
         loop.fit(run, lambda *_: None)
     base = tmp_path / "mine"
+    files.write_json(base / "study.json", {"config": configuration.to_dict(study.config)})
+    assert networks.save_networks(micro(GRID | {"grid.seeds": [1]}), base) == []  # not the first
     assert networks.save_networks(study, base) == ["mine/clutter/context_encoder/fixed"]
     assert networks.save_networks(study, base) == []  # what is there stays
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from inpaint_lib.photos import inpaint
 from inpaint_lib.results import frames, networks, notes, published, report, stats, tables
-from inpaint_lib.study import provenance
+from inpaint_lib.study import config as configuration
+from inpaint_lib.study import files, provenance
 from inpaint_lib.training import artifacts, identity, loop, weights
 from tests.results import synthetic
 from tests.training.test_train import contents, stop
@@ -89,6 +90,8 @@ def test_identity_has_the_values_not_the_name_nor_the_header(first, then, tmp_pa
 def test_a_run_by_its_name_and_a_published_network_in_half_precision(first, then, monkeypatch):
     run = first
     monkeypatch.setattr(weights, "PUBLISHED", run.study.folder)
+    about = {"config": configuration.to_dict(run.config)}
+    files.write_json(run.study.folder / "mine/study.json", about)
     networks.save_networks(run.study, run.study.folder / "mine")
     assert weights.find(f"smoke/{run.name}") == run.folder / "stages/2.safetensors"
     name = f"mine/{run.dataset}/custom/fixed"
