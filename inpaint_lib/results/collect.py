@@ -40,6 +40,9 @@ def collect(study, partial=False):
     about |= {"config": configuration.to_dict(study.config), "hypotheses": hypotheses.hash_plan()}
     if study.config.initial_weights:
         about["initial_weights"] = weights.hash_weights(study.config.initial_weights)
+    perceptual = study.config.training.perceptual_weights
+    if (named := identity.name_perceptual(perceptual)) != perceptual:
+        about["perceptual_weights"] = named
     about |= {"left_out": left_out, "data": {}, "recorded": {}}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         _add_data(study, dataset, about, found, fills)

@@ -64,10 +64,11 @@ class Results:
     """The results of a study.
 
     about: name, profile, protocol, config (nested dict; its grid is that of `runs`), hypotheses
-    (a hash), initial_weights (a hash, if runs start from given weights), left_out {run: why}, who
-    {run: who published it} (if given), data {dataset: about, stands_in_for, images, identity, masks
-    {family_width: hole fraction}, own_masks (numbers, if any)}, recorded {dataset: indices of the
-    test images in `fills`}. baselines: also other methods' outputs (evaluation/external.py), with
+    (a hash), initial_weights (a hash, if runs start from given weights), perceptual_weights (if a
+    file is named: identity.name_perceptual), left_out {run: why}, who {run: who published it} (if
+    given), data {dataset: about, stands_in_for, images, identity, masks {family_width: hole
+    fraction}, own_masks (numbers, if any)}, recorded {dataset: indices of the test images in
+    `fills`}. baselines: also other methods' outputs (evaluation/external.py), with
     EXTERNAL in the name. per_image: errors in the hole, last stage, training family: a row per run,
     metric and hole width, a column per test image, float32 (NaN: the data set has fewer images).
     baseline_images: of the baselines that runs are compared with. fills: "<dataset>/truth"
@@ -208,7 +209,8 @@ def save(results, folder):
         name = "truth" if _dataset_of(key) else key.split("/")[3]
         shards.setdefault(folder / "fills" / f"{name}.npz", {})[key] = pixels
     for path, arrays in shards.items():
-        written.add(_write_arrays(path, arrays))
+        np.savez(held := io.BytesIO(), **arrays)  # compressing would save a tenth
+        written.add(_write(path, held.getvalue()))
     _write(folder / "baselines.csv", files.format_csv(results.baselines))
     _write(folder / "baseline_images.csv.gz", files.format_csv(results.baseline_images))
     _write(folder / "study.json", (json.dumps(results.about, indent=1) + "\n").encode())
@@ -224,24 +226,6 @@ def _write(path, content):
         with files.replace(path) as temporary:
             temporary.write_bytes(files.compress(content) if path.suffix == ".gz" else content)
     return path
-
-
-def _write_arrays(path, arrays):
-    """Write arrays, unless they are there; return the path. Compressing would save a tenth."""
-    if not _holds(path, arrays):
-        with files.replace(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    return path
-
-
-def _holds(path, arrays):
-    """Return whether an .npz file has exactly these arrays."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            same = (np.array_equal(stored[key], array) for key, array in arrays.items())
-            return set(stored.files) == set(arrays) and all(same)
-    except (FileNotFoundError, *DAMAGED):
-        return False
 
 
 def _bytes(path):
@@ -330,13 +314,21 @@ def merge(one, other):
     return narrow(replace(one, about=about, fills=fills | one.fills, **frames))
 
 
+def get_settings(about):
+    """Return the configuration in Results.about; a file of perceptual weights has its content's
+    name (identity.name_perceptual) in place of its path."""
+    training = about["config"]["training"]
+    named = about.get("perceptual_weights", training["perceptual_weights"])
+    return about["config"] | {"training": training | {"perceptual_weights": named}}
+
+
 def compare_studies(one, other):
     """Return a list of (key, one, other): settings and data for which two studies differ.
 
     one, other: Results.about; models and data sets that only one has are not compared."""
     parts = []
     for about, beside in ((one, other), (other, one)):
-        config = about["config"]
+        config = get_settings(about)
         part = {"protocol": about["protocol"], **{key: config[key] for key in SCIENCE}}
         part["initial weights"] = about.get("initial_weights")
         part["evaluation"] = {k: v for k, v in part["evaluation"].items() if k not in MAY_DIFFER}

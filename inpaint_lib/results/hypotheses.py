@@ -10,6 +10,7 @@ from pydantic import Field
 from ..study import config as configuration
 from ..study import files
 from ..study.config import Many, Setup, Strict, Whole
+from . import frames
 
 PATH = configuration.FOLDER / "hypotheses.yaml"
 SETTINGS = ("data", "curriculum", "training")  # equal to a registered profile's, as is the model
@@ -76,7 +77,7 @@ def find_registration(plan, results, dataset, architecture):
     """Return (number of registered seeds, whether it is the paper's study) of a cell.
 
     A cell with other settings than a registered profile, or from given weights, has (0, False)."""
-    here = results.about["config"]
+    here = frames.get_settings(results.about)
     if results.about.get("initial_weights"):
         return 0, False
     for profile, seeds in plan.seeds.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..study import files
-from ..training import weights
+from ..training import identity, weights
 from . import findings, frames, select, summary, tables
 
 FOLDER = files.ROOT / "reports" / "published"
@@ -154,6 +154,7 @@ def _same(one, other):
 def find_published(config, protocol):
     """Return the names of the published runs with a config (nested dict) and a protocol."""
     asked, found = {"config": config, "protocol": protocol, "data": {}}, set()
+    asked["perceptual_weights"] = identity.name_perceptual(config["training"]["perceptual_weights"])
     asked["initial_weights"] = weights.hash_weights(config.get("initial_weights"))
     for base in list_studies():
         about = files.read_json(base / "study.json")

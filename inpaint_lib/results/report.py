@@ -90,15 +90,18 @@ def _find_overrides(results):
 
 
 def make_command(results, run):
-    """Return the command that trains a run again, with --set for settings unlike its profile's."""
+    """Return the command that trains a run again, with its settings unlike its profile's."""
     about, more = results.about, []
     kept = tuple(f"{name}." for name in frames.SCIENCE if name != "models")
     kept += (f"models.{run['architecture']}.",)
     for key, _, here in _find_overrides(results):
         if key.startswith(kept):
-            more.append(f"--set {key}={json.dumps(here, separators=(',', ':'))}")
-    if about.get("initial_weights"):
-        more.append(f"--from {shlex.quote(about['config']['initial_weights'])}")
+            given = f"{key}={json.dumps(here, separators=(',', ':'))}"
+            more.append(f"--set {shlex.quote(given)}")
+    places = {"--data-root": "data_root", "--masks": "masks"}
+    paths = {option: about["config"]["machine"].get(key) for option, key in places.items()}
+    paths["--from"] = about["config"].get("initial_weights")
+    more += [f"{option} {shlex.quote(path)}" for option, path in paths.items() if path]
     grid = "--datasets {dataset} --architectures {architecture} --setups {setup} --seeds {seed}"
     return " ".join([f"./run_all.sh {about['profile']}", grid.format(**run), *more])
 

@@ -61,19 +61,20 @@ def _per_cent(value):
 def _distance(word, shown):
     """Return a sentence: how many percentage points an interval or estimate is from the margin."""
     margin, effect = shown["margin"], shown["effect"]
+    ends = {1: margin, -1: 100 * (1 / (1 + margin / 100) - 1)}  # the same factor either way
     if effect is None:
         return ""
     if shown["ci_low"] is None or word not in ENDS:
         what = "The estimate" if shown["ci_low"] is None else "The mean"
-        if abs(effect) <= margin:
+        if ends[-1] <= effect <= ends[1]:
             return f"{what} is inside the margin of {margin:g} %."
-        side, end = ("above", margin) if effect > 0 else ("below", -margin)
-        return f"{what} is {abs(effect - end):.1f} points {side} {end:+g} %."
+        side, end = ("above", ends[1]) if effect > 0 else ("below", ends[-1])
+        return f"{what} is {abs(effect - end):.1f} points {side} {end:+.3g} %."
     parts = []
-    for end, sign in ENDS[word]:
-        value, name = shown[f"ci_{end}"], {"low": "lower", "high": "upper"}[end]
-        away, side = value - sign * margin, "above" if value > sign * margin else "below"
-        parts.append(f"{name} end {abs(away):.1f} points {side} {sign * margin:+g} %")
+    for which, sign in ENDS[word]:
+        name, away = {"low": "lower", "high": "upper"}[which], shown[f"ci_{which}"] - ends[sign]
+        side = "above" if away > 0 else "below"
+        parts.append(f"{name} end {abs(away):.1f} points {side} {ends[sign]:+.3g} %")
     return f"{', '.join(parts).capitalize()}."
 
 

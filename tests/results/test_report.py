@@ -5,6 +5,7 @@ import dataclasses
 import html
 import json
 import re
+import shlex
 import zlib
 
 import numpy as np
@@ -29,6 +30,7 @@ from inpaint_lib.results import (
     tables,
 )
 from tests.results import synthetic
+from workflow import arguments
 
 NASTY = "<img src=x onerror=alert(1)>"
 TABS = ("answer", "faces-custom", "explore", "runs", "images", "study", "glossary")
@@ -126,7 +128,7 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     row = stats.get_questions(stats.judge(results)).iloc[0]
     end, margin = 100 * row.ci_high, 100 * row.margin
     assert row.word == "supported" and end < -margin
-    told = f"Upper end {-margin - end:.1f} points below -2 %."
+    told = f"Upper end {100 / 1.02 - 100 - end:.1f} points below -1.96 %."
     assert told in text and f"{100 * row.effect:+.1f} %" in first
     readme = summary.render_study(results)
     assert "*Exploratory*" in readme and "*Provisional*" in readme
@@ -185,6 +187,18 @@ def test_few_seeds_are_a_limit_with_what_they_can_detect(registered):
     assert not any("registered seeds" in caveat for caveat in notes.list_caveats(ten))
 
 
+def test_the_command_that_trains_a_run_again_survives_a_shell(tmp_path):
+    widths, folder = [4, 8], str(tmp_path / "my images")
+    overrides = {"curriculum.mask_widths": widths, "machine.data_root": folder}
+    results = synthetic.study(["faces"], ["custom"], seeds=[0], overrides=overrides)
+    words = shlex.split(report.make_command(results, results.runs.iloc[0].to_dict()))
+    assert words[:2] == ["./run_all.sh", "smoke"] and words[-2:] == ["--data-root", folder]
+    args = arguments.parse_arguments(words[1:])
+    assert arguments.read_overrides(args)["curriculum.mask_widths"] == widths
+    line = report.make_command(results, results.runs.iloc[0].to_dict())
+    assert "'curriculum.mask_widths=[4,8]'" in line  # zsh would take [4,8] for a pattern
+
+
 def test_runs_that_diverged_are_named_and_have_a_page(registered):
     _, folder, text = registered
     assert "1 of 24 runs diverged:" in plain_of(text)
@@ -224,14 +238,14 @@ def test_sheets_show_fills_in_the_holes_alone(built):
 def test_maps_of_the_discriminator_are_kept_in_a_byte_each(tmp_path):
     results = synthetic.study(["faces"], ["custom"], ["fixed", "progressive"], [0])
     path = synthetic.recording(tmp_path / "recording.npz", results.widths, 3)
-    found = bundle.compress_scores(path, 3)
+    found = bundle.compress_scores(path, [0, 5, 9])
     with np.load(path) as stored:
         for width in results.widths:
             for k, one in enumerate(found[f"{width}"]):
                 own = stored[f"end_scores_{width}_{k}"]
                 assert one["levels"].dtype == np.int8 and one["levels"].shape == own.shape
                 assert np.allclose(one["levels"] * one["scale"], own, atol=own.max() / 200)
-    assert bundle.compress_scores(path, 4) == {}  # other images were recorded
+    assert bundle.compress_scores(path, [0, 5]) == {}  # other images were recorded
 
 
 def test_scripts_hold_what_the_results_hold(built):

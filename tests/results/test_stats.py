@@ -118,19 +118,25 @@ def test_fewer_seeds_than_registered_are_provisional_and_a_divergence_does_not_m
         assert questions(synthetic.study(**study)).badges["Q1"] == badges
 
 
-def test_words_exist_with_the_settings_of_a_registered_profile_alone():
+def test_words_exist_with_the_settings_of_a_registered_profile_alone(tmp_path):
     results, plan = synthetic.study(**CELL), hypotheses.read_plan()
     assert set(questions(results).word) == {""} and set(questions(results).level) == {0.95}
 
-    def registration(profile, overrides=None, dataset="faces"):
+    def registration(profile, overrides=None, dataset="faces", named=None):
         made = config.to_dict(config.load(profile, overrides))
-        about = results.about | {"config": made}
+        about = results.about | {"config": made} | (named or {})
         of = dataclasses.replace(results, about=about)
         return hypotheses.find_registration(plan, of, dataset, "custom")
 
     assert registration("small") == registration("small", dataset="folder") == (10, False)
     assert registration("paper", dataset="celeba") == (5, True)
     assert registration("paper", dataset="folder") == (5, False)
+    path = tmp_path / "vgg16.pth"
+    path.touch()
+    given = {"training.perceptual_weights": str(path)}
+    for content, expected in (("torchvision", (5, False)), ("ab" * 32, (0, False))):
+        named = {"perceptual_weights": content}
+        assert registration("paper", given, named=named) == expected
     for profile in ("tiny", "medium", "smoke"):
         assert registration(profile) == (0, False)
     for key, value in {
