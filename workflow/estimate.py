@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from inpaint_lib import masks
 from inpaint_lib.data import packs
 from inpaint_lib.evaluation import evaluate, pretrained
+from inpaint_lib.study import config as configuration
 from inpaint_lib.study import devices
 from inpaint_lib.training import artifacts, loop, probe, trial
 from inpaint_lib.training.step import choose_options
@@ -52,6 +54,10 @@ def estimate(study):
 def time_run(run):
     """Return the Timed of a run; nothing is kept. Where steps are long, batches are smaller."""
     curriculum, of, n = run.config.curriculum, run.config.evaluation, run.n_stages
+    if run.model.mask_family == masks.FOLDER:  # the user's masks are not packed here
+        others = {f"models.{run.architecture}.mask_family": run.architecture_entry.mask_families[0]}
+        config = configuration.change(run.config, others, "--estimate")
+        run = replace(run, study=replace(run.study, config=config))
     run = replace(run, dataset="faces", setup="fixed")
     device = devices.choose_device(run.config.machine.device)
     torch.set_num_threads(run.config.machine.threads)

@@ -18,6 +18,7 @@ from inpaint_lib.study.provenance import SettingsChanged
 from inpaint_lib.training import identity, loop
 from tests.conftest import MICRO, smooth
 from workflow import __main__ as command
+from workflow import estimate
 
 FOLDER = {"models.custom.mask_family": "folder"}
 CENTRAL = {"grid.architectures": ["context_encoder"]}
@@ -44,6 +45,12 @@ def own(tmp_path, micro):
     root = boxes(tmp_path / "my masks")
     settings = {"machine.masks": str(root), "curriculum.mask_widths": WIDE}
     return lambda overrides=None: micro(settings | (overrides or {}))
+
+
+def test_training_on_masks_is_estimated_as_on_another_family(own, monkeypatch):
+    monkeypatch.setattr(estimate, "SECONDS", 0.1)
+    run = own(FOLDER).runs()[0]
+    assert estimate.time_run(run).training > 0
 
 
 def test_masks_are_read_once_and_no_test_mask_is_trained_on_even_turned(own, tmp_path, monkeypatch):
