@@ -35,8 +35,8 @@ def measure(run):
 
 def write(rows, images, path=PAGE):
     """Write the report."""
-    lines = ["# Is --estimate right?", "", f"`benchmarks/estimates.py`, {processor()}: runs of"]
-    lines += [f"{images:,} images with their evaluations, one at a time."]
+    lines = ["# Is --estimate right?", "", f"`benchmarks/estimates.py`, {processor()}: runs of "]
+    lines[-1] += f"{images:,} images with their evaluations, one at a time."
     lines += ["Goal: a ratio of {} to {}.".format(*GOAL), ""]
     lines += ["| profile | architecture | estimated (s) | measured (s) | ratio |"]
     lines += ["| --- | --- | ---: | ---: | ---: |"]

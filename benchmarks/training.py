@@ -334,7 +334,12 @@ def as_markdown(result):
         lines += rows_of(["px", "architecture", *names], changes)
     options = ", ".join(f"{k} {v}" for k, v in cases[0]["options"].items())
     mean = statistics.geometric_mean(c["speedup"] for c in cases)
-    return "\n".join([*lines, f"Options: {options}.", "", f"Geometric mean ratio {mean:.2f}", ""])
+    lines += [f"Options: {options}.", "", f"Geometric mean ratio {mean:.2f}"]
+    if all("precision" in c["without"] for c in cases):  # float32, as the textbook loop
+        of = [c["without"]["precision"] / c["textbook"]["images_per_second"] for c in cases]
+        lines[-1] += f"; in float32 {statistics.geometric_mean(of):.2f}, by case: "
+        lines[-1] += ", ".join(f"{ratio:.2f}" for ratio in of)
+    return "\n".join([*lines, ""])
 
 
 def case(text):
