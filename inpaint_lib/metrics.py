@@ -53,7 +53,7 @@ def _errors(image, real, region):
     return torch.stack([l1, l2, psnr], dim=1)
 
 
-def _holes(masks, device):
+def to_holes(masks, device):
     """Return (N,H,W) uint8 as (N,1,H,W) float32 on the device."""
     return torch.from_numpy(np.array(masks)).to(device).float()[:, None]
 
@@ -71,7 +71,7 @@ def inpaint(generator, images, masks, device, batch_size):
     try:
         for start in range(0, len(images), batch_size):
             real = to_float(np.array(images[start : start + batch_size]), device)
-            mask = _holes(masks[start : start + batch_size], device)
+            mask = to_holes(masks[start : start + batch_size], device)
             output = generator(real * (1 - mask), mask)[-1]
             yield tuple(t.to(place) for t in (output, real, mask))
     finally:  # also if not all batches are taken
@@ -96,7 +96,7 @@ def calibrate(generator, images, masks, device, batch_size):
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean
     for part in np.array_split(np.arange(len(images)), max(1, len(images) // batch_size)):
-        real, mask = to_float(images[part], device), _holes(masks[part], device)
+        real, mask = to_float(images[part], device), to_holes(masks[part], device)
         copied(real * (1 - mask), mask)
     return copied.train(generator.training)
 

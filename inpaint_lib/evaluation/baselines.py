@@ -4,6 +4,7 @@ Each maps an image (H,W,3) uint8 and a mask (H,W) bool, True = hole, to the fill
 """
 
 import itertools
+from functools import partial
 
 import cv2
 import numpy as np
@@ -34,16 +35,6 @@ def biharmonic(image, mask):
     return np.where(mask[..., None], (filled * 255).round().clip(0, 255).astype(np.uint8), image)
 
 
-def telea(image, mask):
-    """Return the image filled by fast marching (Telea 2004)."""
-    return _opencv(image, mask, cv2.INPAINT_TELEA)
-
-
-def navier_stokes(image, mask):
-    """Return the image filled by Navier-Stokes flow (Bertalmio et al. 2001)."""
-    return _opencv(image, mask, cv2.INPAINT_NS)
-
-
 def _opencv(image, mask, method):
     # the margin counts as hole: OpenCV reads pixels in holes near the upper or left border
     margin = RADIUS + 1
@@ -56,8 +47,8 @@ BASELINES = {
     "mean colour": mean_colour,
     "nearest": nearest,
     "biharmonic": biharmonic,
-    "Telea": telea,
-    "Navier-Stokes": navier_stokes,
+    "Telea": partial(_opencv, method=cv2.INPAINT_TELEA),  # fast marching (Telea 2004)
+    "Navier-Stokes": partial(_opencv, method=cv2.INPAINT_NS),  # flow (Bertalmio et al. 2001)
 }
 SLOW = ("biharmonic",)  # measured on the first `slow_baseline_images` test images
 

@@ -327,7 +327,7 @@ def _in_floats(config, fill):
             part = slice(start, start + len(output))
             start = part.stop
             output, real = (metrics.to_float(x, device) for x in (output, images[part]))
-            yield output, real, torch.from_numpy(holes[part])[:, None].float().to(device)
+            yield output, real, metrics.to_holes(holes[part], device)
 
     return filled
 

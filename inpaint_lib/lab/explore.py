@@ -1,27 +1,26 @@
 """Draw the still figures of notebook 40: fills, and D's scores of them."""
 
-import os
-
 import numpy as np
 import pandas as pd
 
 from ..results import pictures, plots
 from . import answers
 
-UNSEEN = bool(os.environ.get("INPAINT_UNSEEN"))  # whether a headless run executes the notebook
-
 
 def draw_fills(state, names, stage, width, image):
-    """Draw a test image as some runs of one architecture fill it, at the end of a stage (0: before
-    training). Returns (figure, a frame of each run's hole L1).
-    """
-    runs = [answers.find_run(state, name) for name in names]
-    found = answers.fill(state, [], names, stage, width, image)["runs"]
-    truth, hole = state.holed(runs[0], width, image)
-    shown = {run.setup: one["fill"][None] for run, one in zip(runs, found, strict=True)}
-    shown = {"input": pictures.show_hole(truth[None], hole[None])} | shown | {"truth": truth[None]}
-    table = pd.DataFrame({run.setup: [one["l1"]] for run, one in zip(runs, found, strict=True)})
-    return pictures.draw_grid(shown, f"stage {stage}", holes=hole[None]), table
+    """Draw a recorded test image as some runs of one architecture fill it at the end of a stage.
+
+    Returns (figure, a frame of each run's hole L1)."""
+    dataset, architecture = names[0].split("/")[:2]
+    truth, holes = state.image(dataset, image)
+    hole = holes[f"{state.about['families'][architecture]}_{width}"]
+    shown, errors = {"input": pictures.show_hole(truth[None], hole[None])}, {}
+    for name in names:
+        setup, fill = name.split("/")[2], state.recorded(name, image)[f"end_fills_{width}"]
+        shown[setup] = fill[stage - 1][None]
+        errors[setup] = [np.abs(fill[stage - 1] / 255 - truth / 255)[hole > 0].mean()]
+    shown["truth"] = truth[None]
+    return pictures.draw_grid(shown, f"stage {stage}", holes=hole[None]), pd.DataFrame(errors)
 
 
 def draw_scores(state, name, stage, width, image):

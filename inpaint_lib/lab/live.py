@@ -37,8 +37,9 @@ def _encode(fig, dpi="figure"):
 
 def show_slider(draw, value, low, high, description):
     """Return a widget that redraws `draw(value) -> figure`."""
-    width = round(72 * draw(value).get_figwidth())  # as large as a figure of the notebook
-    image = ipywidgets.Image(value=_encode(draw(value), SHARP), format="png", width=width)
+    first = draw(value)
+    width = round(72 * first.get_figwidth())  # as large as a figure of the notebook
+    image = ipywidgets.Image(value=_encode(first, SHARP), format="png", width=width)
     options = {"description": description, "continuous_update": False}
     control = ipywidgets.IntSlider(value, low, high, **options)
     control.observe(

@@ -12,7 +12,7 @@ import traitlets
 
 from ..data import images
 from ..results import explored, script
-from . import answers, explore, paint, state
+from . import answers, paint, state
 
 ANSWERS = answers.ANSWERS | paint.PAINT
 
@@ -28,12 +28,6 @@ class Explorer(anywidget.AnyWidget):
         self.state = opened
         super().__init__(meta=self.state.about)
         self.on_msg(lambda _, content, buffers: self.answer(content, buffers))
-
-    def _repr_mimebundle_(self, **kwargs):
-        """Return the view, or a line in its place where no browser shows the notebook."""
-        if explore.UNSEEN:
-            return {"text/plain": f"explorer of {self.meta['study']}: needs a running kernel"}
-        return super()._repr_mimebundle_(**kwargs)
 
     def answer(self, content, buffers):
         """Answer one message of the page."""

@@ -33,7 +33,6 @@ def describe_study(name, config, entries, lacks, datasets, **more):
     entries: (name, dataset, architecture, setup, seed) per run; lacks: {run or folder: why it
     cannot be shown}; datasets: {name: {"images", "recorded"}}; more: further keys."""
     widths = config["curriculum"]["mask_widths"]
-    steps = config["curriculum"]["total_images"] // config["curriculum"]["batch_size"]
     named = {entry[3] for entry in entries} | {part for lost in lacks for part in lost.split("/")}
     known = {k: v for k, v in setups.SETUPS.items() if k in named}
     used = list(dict.fromkeys(entry[2] for entry in entries))
@@ -44,7 +43,7 @@ def describe_study(name, config, entries, lacks, datasets, **more):
         "widths": list(widths),
         "stages": len(widths),
         "size": config["data"]["image_size"],
-        "steps": steps // len(widths) * len(widths),
+        "steps": config["curriculum"]["total_images"] // config["curriculum"]["batch_size"],
         "families": {a: config["models"][a]["mask_family"] for a in used},
         "central": [a for a in known_here if models.is_central(a)],
         "boundaries": boundaries,

@@ -15,8 +15,8 @@ from . import frames, resampling, select
 
 ACCURACY, SHARE = (0.55, 0.95), 0.05
 TRIVIAL = ["mean colour", "nearest"]
-FLAGS = ["beats_trivial", "beats_all", "below_trivial_l1"]
-FLAGS += ["has_game", "game_active", "always_active"]
+BEATEN = ["beats_trivial", "beats_all", "below_trivial_l1"]
+FLAGS = [*BEATEN, "has_game", "game_active", "always_active"]
 MADE = ["device", "device_kind", "precision", "protocol", "torch"]
 BESIDE = ["hole_l2", "best_baseline", "best_baseline_l2"]
 GAME = ["d_accuracy", "adversarial_share"]
@@ -85,7 +85,7 @@ def judge_gates(results):
 
 
 def compare_with_baselines(own, table):
-    """Return BESIDE and the first two FLAGS: a row per column of `own`.
+    """Return BESIDE and the first two of BEATEN: a row per column of `own`.
 
     own: hole L2, a row per image, a column per run; table: that of the baselines (columns baseline,
     image, l2)."""
@@ -113,7 +113,7 @@ def _beaten(results):
         trivial = table[table.baseline.isin(TRIVIAL)].groupby("baseline").l1.mean().min()
         rows["below_trivial_l1"] = l1.mean(axis="columns") < trivial
         found.append(rows.reset_index().assign(**named))
-    columns = [*frames.RUN, *BESIDE, *FLAGS[:3]]
+    columns = [*frames.RUN, *BESIDE, *BEATEN]
     return pd.concat([pd.DataFrame(columns=columns), *found])
 
 

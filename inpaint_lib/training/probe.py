@@ -67,9 +67,11 @@ def measure_gradients(step, images, u, phase):
     real, mask = step.inputs(*step.load(images, u, phase))
     with use_training_mode(G, D):
         terms = step.generator_losses(step.fill(G, real, mask), real, mask, D, step.vgg)
-        adversarial, reconstruction = (
-            torch.cat([g.flatten() for g in _gradient(part, G)]) for part in step.weighed(*terms)
-        )
+        weights, flat = tuple(G.parameters()), []
+        for part in step.weighed(*terms):
+            of = torch.autograd.grad(part, weights, retain_graph=True, materialize_grads=True)
+            flat.append(torch.cat([gradient.flatten() for gradient in of]))
+    adversarial, reconstruction = flat
     norms = adversarial.norm(), reconstruction.norm()
     cosine = (adversarial / norms[0]) @ (reconstruction / norms[1])
     values = torch.stack([*norms, norms[0] / norms[1], cosine]).tolist()
@@ -77,16 +79,10 @@ def measure_gradients(step, images, u, phase):
     return dict(zip((*names, "adversarial_share", "gradient_cosine"), values, strict=True))
 
 
-def _gradient(loss, network):
-    return torch.autograd.grad(
-        loss, tuple(network.parameters()), retain_graph=True, materialize_grads=True
-    )
-
-
 def load_frozen_batch(run, pack, images, width, device):
     """Return some test images with their holes of a width: (B,3,H,W) in [-1, 1], (B,1,H,W)."""
-    holes = torch.from_numpy(pack.test_masks(run.model.mask_family, width, images))
-    return metrics.to_float(np.array(pack.test[images]), device), holes.to(device).float()[:, None]
+    holes = pack.test_masks(run.model.mask_family, width, images)
+    return metrics.to_float(np.array(pack.test[images]), device), metrics.to_holes(holes, device)
 
 
 def load_fixed_batch(run, pack, device):
