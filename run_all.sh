@@ -71,7 +71,7 @@ install() { # make the environment from requirements.lock; the stamp comes last,
         awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$root/requirements.lock" >"$venv/uv.txt"
         "$venv/bin/python" -P -m pip install -q --no-user --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
         "$venv/bin/uv" pip install -q --python "$venv/bin/python" --compile-bytecode --require-hashes \
-            -r "$root/requirements.lock" || die "the installation failed: with a network, the same command continues from here"
+            -r "$root/requirements.lock" || die "the installation failed: with internet access, the same command continues from here"
         for place in "$venv"/lib/python3*/site-packages; do echo "$root" >"$place/inpaint.pth"; done # for other tools' kernels
         echo "$lock $(print_version "$venv/bin/python")" >"$venv/.installed"
     fi

@@ -30,7 +30,7 @@ def open_requested(args, overrides):
     if args.skip_published:
         done = published.find_published(configuration.to_dict(study.config), PROTOCOL)
         left = [r.name for r in study.runs() if r.name in done and not grid.holds_work(r.folder)]
-        say(f"{len(left)} runs are published and left out")
+        say(f"{len(left)} runs are published and not trained again")
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})
         study = grid.open_study(args.profile, overrides)
     hypotheses.read_plan()

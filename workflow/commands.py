@@ -58,7 +58,8 @@ def status(argv):
     width = max(len(name) for name, _, _ in found)
     say(*(f"{name:{width}}  {state:11}  {details}".rstrip() for name, state, details in found))
     if others := study.ended_elsewhere():
-        say(f"{len(others)} more finished runs are outside these options: give theirs to list them")
+        what = "more finished runs do not belong to these options: give theirs to list them"
+        say(f"{len(others)} {what}")
 
 
 def read_state(run):

@@ -110,8 +110,8 @@ def _root(config, dataset):
     missing = f"data set {dataset}: name its folder with --data-root DIR"
     if root:
         missing = f"data_root: there is no folder {root:.300}"
-    remedy = f"{find_dataset(dataset).wanted} Or use the embedded data: --datasets faces,clutter"
-    raise SourceError(f"{missing}. {remedy}")
+    other = "Or use the drawn data sets, which need no files: --datasets faces,clutter"
+    raise SourceError(f"{missing}. {find_dataset(dataset).wanted} {other}")
 
 
 def _find(config, dataset):
@@ -200,7 +200,8 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
         train = {*names} - {*test}
     else:
         alone = f"all images of {root} are in a folder for training, or all in one for testing"
-        raise SourceError(f"{key}: {alone}: add the others, or rename it for a split by seed")
+        how = "add a folder for the other part, or rename this one, and images are split by seed"
+        raise SourceError(f"{key}: {alone}: {how}")
     train, test = ({name: name for name in split} for split in (train, test))
     train, test = _items(root, train, most_train, seed), _items(root, test, most_test, seed)
     return Plan(train, test, passed_over, foreign / (foreign + len(names)))

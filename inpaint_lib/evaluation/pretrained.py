@@ -61,7 +61,7 @@ def find(name, wanted="auto"):
     remedy = f"{weights.key} must name a copy of {weights.url}, or be auto"
     if wanted == "auto":
         path, place = locate_cached(name), "torch hub's cache"
-        remedy = f"run once with a network, or put the file of {weights.url} there"
+        remedy = f"run once with internet access, or put the file of {weights.url} there"
     if not path.is_file():
         raise NotAvailable(f"no {path.name} in {place}: {remedy}")
     found, vgg = files.hash_file(path), name == "alexnet" and wanted != "auto"

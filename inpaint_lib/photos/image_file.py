@@ -106,7 +106,7 @@ def check_target(path, overwrite, *sources):
     if path.suffix.lower() not in WRITERS:
         reason = f"unknown suffix: give one of {', '.join(WRITERS)}"
     elif path.exists() and any(Path(s).exists() and path.samefile(s) for s in sources):
-        reason = "is another file of this command: name another"
+        reason = "is an input of this command: name another output file"
     elif os.path.lexists(path) and not overwrite:
         reason = "exists: name another file, or add --overwrite"
     if reason := reason or files.find_obstacle(path):

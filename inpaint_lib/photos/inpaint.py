@@ -180,7 +180,8 @@ def _folder(model, args, options):
         try:
             there = output.exists() and not options["overwrite"]
             if _stem(name) in made or (there and alike[_stem(name)] > 1):
-                raise ValueError(f"photo {name}: another has this name, too: rename one")
+                why = "another differs only in its suffix, so both get one output"
+                raise ValueError(f"photo {name}: {why}: rename one")
             if there:
                 counts["already there (--overwrite fills them again)"] += 1
                 continue

@@ -42,9 +42,9 @@ def _of_cell(results, *cell):
     texts = [f"{', '.join(cell)}: {use}."]
     texts += _compared(measures, best, order[1:])
     texts.append(
-        f"The {n} test images chose it and measure it, so the numbers are optimistic."
+        f"It was chosen and measured on the same {n} test images, so the numbers are optimistic."
         if few
-        else f"Half of the {n} test images chose it, the other half are measured."
+        else f"It was chosen on half of the {n} test images and measured on the other half."
     )
     texts.append(_good(results, row))
     rank = is_central(cell[1]), row.hole_l2 / row.best_baseline_l2
@@ -68,7 +68,7 @@ def _compared(errors, best, others):
     if n < stats.MIN_SEEDS:
         need = f"that takes {stats.MIN_SEEDS} seeds (--seeds 0,1,2)"
         of = f"{n} seed{'s' * (n != 1)}"
-        return [f"{text} ({of}).", f"How certain this is is not known: {need}."]
+        return [f"{text} ({of}).", f"How certain this is cannot be said: {need}."]
     ends = " to ".join(notes.format_per_cent(np.expm1(end)) for end in (low, high))
     alike = [o for o in others if not stats.compute_interval(d[o].dropna())[1] < 0]
     sure = f"It does not differ clearly from {', '.join(alike)}: use any of them."

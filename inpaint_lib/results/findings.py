@@ -15,7 +15,7 @@ def describe_estimates(results):
     """Return (question, answer) of estimates on exposure and on the adversarial game."""
     judged = stats.judge(results)
     found = {
-        "Is it the time spent on the largest hole?": _exposure(results, judged),
+        "What does the time spent on the largest hole change?": _exposure(results, judged),
         "Is the adversarial game steadier?": _game(results, judged),
     }
     return [(name, " ".join(texts)) for name, texts in found.items() if texts]
@@ -27,7 +27,7 @@ def _exposure(results, judged):
     n, found = len(results.widths), []
     for setup, what in (
         ("mixed", "which spends as many steps on it, spread over the training"),
-        ("last_only", "which has the same steps on it and none before"),
+        ("last_only", "which trains on it for as many steps, and on nothing before"),
         ("long_last", "which spends half of its steps on the largest hole"),
     ):
         if len(part := rows[rows.second == setup].dropna(subset="effect")):
@@ -51,11 +51,13 @@ def _game(results, judged):
     told = notes.describe_effects(rows.effect, "fixed")
     found = [
         f"The game is active in every stage of {', '.join(counts)}.",
-        "Comparisons count where it is active in the last stage of all runs of both setups: there "
-        f"the variation of G's adversarial loss under progressive is {told}.",
+        "Stability is compared where it is active in the last stage of all runs of both setups: "
+        f"there the variation of G's adversarial loss under progressive is {told}.",
     ]
     if few := rows.remark.str.contains(stats.TOO_FEW).sum():
-        found.append(f"In {few} of them there are {stats.TOO_FEW} the registered difference.")
+        difference = f"{hypotheses.read_plan().stability:.0%}".replace("%", " %")
+        lacking = f"{stats.TOO_FEW} a difference of {difference}"
+        found.append(f"In {few} of {len(rows)} there are {lacking}.")
     return found
 
 

@@ -25,7 +25,8 @@ def list_terms():
     rules = {r.title: f"{r.wrong} What to do: {r.advice}" for r in health.RULES.values()}
     found = WORDS | {"health": WORDS["health"] | rules}
     found["verdicts"] = {
-        word: f"{text.format(margin=margin).capitalize()}. {GAIN}"
+        word: f"{text.format(margin=margin).capitalize()}."
+        + f" {GAIN}" * ("gain" in text or "loss" in text)
         for word, text in notes.MEANING.items()
         if word != "diverged"
     }

@@ -177,8 +177,8 @@ def _game(part):
     if not np.isfinite([accuracy, share]).all():
         return dict.fromkeys(OF_GAME, ("none", "Not logged."))
     low, high = ACCURACY
-    judged = f"D judges {accuracy:.1%} of patches rightly"
-    part_of = f"The adversarial gradient has {share:.2%} of the norm of reconstruction's"
+    judged = f"D judges {accuracy:.1%} of patches correctly"
+    part_of = f"The adversarial gradient has {share:.2%} of the norm of the reconstruction gradient"
     if weight < 1:
         part_of += f" (the setup weighs it {weight:.2g} here)"
     missing = f"; a factor of {SHARE / share:.2f} is missing" if STARVED <= share < SHARE else ""

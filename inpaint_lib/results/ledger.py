@@ -50,7 +50,7 @@ def _rows(results):
             "data set": row.dataset,
             "architecture": row.architecture,
             "seeds": row.n_seeds,
-            "word": row.word or "none yet",
+            "verdict": row.word or "none yet",
             "effect": shown.effect,
             "interval": shown.interval,
             "by": ", ".join(dict.fromkeys(who.get(run, NOBODY) for run in frames.name_runs(runs))),

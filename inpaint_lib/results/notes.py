@@ -17,7 +17,7 @@ ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-BESIDE = {"Q2": "fixed never trains on the smaller holes; mixed, in Q3, trains on them, too."}
+BESIDE = {"Q2": "fixed never trains on the smaller holes; mixed, which Q3 compares with, does."}
 NO_WORDS = "only studies with the settings of a registered profile get a verdict"
 MEANING = {
     "supported": "the gain is larger than {margin}",
@@ -26,7 +26,7 @@ MEANING = {
     "no benefit": "a gain of {margin} is excluded",
     "worse": "the loss is larger than {margin}",
     "inconclusive": "neither a gain nor a loss of {margin} is excluded",
-    "not testable": "the better side does not beat the trivial baselines",
+    "not testable": "the setup with the lower error does not beat the trivial baselines",
     "diverged": "runs diverged; the estimate is that of the complete pairs",
 }
 
@@ -56,10 +56,10 @@ def _describe_power(rows):
     if gains.empty:
         return ""
     return (
-        f"{format_range(rows.n_seeds)} of {rows.registered_seeds.max()} registered seeds: the "
-        f"smallest gain that would be found with 80 % power is {gains.min():.0f} % to "
-        f"{gains.max():.0f} %, {gains.median():.0f} % in the median comparison. "
-        "Inconclusive does not mean no effect."
+        f"{format_range(rows.n_seeds)} of {rows.registered_seeds.max()} registered seeds: four of "
+        f"five such studies would find a gain of {gains.min():.0f} % in the most precise "
+        f"comparison, of {gains.median():.0f} % in the median one, of {gains.max():.0f} % in the "
+        "least precise. Inconclusive does not mean no effect."
     )
 
 
@@ -121,6 +121,18 @@ def explain_words(judged):
     ]
 
 
+def count_supported(judged):
+    """Return in how many comparisons each registered question is supported, a sentence, or ""."""
+    rows = stats.get_questions(judged).query("word != ''")
+    if rows.empty:
+        return ""
+    parts = [
+        f"{(of.word == 'supported').sum()} of {len(of)} comparisons for {question}"
+        for question, of in rows.groupby("question", sort=False)
+    ]
+    return f"That growing the hole helps is supported in {', '.join(parts)}."
+
+
 def _overall(rows):
     """Return a question's words and the range of its estimates in all cells, a few sentences."""
     words = rows.word[rows.word != ""].value_counts(sort=False)
@@ -180,7 +192,7 @@ def format_rows(judged):
         "data": judged.dataset,
         "architecture": judged.architecture,
         "width": judged.width,
-        "word": judged.word,
+        "verdict": judged.word,
         "effect": [_effect(row, row.effect) for row in rows],
         "interval": [_interval(row) for row in rows],
         "level": [f"{100 * row.level:.3g} %" for row in rows],

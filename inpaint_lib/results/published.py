@@ -29,7 +29,7 @@ def find_folder(name):
         return Path(name)
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         what = "use small letters, digits, _ and -, or give its folder, with a /"
-        raise ValueError(f"{name!r} is no name of a published study: {what}")
+        raise ValueError(f"{name!r} cannot be the name of a published study: {what}")
     return FOLDER / name
 
 

@@ -134,11 +134,11 @@ def summarise(runs):
     """Return sentences: how many runs beat the baselines, have an active game, diverged."""
     n, lost, games = len(runs), runs[runs.diverged], runs[runs.has_game]
     found = [
-        "In the largest hole, by squared error (hole L2), the trivial baselines (mean colour, "
-        f"nearest pixel) are beaten by {_count(runs, 'beats_trivial')}, all baselines by "
-        f"{_count(runs, 'beats_all')}.",
-        "By absolute error (hole L1, which the questions compare) both trivial baselines are "
-        f"beaten by {_count(runs, 'below_trivial_l1')}.",
+        "In the largest hole the squared error (hole L2) is below that of both trivial baselines "
+        f"(mean colour, nearest pixel) in {_count(runs, 'beats_trivial')}, and below that of all "
+        f"baselines in {_count(runs, 'beats_all')} (with 95 % certainty over test images).",
+        "The mean absolute error (hole L1, which the questions compare) is below that of both "
+        f"trivial baselines in {_count(runs, 'below_trivial_l1')}.",
         f"The adversarial game is active in the last stage of {games.game_active.sum()} of "
         f"{len(games)} runs, and in every stage of {games.always_active.sum()}.",
     ]

@@ -29,7 +29,7 @@ def find_differences(one, other):
 
 REMEDY = (
     "restore these settings, or write elsewhere with INPAINT_OUTPUT=DIR, or use --force-new to "
-    "replace it"
+    "make it again"
 )
 
 

@@ -62,7 +62,7 @@ def load_checkpoint(path):
     except Exception as error:  # a damaged file can fail anywhere in these readers
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a wrong offset
             raise
-        print(f"{path.name} cannot be read ({type(error).__name__})", flush=True)
+        print(f"{path.name} is damaged ({type(error).__name__}) and not used", flush=True)
         return None
 
 
@@ -91,10 +91,11 @@ def _newest_complete(run, wanted):
             done = run.schedule.stage(saved["state"]["step"])
             if all(_stage_file(run, k).is_file() for k in range(1, done + 1)):
                 return saved
-            print(f"weights of a stage before {path.name} are missing", flush=True)
+            print(f"{path.name} is not used: weights of an earlier stage are missing", flush=True)
         path.unlink()  # or the next checkpoint would replace the good one
         more = (run.folder / CHECKPOINTS[1]).exists()
-        print(f"resuming from {CHECKPOINTS[1]}" if more else "training starts again", flush=True)
+        start = f"resuming from {CHECKPOINTS[1]}" if more else "training starts again from step 0"
+        print(start, flush=True)
     return None
 
 

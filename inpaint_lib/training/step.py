@@ -287,9 +287,8 @@ class Step:
         except RuntimeError as error:  # what PyTorch's compiler and captures raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             remedy = "set machine.compile=off, machine.cuda_graph=off or both"
-            print(
-                f"training goes on without compile and cuda_graph ({reason}); {remedy}", flush=True
-            )
+            what = "training continues without compile and cuda_graph"
+            print(f"{what} ({reason}); {remedy}", flush=True)
         self.options, self.graph = replace(self.options, compile=False, cuda_graph=False), None
         self.G, self.D, self.perceptual, self.sums = state.G, state.D, self.vgg, sums
         state.D.requires_grad_(True)

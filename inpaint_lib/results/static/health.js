@@ -5,7 +5,7 @@ const SIGNS = { bad: "✕", warn: "!", ok: "✓", none: "·" };
 
 function health(place, host) {
   const body = make("div", { class: "ix-cards" });
-  place.append(body, make("p", { class: "ix-note", text: "✓ nothing found, ! look at it, ✕ it spoils the run, · not applicable. The sentences describe the stage at the cursor; a click on a sign moves the cursor to its stage." }));
+  place.append(body, make("p", { class: "ix-note", text: "✓ nothing found, ! found in an earlier stage or less serious, ✕ found in the newest stage, · not applicable. The sentences describe the stage at the cursor; a click on a sign moves the cursor to its stage." }));
   const opened = new Set();
   const redraw = host.redrawer(place, async () => {
     const runs = someRuns(host, TILES), { meta } = host;
