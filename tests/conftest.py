@@ -36,7 +36,10 @@ hypothesis.settings.load_profile("quick")
 
 
 # the slowest files first: side by side, all then end together
-SLOWEST = "workflow notebooks surroundings published step train extensions browser".split()
+SLOWEST = (
+    "workflow notebooks browser report_browser train bench published learning refusals painter "
+    "card weights evaluate extensions step stats fid"
+).split()
 
 
 def pytest_addoption(parser):

@@ -12,7 +12,7 @@ from inpaint_lib.training import identity, loop
 from tests.conftest import MICRO
 from workflow import commands, graph
 
-CHANGES = {"lr_d": 1e-3, "curriculum.total_images": 128}
+CHANGES = {"lr_d": 1e-3, "curriculum.total_images": 32}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_only_what_is_named_differs_from_the_study_whose_data_are_used(run):
     other = of(run)
     differ = identity.identify(other, None, "cpu")["settings"]
     found = provenance.find_differences(identity.identify(run, None, "cpu")["settings"], differ)
-    assert found == [("curriculum.total_images", 64, 128), ("model.lr_d", 2e-4, 1e-3)]
+    assert found == [("curriculum.total_images", 64, 32), ("model.lr_d", 2e-4, 1e-3)]
     assert other.name == "what_if/mine/clutter/custom/fixed/seed0"
     assert other.folder == run.study.folder / other.name
     assert other.study.data_folder("clutter") == run.study.data_folder("clutter")
@@ -77,9 +77,9 @@ def test_a_run_appears_in_the_explorer_and_in_nothing_else(run, capsys):
     entry = explorer.about["runs"][1]
     assert entry["setup"] == "what_if/mine: fixed" and entry["seed"] == run.seed
     shown = explorer.about["setups"][entry["setup"]]
-    assert shown["about"] == "fixed with lr_d = 0.001, curriculum.total_images = 128"
+    assert shown["about"] == "fixed with lr_d = 0.001, curriculum.total_images = 32"
     history = pd.read_csv(of(run).folder / "history.csv")
-    assert history.step.max() == 32 and explorer.history(of(run).name).step.max() == 16
+    assert history.step.max() == 8 and explorer.history(of(run).name).step.max() == 16
     assert explorer.health(of(run).name).equals(live.check_health(found[0]))
 
     names = frames.name_runs(collect.collect(study, partial=True).runs)
@@ -95,7 +95,7 @@ def test_a_name_keeps_its_changes_and_its_run(run, capsys):
         what_if.train(run, "mine", CHANGES | {"lr_d": 2e-3})
     capsys.readouterr()
     what_if.train(run, "mine", CHANGES)
-    assert "was trained before: 128 images.\n" + what_if.ANOTHER in capsys.readouterr().out
+    assert "was trained before: 32 images.\n" + what_if.ANOTHER in capsys.readouterr().out
 
 
 def test_what_cannot_be_shown_is_named(run):

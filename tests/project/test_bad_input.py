@@ -6,7 +6,6 @@ line: arguments -> words.
 
 import os
 import shlex
-import sys
 import zipfile
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from inpaint_lib import models
 from inpaint_lib.photos import inpaint
 from tests.conftest import smooth
 from tests.photos.test_inpaint import saved_weights, spread
-from tests.workflow.commands import ROOT, call, is_refusal, run
+from tests.workflow.commands import ROOT, is_refusal, run
 from workflow import __main__ as command
 
 LONG = "x" * 5000
@@ -301,13 +300,14 @@ def test_run_all_says_it_in_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path):
+def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
     for name in ("executed.ipynb", "artefact.json"):
         (tmp_path / name).write_text("precious")
     before = snapshot(tmp_path)
-    paths = [tmp_path / "executed.ipynb", tmp_path / "artefact.json"]
-    arguments = ["notebook", "00_data_prep", *paths, '{"profile": "tyni"}']
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "INPAINT_OUTPUT": str(tmp_path)}
-    code, _, err = call(sys.executable, "-P", "-m", "workflow", *arguments, env=environment)
+    paths = [str(tmp_path / name) for name in ("executed.ipynb", "artefact.json")]
+    code = command.main(["notebook", "00_data_prep", *paths, '{"profile": "tyni"}'])
+    err = capfd.readouterr().err
     assert (code, len(err.splitlines())) == (2, 1), err
     assert "unknown profile 'tyni': choose one of" in err and snapshot(tmp_path) == before

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium; apt-get install chromium"),
 ]
 SIZES = {"desk": (1440, 900), "phone": (390, 844), "zoomed": (720, 450)}  # zoomed: 200 %
+LOOKS = [*((size, "light") for size in SIZES), ("desk", "dark")]  # a size changes no colour
 DRAWN = ("answer", "pairs", "sizes", "grid", "heat", "stages", "curves", "schedules")
 OTHERS = ["runs/faces_custom_progressive_seed1.html", "images/faces_0.html"]
 OTHERS.append("notebooks/training.html")
@@ -288,8 +289,7 @@ def test_pages_turn_by_keys_and_a_run_is_found(opened):
     page.wait_for_url("**/faces_free_form_mixed_seed2.html")
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_nothing_is_cut_or_hard_to_read(opened, size, scheme):
     page = opened(size=size, color_scheme=scheme)
     for tab in [*TABS, "explore"]:

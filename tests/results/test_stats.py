@@ -58,7 +58,7 @@ def test_a_word_rests_on_the_registered_seeds_alone(registered):
 
 def test_intervals_of_more_comparisons_than_registered_are_wider(registered):
     three = {"setups": ["fixed", "progressive", "mixed"], "datasets": ["faces", "clutter", "coco"]}
-    results = synthetic.study(**three, seeds=range(5), diverged=())
+    results = synthetic.study(**three, seeds=[0], diverged=())
     assert set(questions(results).level) == {1 - 0.05 / 27}
 
 

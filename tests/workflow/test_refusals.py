@@ -33,7 +33,11 @@ from tests.workflow.commands import (
 from workflow import __main__ as command
 from workflow import checks, kernels
 
-ONE = MICRO | {"grid.setups": ["fixed"]}
+ONE = MICRO | {
+    "grid.setups": ["fixed"],
+    "curriculum.mask_widths": [8],
+    "curriculum.total_images": 8,
+}  # two steps
 ADVICE = ("remove", "move", "delete", "rename")
 
 
