@@ -1,6 +1,7 @@
 """Shared fixtures: a study small enough that a run takes a second or two."""
 
 import os
+import shutil
 import signal
 import subprocess
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from inpaint_lib.study import grid
+from inpaint_lib.training import loop
 
 MICRO = {
     "data.train_images": 24,
@@ -85,6 +87,23 @@ def output(tmp_path, monkeypatch):
 def micro(output):
     """micro({"dotted.key": value}) -> Study."""
     return lambda overrides=None: grid.open_study("smoke", MICRO | (overrides or {}))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A folder of output with the finished runs of the micro study: for reading and copying."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INPAINT_OUTPUT", str(place))
+        for run in grid.open_study("smoke", MICRO).runs():
+            loop.fit(run, lambda *_: None)
+    return place
+
+
+@pytest.fixture
+def copied(finished, output):
+    """The folder for output, with a copy of the finished runs."""
+    return shutil.copytree(finished, output, dirs_exist_ok=True)
 
 
 @pytest.fixture

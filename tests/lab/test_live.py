@@ -48,8 +48,9 @@ def test_progress_picture_and_health_are_shown_in_this_order_and_renewed(run, sh
     assert capsys.readouterr().out == ""
 
 
-def test_a_run_trained_before_shows_its_picture_and_says_how_to_train_another(run, shown, capsys):
-    loop.fit(run, lambda *_: None)
+def test_a_run_trained_before_shows_its_picture_and_says_how_to_train_another(
+    copied, run, shown, capsys
+):
     live.train(run)
     picture, card = shown.all
     assert "trained" in picture[0].get_suptitle() and "Health" in card[0]["text/html"]
@@ -57,8 +58,7 @@ def test_a_run_trained_before_shows_its_picture_and_says_how_to_train_another(ru
     assert f"{run.name} was trained before: 64 images." in out and "To train another" in out
 
 
-def test_the_picture_costs_at_most_a_twentieth_of_the_time(run, shown, monkeypatch):
-    loop.fit(run, lambda *_: None)
+def test_the_picture_costs_at_most_a_twentieth_of_the_time(copied, run, shown, monkeypatch):
     G = artifacts.load_generator(run, 2)
     history = pd.read_csv(run.folder / "history.csv").to_dict("records")
     state = type("State", (), {"step": 6, "G": G, "history": history})
@@ -91,10 +91,10 @@ def test_stopping_is_shown_as_one_sentence_and_training_goes_on(run, shown, monk
     assert loop.fit(run, lambda *_: None)["outcome"] == "finished"
 
 
-def test_findings_of_a_folder_are_those_of_the_study(micro):
+def test_findings_of_a_folder_are_those_of_the_study(copied, micro):
     study = micro({"grid.setups": ["progressive"]})
     [run] = study.runs()
-    loop.fit(run, lambda *_: None, after_stage=evaluate.evaluate)
+    evaluate.complete(run)
     before = live.check_health(run).set_index(["rule", "stage"])
     assert before.sentence["baselines", 2] == "Not measured yet."
     of_study = health.examine_runs(collect.collect(study))[health.COLUMNS]

@@ -37,6 +37,7 @@ from inpaint_lib.data import packs
 from inpaint_lib.study import files, grid, provenance
 from inpaint_lib.training import artifacts, loop
 from tests.conftest import MICRO
+from tests.training.runs import contents
 from tests.workflow.commands import ROOT, current, tables
 
 pytestmark = pytest.mark.drill
@@ -240,20 +241,8 @@ def started(command, **more):
     return start
 
 
-def content(path):
-    """Return a file's bytes, or what of them does not depend on the clock."""
-    if path.name == "history.csv":
-        return pd.read_csv(path).drop(columns="images_per_second").to_csv().encode()
-    if path.suffix == ".safetensors":  # the order of its header is not fixed
-        with safe_open(path, "np") as file:
-            return {key: file.get_tensor(key).tobytes() for key in file.keys()}
-    return path.read_bytes()
-
-
 def of_run(output):
-    paths = sorted(p for p in (output / RUN).rglob("[!.]*") if p.suffix in (".csv", ".gz"))
-    paths += sorted((output / RUN / "stages").iterdir())
-    return {str(p.relative_to(output)): content(p) for p in paths}
+    return contents(output / RUN)
 
 
 def of_pack(output):

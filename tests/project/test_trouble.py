@@ -1,9 +1,7 @@
 """A hostile machine: full disks, files in the way, values that are not finite, little memory."""
 
-import contextlib
 import subprocess
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +11,7 @@ from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import devices, files, grid
 from inpaint_lib.training import artifacts, loop, step
 from tests.conftest import MICRO
+from tests.training.runs import contents, quiet, stop
 from tests.workflow.commands import SETTINGS, is_refusal
 from workflow import __main__ as command
 
@@ -20,28 +19,9 @@ RUN = "runs/smoke/clutter/custom/progressive/seed0"
 ONE = {"grid.setups": ["progressive"], "machine.checkpoint_seconds": 0}
 
 
-class Stop(Exception):
-    pass
-
-
-def quiet(*_):
-    pass
-
-
 def progressive(architecture="custom"):
     overrides = MICRO | ONE | {"grid.architectures": [architecture]}
     return grid.open_study("smoke", overrides).runs()[0]
-
-
-def contents(folder):
-    """Return what a run computed, without what depends on the clock."""
-    history = pd.read_csv(folder / "history.csv").drop(columns="images_per_second")
-    stages = {p.name: load_file(p) for p in (folder / "stages").iterdir()}
-    weights = {
-        name: {key: value.numpy().tobytes() for key, value in tensors.items()}
-        for name, tensors in stages.items()
-    }
-    return history.to_csv(), weights
 
 
 def bytes_below(folder):
@@ -243,15 +223,10 @@ def test_too_little_memory_says_what_to_set_and_another_error_is_another(output,
 def test_too_little_memory_keeps_what_is_done(output, undisturbed):
     run = progressive()
 
-    def stop(run, state):
-        if state.step >= 9:
-            raise Stop
-
     def full(*_):
         raise MemoryError
 
-    with contextlib.suppress(Stop):
-        loop.fit(run, stop)
+    stop(run, 9)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(devices.OutOfMemory):
         patch.setattr(step.Step, "_compute", full)
         loop.fit(run, quiet)

@@ -20,39 +20,10 @@ from inpaint_lib import PROTOCOL, masks, models, setups
 from inpaint_lib.data import packs
 from inpaint_lib.study import files, grid, processes, provenance
 from inpaint_lib.training import artifacts, identity, loop, probe, step
+from tests.training.runs import contents, never, stop
 
 ALWAYS = {"machine.checkpoint_seconds": 0}
 CPU = torch.device("cpu")
-
-
-class Stop(Exception):
-    pass
-
-
-def stop(run, at):
-    """Train up to the first log point at or after a step."""
-
-    def watch(run, state):
-        if state.step >= at:
-            raise Stop
-
-    with pytest.raises(Stop):
-        loop.fit(run, watch)
-
-
-def never(*_):
-    raise AssertionError("there must be nothing to train")
-
-
-def contents(folder):
-    """What a run computed, without what depends on the clock."""
-    history = pd.read_csv(folder / "history.csv").drop(columns="images_per_second").to_csv()
-    weights = {
-        p.name: {k: v.numpy().tobytes() for k, v in load_file(p).items()}
-        for p in (folder / "stages").iterdir()
-    }
-    kept = [(folder / name).read_bytes() for name in ("probe.csv", "recording.npz")]
-    return history, kept, weights
 
 
 @pytest.fixture
@@ -61,13 +32,9 @@ def run(micro, run_of):
     return run_of(micro(ALWAYS))
 
 
-@pytest.fixture
-def reference(micro, run_of):
-    run = run_of(micro())
-    loop.fit(run)
-    found = contents(run.folder)
-    shutil.rmtree(run.folder)
-    return found
+@pytest.fixture(scope="session")
+def reference(finished):
+    return contents(finished / "runs/smoke/clutter/custom/progressive/seed0")
 
 
 # --- resumed runs
@@ -147,14 +114,17 @@ def damage(path, how):
     path.write_bytes({"cut": content[:5000], "one bit": content, "empty": b""}[how])
 
 
-@pytest.mark.parametrize("how", ["cut", "one bit", "empty"])
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
-    reference, run, capsys, how, damaged
+    reference, run, capsys, tmp_path, damaged
 ):
     stop(run, 9)
+    for how in ("cut", "empty"):
+        other = shutil.copy(run.folder / "checkpoint.pt", tmp_path / how)
+        damage(other, how)
+        assert artifacts.load_checkpoint(other) is None
     for name in grid.CHECKPOINTS[:damaged]:
-        damage(run.folder / name, how)
+        damage(run.folder / name, "one bit")
     result, said = loop.fit(run), capsys.readouterr().out
     assert "checkpoint.pt cannot be read" in said
     assert ["resuming from checkpoint.previous.pt", "training starts again"][damaged - 1] in said
@@ -172,9 +142,9 @@ def test_a_kill_between_the_two_renames_loses_one_checkpoint(reference, run):
     assert contents(run.folder) == reference
 
 
-def test_a_missing_file_is_made_again_without_training(micro, run_of):
+def test_a_missing_file_is_made_again_without_training(copied, micro, run_of):
     run = run_of(micro())
-    first = loop.fit(run)
+    first = files.read_json(run.folder / "result.json")
     found, stamp = contents(run.folder), (run.folder / "result.json").stat().st_mtime_ns
     assert loop.fit(run, never) == first, "a finished run is returned as it is"
     assert (run.folder / "result.json").stat().st_mtime_ns == stamp
@@ -225,11 +195,14 @@ def test_setups_differ_by_the_setup_alone(micro, run_of):
 
 
 @pytest.mark.parametrize("left", ["finished", "interrupted", "no run.json"])
-def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, run, left):
+def test_work_of_other_settings_is_refused_and_left_as_it_is(
+    finished, output, micro, run_of, run, left
+):
     if left == "interrupted":
         stop(run, 9)
     else:
-        loop.fit(run)
+        fixed = shutil.ignore_patterns("fixed")
+        shutil.copytree(finished, output, dirs_exist_ok=True, ignore=fixed)
     if left == "no run.json":
         (run.folder / "run.json").unlink()
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
@@ -240,23 +213,11 @@ def test_work_of_other_settings_is_refused_and_left_as_it_is(micro, run_of, run,
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
     if left != "no run.json":
         assert list(identity.find_changed(other.study)) == [run.folder]
+    if left == "finished":  # on changed data, though it is not in the grid
+        changed = micro({"data.test_images": 4, "grid.setups": ["fixed"]})
+        assert list(identity.find_changed(changed)) == [run.folder]
     artifacts.discard(run.folder)
     assert loop.fit(other)["identity"]["settings"]["model"]["lr_g"] == 1e-3
-
-
-def test_a_pack_that_runs_were_trained_on_is_not_overwritten_by_one_of_another_configuration(
-    micro, run_of
-):
-    run, other = run_of(micro()), micro({"data.test_images": 4})
-    packs.prepare(other, "clutter")
-    packs.prepare(run.study, "clutter")  # nothing was trained on the first
-    loop.fit(run)
-    pixels = (run.study.data_folder("clutter") / "test.npy").read_bytes()
-    with pytest.raises(provenance.SettingsChanged, match=r"data set clutter.*test_images=8, now 4"):
-        packs.prepare(other, "clutter")
-    assert (run.study.data_folder("clutter") / "test.npy").read_bytes() == pixels
-    grid = micro({"data.test_images": 4, "grid.setups": ["fixed"]})  # the finished run is not in it
-    assert list(identity.find_changed(grid)) == [run.folder]
 
 
 def test_nothing_is_refused_where_nothing_was_trained(micro, run_of):
@@ -265,21 +226,6 @@ def test_nothing_is_refused_where_nothing_was_trained(micro, run_of):
     assert (run.folder / "run.json").exists() and not (run.folder / "checkpoint.pt").exists()
     other = micro({"models.custom.lr_g": 1e-3, "data.test_images": 4})
     assert identity.find_changed(other) == {} and loop.fit(run_of(other))
-
-
-def test_finished_runs_stay_valid_when_a_setup_is_added(micro, run_of, monkeypatch):
-    run = run_of(micro())
-    first = loop.fit(run)
-    kept = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
-
-    def mine(schedule, step):
-        return setups.Phase(schedule.stage(step), 8, 1.0, 1.0)
-
-    monkeypatch.setitem(setups.SETUPS, "mine", setups.Setup(mine, "One more.", "#000000", "."))
-    assert loop.fit(run, never) == first and identity.find_changed(run.study) == {}
-    assert kept == {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
-    other = run_of(micro({"grid.setups": ["mine"]}), "mine")
-    assert loop.fit(other)["outcome"] == "finished"
 
 
 def test_identity_has_the_scientific_settings_alone(micro, run_of, monkeypatch, tmp_path):
@@ -352,15 +298,13 @@ def test_a_non_finite_weight_is_never_saved(run, monkeypatch):
     assert [state["step"] for state in saved] == [3]
 
 
-def test_bfloat16_trains_and_ends_near_float32(micro, run_of):
-    found = {}
-    for precision in ("float32", "bfloat16"):
-        run = run_of(micro({"training.precision": precision}))
-        result = loop.fit(run)
-        artifacts.discard(run.folder)
-        found[precision] = result["final"]["l1_hole"]
-        assert result["precision"] == precision
-    assert np.isclose(found["float32"], found["bfloat16"], rtol=0.1)
+def test_bfloat16_trains_and_ends_near_float32(copied, micro, run_of):
+    run = run_of(micro({"training.precision": "bfloat16"}))
+    plain = files.read_json(run.folder / "result.json")
+    artifacts.discard(run.folder)
+    result = loop.fit(run)
+    assert (plain["precision"], result["precision"]) == ("float32", "bfloat16")
+    assert np.isclose(plain["final"]["l1_hole"], result["final"]["l1_hole"], rtol=0.1)
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)

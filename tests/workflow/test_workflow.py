@@ -13,7 +13,6 @@ import pytest
 
 from inpaint_lib.results import frames
 from inpaint_lib.study import files, grid
-from inpaint_lib.training import loop
 from tests.conftest import MICRO
 from tests.data.test_sources import celeba_tree, folder_tree
 from tests.workflow import refusing
@@ -190,11 +189,8 @@ def test_work_of_other_settings_is_refused_until_force_new(study, here):
     assert changed <= {output / f"runs/smoke/{n}" for n in (".study.lock", "study.json")}
 
 
-def test_force_new_deletes_what_was_made_with_other_settings(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("INPAINT_OUTPUT", str(tmp_path))
+def test_force_new_deletes_what_was_made_with_other_settings(copied, monkeypatch, capsys):
     micro = grid.open_study("smoke", MICRO)
-    for training in micro.runs():
-        loop.fit(training, lambda *_: None)
     monkeypatch.setattr(command, "run_snakemake", lambda *_: 1)
     assert command.main(["smoke", *SETTINGS, "--set=models.custom.lr_g=1e-3", "--force-new"]) == 1
     assert capsys.readouterr().out.count(f"deleting {DATA}/custom/") == 2
