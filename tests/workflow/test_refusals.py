@@ -27,7 +27,6 @@ from tests.workflow.commands import (
     call,
     current,
     is_refusal,
-    start,
     write_script,
 )
 from workflow import __main__ as command
@@ -70,47 +69,6 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
         manager = options["config"].KernelManager
         assert manager.transport == ("tcp" if refused == "sockets" else "ipc")
     assert not list(output.rglob("*.tmp*"))
-
-
-@pytest.mark.slow
-def test_a_whole_study_needs_none_of_them_and_an_ignored_hangup_stays_ignored(tmp_path):
-    """Every process of the study is started with SIGHUP ignored, as under nohup, and keeps it."""
-    (tmp_path / "site").mkdir()
-    few = set(refusing.REFUSALS) - {"fork", "sockets"}  # Snakemake's and ZeroMQ's own
-    environment = refusing.everywhere(tmp_path / "site", few)
-    settings = [*SETTINGS, '--set=grid.setups=["fixed"]']
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = start("smoke", *settings, INPAINT_OUTPUT=str(tmp_path / "o"), **environment)
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    seen = {}
-    while process.poll() is None:
-        for child in (p for p in tree(process.pid) if p.pid not in seen):
-            seen[child.pid] = ignored(child.pid)
-            if len(seen) in (2, 6):
-                child.send_signal(signal.SIGHUP)
-        time.sleep(0.5)
-    out, err = process.communicate()
-    assert process.returncode == 0 and (tmp_path / "o/reports/smoke/index.html").exists(), out + err
-    assert len(seen) > 5 and all(seen.values()), seen
-
-
-def tree(pid):
-    try:
-        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def ignored(pid, number=signal.SIGHUP):
-    """Return whether a process ignores a signal, or is gone."""
-    try:
-        with open(f"/proc/{pid}/status") as status:
-            mask = next(int(line.split()[1], 16) for line in status if line.startswith("SigIgn"))
-    except (OSError, StopIteration):
-        return True
-    return bool(mask >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)

@@ -5,10 +5,12 @@ import re
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import cv2
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 
 from inpaint_lib.results import frames
@@ -56,6 +58,65 @@ def study(tmp_path_factory):
     code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
     assert code == 0, out + err
     return output, out
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory):
+    """The micro study, killed, interrupted and continued: output, exit code, stdout, stderr, and
+    {pid: whether it ignored SIGHUP} of the processes of the last start.
+
+    The last two starts have around them everything that test_surroundings.py knows of, calls that
+    file systems refuse, and braces in the place of output; the last one ignores SIGHUP, as under
+    nohup.
+    """
+    folder = tmp_path_factory.mktemp("continued")
+    output, place = folder / "out{a}put é", {"INPAINT_OUTPUT": str(folder / "out{a}put é")}
+    (folder / "site").mkdir()
+    few = set(refusing.REFUSALS) - {"fork", "sockets"}  # Snakemake's and ZeroMQ's own
+    around = hostile(folder / "hostile") | refusing.everywhere(folder / "site", few) | place
+
+    stops = [(place, f"runs/smoke/{DATA}/data/manifest.json", signal.SIGKILL)]
+    stops += [(around, f"{RUN}/run.json", signal.SIGINT)]
+    for environment, made, number in stops:
+        process = start("smoke", *SETTINGS, **environment)
+        while not (output / made).exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        process.send_signal(number)
+        process.communicate(timeout=30)  # ends when the last process that holds its output ends
+    assert not (output / RUN / "result.json").exists(), "it was too late to interrupt"
+    (output / RUN / "notebook.failed.ipynb").touch()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start("smoke", *SETTINGS, **around)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    seen = {}
+    while process.poll() is None:
+        for child in (p for p in tree(process.pid) if p.pid not in seen):
+            seen[child.pid] = ignored(child.pid)
+            if len(seen) in (2, 6):
+                child.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+    out, err = process.communicate()
+    return SimpleNamespace(output=output, code=process.returncode, out=out, err=err, seen=seen)
+
+
+def tree(pid):
+    try:
+        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ignored(pid, number=signal.SIGHUP):
+    """Return whether a process ignores a signal, or is gone."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            mask = next(int(line.split()[1], 16) for line in status if line.startswith("SigIgn"))
+    except (OSError, StopIteration):
+        return True
+    return bool(mask >> (number - 1) & 1)
 
 
 def started(out):
@@ -347,20 +408,33 @@ def test_what_clean_removes_is_missed_by_nothing(study, tmp_path, here):
 # --- interrupted, killed, without room
 
 
-def test_killed_it_continues_to_the_same_tables(study, tmp_path):
+def test_killed_it_continues_to_the_same_tables(study, continued):
     """Once by SIGKILL and once by Ctrl-C; the drill (project/test_drill.py) does it many times."""
-    for number, seconds in ((signal.SIGKILL, 14), (signal.SIGINT, 16)):
-        process = start("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
-        time.sleep(seconds)
-        process.send_signal(number)
-        process.communicate(timeout=30)  # ends when the last process that holds its output ends
-    code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(tmp_path))
-    assert code == 0, out + err
-    assert tables(tmp_path) == tables(study[0])
-    assert not [p for p in tmp_path.rglob("*.tmp*")], "a temporary file was left behind"
+    assert tables(continued.output) == tables(study[0]), continued.out + continued.err
+    left = [p for p in continued.output.rglob("*") if ".tmp" in p.name or ".failed." in p.name]
+    assert not left, "a temporary file or a failed notebook was left behind"
 
 
-def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_continues_to_the_same_tables(
+def test_a_study_needs_no_call_that_may_be_refused_and_an_ignored_hangup_stays_ignored(continued):
+    assert continued.code == 0 and not continued.err, continued.out + continued.err
+    assert (continued.output / "reports/smoke/index.html").exists()
+    assert len(continued.seen) > 5 and all(continued.seen.values()), continued.seen
+
+
+def test_figures_are_the_same_in_hostile_surroundings(study, continued):
+    output = continued.output
+    assert "30_figures" in started(continued.out), continued.out
+    bashes = (output.parent / "hostile/bashes").read_text()
+    assert bashes == "\n\n", "no shell but the user's own, twice, has read BASH_ENV"
+    pages = [place / "runs/smoke/figures.ipynb" for place in (output, study[0])]
+    pictures = [page.read_text(encoding="utf-8").count("image/png") for page in pages]
+    assert pictures[0] == pictures[1] > 4
+    for path in (study[0] / "reports/smoke/figures").glob("*.png"):
+        other = output / "reports/smoke/figures" / path.name
+        assert other.read_bytes() == path.read_bytes(), "the user's style is seen"
+
+
+def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_would_go_on(
     study, disk, tmp_path, here
 ):
     """Where free space can be asked for, it does not even begin."""
@@ -382,27 +456,8 @@ def test_a_full_disk_ends_the_study_in_a_line_and_with_room_it_continues_to_the_
     assert not list(output.rglob("*.tmp*"))
     assert all(json.loads(p.read_text()) for p in output.rglob("*.ipynb"))
     disk(100 * 2**20)
-    code, out, err = run("smoke", *SETTINGS, INPAINT_OUTPUT=str(output))
-    assert code == 0 and started(out)[:1] == ["10_train"], out + err
-    assert tables(output) == tables(study[0])
-
-
-def test_figures_are_the_same_in_hostile_surroundings(study, tmp_path):
-    """Everything at once that test_surroundings.py knows of, and braces in the place of output."""
-    output = shutil.copytree(study[0], tmp_path / "out{a}put é", symlinks=True)
-    shutil.rmtree(output / "reports/smoke/figures")
-    (output / "reports/smoke/index.html").unlink()
-    surroundings = hostile(tmp_path / "hostile") | {"INPAINT_OUTPUT": str(output)}
-    code, out, err = run("smoke", *SETTINGS, **surroundings)
-    assert code == 0 and not err and started(out) == ["30_figures"], out + err
-    bashes = (tmp_path / "hostile/bashes").read_text()
-    assert bashes == "\n", "no shell but the user's own has read BASH_ENV"
-    pages = [place / "runs/smoke/figures.ipynb" for place in (output, study[0])]
-    pictures = [page.read_text(encoding="utf-8").count("image/png") for page in pages]
-    assert pictures[0] == pictures[1] > 4
-    for path in (study[0] / "reports/smoke/figures").glob("*.png"):
-        other = output / "reports/smoke/figures" / path.name
-        assert other.read_bytes() == path.read_bytes(), "the user's style is seen"
+    code, out, err = here(output, "smoke", *SETTINGS, "--dry-run")
+    assert code == 0 and "1 train" in out, out + err
 
 
 # --- the runner
