@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
@@ -149,6 +150,13 @@ def smooth(height, width, seed=0):
         np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6)) for _ in range(3)
     ]
     return ((np.stack(waves, -1) + 1) * 127).astype(np.uint8)
+
+
+def photograph(path, side):
+    """Write a photograph of 3 side^2 bytes."""
+    noise = np.random.default_rng(0).integers(0, 60, (side, side, 3), np.uint8)
+    Image.fromarray(smooth(side, side) // 2 + noise).save(path, compress_level=0)
+    return path
 
 
 def lanczos(pixels, size):

@@ -1,4 +1,4 @@
-"""The notebooks in JupyterLab, in a headless Chromium: the explorer, the stop button.
+"""The notebooks in JupyterLab, in a headless Chromium: explorer, painter, stop button.
 
 Skipped where there is no Chromium. Server, kernels and browser are this test's own and end with it.
 """
@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,21 +18,16 @@ import nbformat
 import pandas as pd
 import psutil
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from inpaint_lib.evaluation import evaluate
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
-from tests.conftest import MICRO, repository
+from tests import browsers
+from tests.browsers import PATIENCE
+from tests.conftest import MICRO, photograph, repository
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium; apt-get install chromium"),
-]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 180_000  # ms that a busy machine may take for one thing
+pytestmark, browser = browsers.MARKS, browsers.browser
 WHAT_IF = {"lr_d": 1e-3, "curriculum.total_images": MICRO["curriculum.total_images"]}
 LONG = MICRO | {"grid.seeds": [1], "curriculum.total_images": 960}
 
@@ -103,19 +97,16 @@ def address(folder):
 
 
 @pytest.fixture
-def page(address, request):
+def page(browser, address, request):
     """A page with the notebook that the test's parameter names, all its cells run."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-        page.goto(address.format(request.param))
-        # the toolbar says "idle" before there is a kernel, and then Run All drops cells
-        expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
-        menu(page, "Run", "Run All Cells")
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.goto(address.format(request.param))
+    # the toolbar says "idle" before there is a kernel, and then Run All drops cells
+    expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
+    menu(page, "Run", "Run All Cells")
+    yield page
+    page.close()
 
 
 def menu(page, *names):
@@ -241,6 +232,32 @@ def test_a_published_study_shows_every_fill_that_it_keeps(page):
     settled(page)
     numbers = page.locator(".ix-tile .ix-number").all_inner_texts()[1:-1]
     assert [number == "not recorded" for number in numbers] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("page", ["40_explore"], indirect=True)
+def test_the_painter_takes_20_mb_and_keeps_its_keys(page, tmp_path):
+    page.locator("[data-tab=painter]").click()
+    panel, cells = page.locator(".ix-panel-painter"), page.locator(".jp-Cell").count()
+    expect(panel).to_contain_text("Paint a hole")
+    canvas = panel.locator(".ix-easel canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y, step = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + step, y, steps=3)
+    page.mouse.up()
+    expect(panel).to_contain_text(re.compile(r"[1-9]\d* px of hole"))
+    expect(panel.locator(".ix-number").first).to_have_text(re.compile(r"hole L1 0\.\d"))
+    for key, words in (("z", "Paint a hole"), ("y", "px of hole"), ("b", ""), ("e", ""), ("r", "")):
+        page.keyboard.press(key)
+        expect(panel).to_contain_text(words)
+    assert page.locator(".jp-Cell").count() == cells, "b inserts a cell in the notebook"
+    file = panel.locator("input[type=file]")
+    large = photograph(tmp_path / "large.png", 2700)
+    assert large.stat().st_size > 20 * 2**20
+    file.set_input_files(large)
+    expect(panel).to_contain_text("large.png: its central square at 32 px")
 
 
 @pytest.mark.parametrize("page", ["10_train"], indirect=True)

@@ -1,28 +1,24 @@
-"""The painter in a headless Chromium: in a plain page that asks Python itself, and in JupyterLab.
+"""The painter in a headless Chromium, in a plain page that asks Python itself.
 
 Skipped where there is no Chromium.
 """
 
 import base64
 import json
-import re
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from inpaint_lib.lab import paint, state, widget
 from inpaint_lib.results import explored, pictures, script
 from inpaint_lib.study import grid
 from inpaint_lib.training import loop
-from tests.conftest import MICRO, smooth
-from tests.lab import test_browser
-from tests.lab.test_browser import CHROMIUM, FLAGS, PATIENCE
-from tests.workflow.commands import write_notebook
+from tests import browsers
+from tests.conftest import MICRO, photograph, smooth
 
-pytestmark = test_browser.pytestmark
-folder, address = test_browser.folder, test_browser.address  # a JupyterLab's
+pytestmark, browser = browsers.MARKS, browsers.browser
 GRID = MICRO | {"grid.architectures": ["custom", "context_encoder"]}
 SIZE, SIDE = 32, 320  # px of an image, and of the canvas here
 PAGE = """
@@ -53,15 +49,6 @@ def trained(tmp_path_factory):
         for run in study.runs()[:3]:
             loop.fit(run, lambda *_: None)
         yield state.Trained(study)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Painter:
@@ -357,13 +344,6 @@ def test_it_follows_stage_image_and_choice_and_asks_for_nothing_twice(painter):
 # --- own images
 
 
-def photograph(path, side):
-    """Write a photograph of 3 side^2 bytes."""
-    noise = np.random.default_rng(0).integers(0, 60, (side, side, 3), np.uint8)
-    Image.fromarray(smooth(side, side) // 2 + noise).save(path, compress_level=0)
-    return path
-
-
 def expected_pixels(path):
     return np.array(Image.open(path).resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
@@ -469,42 +449,3 @@ def test_the_families_are_those_that_there_are():
     names = ", ".join(f'"{name}"' for name in masks.FAMILIES)
     assert f"PAINT_FAMILIES = [{names}]" in script.join_files()
     assert f"PAINT_HOLE = {pictures.HOLE.tolist()}" in script.join_files()
-
-
-# --- in JupyterLab
-
-
-def test_in_jupyterlab_20_mb_are_uploaded_and_keys_stay_in_the_painter(
-    browser, folder, address, tmp_path
-):
-    cell = "from inpaint_lib.lab import state, widget\n"
-    cell += f"widget.Explorer(state.load_study('smoke', {MICRO!r}))"
-    write_notebook(folder / "notebooks/paint_here.ipynb", cell)
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(PATIENCE)
-    page.goto(address.format("paint_here"))
-    expect(page.get_by_text(re.compile(r"\| Idle"))).to_be_visible()
-    test_browser.menu(page, "Run", "Run All Cells")
-    page.locator("[data-tab=painter]").click()
-    panel, cells = page.locator(".ix-panel-painter"), page.locator(".jp-Cell").count()
-    expect(panel).to_contain_text("Paint a hole")
-    canvas = panel.locator(".ix-easel canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    x, y, step = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + step, y, steps=3)
-    page.mouse.up()
-    expect(panel).to_contain_text(re.compile(r"[1-9]\d* px of hole"))
-    expect(panel.locator(".ix-number").first).to_have_text(re.compile(r"hole L1 0\.\d"))
-    for key, words in (("z", "Paint a hole"), ("y", "px of hole"), ("b", ""), ("e", ""), ("r", "")):
-        page.keyboard.press(key)
-        expect(panel).to_contain_text(words)
-    assert page.locator(".jp-Cell").count() == cells, "b inserts a cell in the notebook"
-    file = panel.locator("input[type=file]")
-    large = photograph(tmp_path / "large.png", 2700)
-    assert large.stat().st_size > 20 * 2**20
-    file.set_input_files(large)
-    expect(panel).to_contain_text("large.png: its central square at 32 px")
-    page.close()

@@ -1,20 +1,14 @@
 """The report in a browser, opened as a file: tabs, tables, explorer, print; nothing is cut."""
 
 import re
-import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from inpaint_lib.results import figures, report, tables
+from tests import browsers
 from tests.results import synthetic
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium; apt-get install chromium"),
-]
+pytestmark, browser = browsers.MARKS, browsers.browser
 SIZES = {"desk": (1440, 900), "phone": (390, 844), "zoomed": (720, 450)}  # zoomed: 200 %
 LOOKS = [*((size, "light") for size in SIZES), ("desk", "dark")]  # a size changes no colour
 DRAWN = ("answer", "pairs", "sizes", "grid", "heat", "stages", "curves", "schedules")
@@ -88,14 +82,6 @@ def folder(tmp_path_factory):
     pages = [("Training", notebook, "training.html", run)]
     report.build(results, folder, pages, recordings)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture
