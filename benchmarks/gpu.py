@@ -45,6 +45,7 @@ PARTS = {  # seconds at most; speed: pixels, architecture, the option that is ch
 }
 TINY = dict.fromkeys(("speed 64 context_encoder ours", "smoke", "fid", "estimate"), 300)
 SMALL = {"grid.architectures": ["context_encoder"], "data.train_images": 24, "data.test_images": 8}
+SMALL |= {"curriculum.total_images": 48}
 
 
 def smoke(device, tiny):

@@ -69,6 +69,8 @@ def test_runs_that_diverged_are_published_and_verified(lost, tmp_path):
     results = synthetic.study(**CELL, architectures=["custom"], diverged=lost)
     published.publish(results, f"{tmp_path}/mine")
     assert published.verify(f"{tmp_path}/mine") == []
+    drawn = list((tmp_path / "mine/figures").glob("*.png"))
+    assert bool(drawn) == (lost != NAMES) and all(p.stat().st_size > 1000 for p in drawn)
     runs = standing.judge_runs(frames.load(tmp_path / "mine"))
     assert runs.diverged.sum() == len(lost)
     assert "Diverged" in (tmp_path / "mine/README.md").read_text()

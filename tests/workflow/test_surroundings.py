@@ -167,6 +167,15 @@ def test_packages_of_the_users_own_folder_count_only_where_others_lack_them(tmp_
         assert out == f"[{expected}]\n", err
 
 
+def test_the_python_that_has_the_packages_is_used(tmp_path):
+    """The `python` of a system may be another than the `python3` that has them."""
+    write_script(tmp_path / "python", "exit 1")
+    write_script(tmp_path / "python3", 'case "$*" in *find_spec*) ;; *) echo found ;; esac')
+    environment = current() | {"PATH": f"{tmp_path}:/usr/bin:/bin", "CONDA_PREFIX": ""}
+    _, out, err = call("bash", ROOT / "run_all.sh", "bench", env=environment)
+    assert out == "found\n", err
+
+
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_line_ends_of_windows_are_told(tmp_path, shell):
     text = (ROOT / "run_all.sh").read_text().replace("\n", "\r\n")
