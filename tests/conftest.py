@@ -108,6 +108,19 @@ def copied(finished, output):
 
 
 @pytest.fixture
+def asked(capfd):
+    """asked(*arguments) -> (exit code, stdout, stderr) of a command, run in this process."""
+    from workflow import __main__ as command  # needs packages that tests on a card do without
+
+    def ask(*arguments):
+        capfd.readouterr()
+        code = command.main([*map(str, arguments)])
+        return code, *capfd.readouterr()
+
+    return ask
+
+
+@pytest.fixture
 def run_of():
     """run_of(study, setup) -> the study's first run with that setup."""
     return lambda study, setup="progressive": next(r for r in study.runs() if r.setup == setup)
@@ -140,6 +153,12 @@ def disk(tmp_path, monkeypatch):
 
 def repository():
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def snapshot(folder):
+    """Return {path: (content, time)} of all files; locks are nobody's work."""
+    files = [p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock")]
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
 
 
 def smooth(height, width, seed=0):

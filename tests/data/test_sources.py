@@ -329,22 +329,31 @@ def test_the_fingerprint_follows_the_files_and_not_their_place(tmp_path):
     assert fingerprint("folder", tmp_path / "a") != first
 
 
+OUTSIDE = ("../outside.png", "/absolute.png", "link/through.png")
+BAD = ("noise.png", "huge.png", "missing.png")
+
+
 @pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
 def test_a_zip_is_read_in_memory_and_a_damaged_member_is_one_bad_image(tmp_path, kind):
     path, good = tmp_path / "a.zip", io.BytesIO()
     Image.fromarray(smooth(40, 40)).save(good, "PNG")
     with zipfile.ZipFile(path, "w", kind) as archive:
         archive.writestr("noise.png", np.random.default_rng(0).bytes(4000))
-        archive.writestr("../../outside.png", good.getvalue())
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, str(tmp_path))
+        for name in OUTSIDE:
+            archive.writestr(name, good.getvalue())
         archive.writestr("huge.png", b"x")
         archive.getinfo("huge.png").file_size = 1 << 40
     data = path.read_bytes()
     path.write_bytes(data[:300] + b"\xff" * 320 + data[620:])
-    listed = ("../../outside.png", "noise.png", "huge.png", "missing.png")
-    good, *others = pixels_of([(str(path), name) for name in listed])
-    assert good.shape == (32, 32, 3)
-    assert [p.reason for p in others] == ["damaged", "decompression bomb", "damaged"]
-    assert not (tmp_path.parent.parent / "outside.png").exists()
+    before = set(tmp_path.parent.rglob("*"))
+    *read, noise, huge, missing = pixels_of([(str(path), name) for name in (*OUTSIDE, *BAD)])
+    assert [p.shape for p in read] == [(32, 32, 3)] * 3
+    reasons = [p.reason for p in (noise, huge, missing)]
+    assert reasons == ["damaged", "decompression bomb", "damaged"]
+    assert set(tmp_path.parent.rglob("*")) == before, "members are written nowhere"
 
 
 def test_download_names_the_licence_first_and_the_remedy_after_a_failure(

@@ -8,6 +8,7 @@ from inpaint_lib.evaluation import evaluate
 from inpaint_lib.results import collect, figures, report, tables
 from inpaint_lib.study import grid
 from inpaint_lib.training import identity, loop
+from tests.conftest import snapshot
 
 BEFORE = """\
 extends: smoke
@@ -87,7 +88,7 @@ def test_entries_of_ones_own_train_beside_finished_runs(tmp_path, output, regist
     for run in before.runs():
         loop.fit(run, after_stage=evaluate.evaluate)
     evaluate.measure_baselines(before, "faces")
-    old = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files_of(before)}
+    old = {run.folder: snapshot(run.folder) for run in before.runs()}
 
     (tmp_path / "own.py").write_text(OWN)
     profile.write_text(AFTER)
@@ -98,7 +99,7 @@ def test_entries_of_ones_own_train_beside_finished_runs(tmp_path, output, regist
         evaluate.complete(run)
     for dataset in study.config.grid.datasets:
         evaluate.measure_baselines(study, dataset)
-    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in old} == old
+    assert {folder: snapshot(folder) for folder in old} == old
 
     results = collect.collect(study)
     tables.write(results, study.report / "tables")
@@ -110,8 +111,3 @@ def test_entries_of_ones_own_train_beside_finished_runs(tmp_path, output, regist
     for name in ("stripes", "narrow", "shrinking"):
         assert name in page and name in table
     assert "grid_stripes_narrow" in drawn and "grid_faces_custom" in drawn
-
-
-def files_of(study):
-    paths = [path for run in study.runs() for path in run.folder.rglob("*") if path.is_file()]
-    return [path for path in paths if not path.name.endswith(".lock")]

@@ -27,11 +27,6 @@ def marked(path):
     return [c for c in cells(path) if "nbval-check-output" in c.metadata.get("tags", [])]
 
 
-def test_the_notebooks_are_those_of_the_readme():
-    names = "00_data_prep 01_method 10_train 20_metrics 30_figures 40_explore"
-    assert [path.stem for path in NOTEBOOKS] == names.split()
-
-
 @EVERY
 def test_a_notebook_was_run_from_top_to_bottom_without_error(path):
     code = [c for c in cells(path) if c.cell_type == "code"]

@@ -59,44 +59,49 @@ def test_a_full_disk_is_reported_and_with_room_training_continues_to_the_same_by
     assert contents(run.folder) == expected
 
 
-def refused(capsys, *arguments):
-    code = command.main(["smoke", *SETTINGS, *arguments])
-    out, err = capsys.readouterr()
-    assert is_refusal(code, out, err), (code, out, err)
-    return err
+@pytest.fixture
+def refused(asked):
+    """refused() -> the line that refuses the micro study."""
+
+    def ask():
+        found = asked("smoke", *SETTINGS)
+        assert is_refusal(*found), found
+        return found[2]
+
+    return ask
 
 
-def test_a_full_or_a_read_only_disk_is_refused_before_any_work(disk, capsys):
+def test_a_full_or_a_read_only_disk_is_refused_before_any_work(disk, refused):
     place = disk(64 * 1024)
-    assert f"the disk is full at {place}" in refused(capsys)
+    assert f"the disk is full at {place}" in refused()
     with pytest.raises((ValueError, OSError), match=r"the pack needs .* GB|the disk is full"):
         packs.prepare(progressive().study, "clutter")
-    capsys.readouterr()
     disk(50 * 2**20, "ro")
-    said = refused(capsys)
+    said = refused()
     assert str(place) in said and "INPAINT_OUTPUT" in said
 
 
 IN_THE_WAY = f"runs runs/smoke/clutter/data {RUN}/stages reports/smoke/tables reports/smoke/results"
 
 
-@pytest.mark.parametrize("kind", ["file", "broken link"])
-@pytest.mark.parametrize("name", IN_THE_WAY.split())
-def test_what_lies_where_a_folder_belongs_is_named(output, capsys, name, kind):
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, "file") for name in IN_THE_WAY.split()), ("runs", "broken link")]
+)
+def test_what_lies_where_a_folder_belongs_is_named(output, refused, name, kind):
     place = output / name
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text("mine") if kind == "file" else place.symlink_to(output / "nowhere")
-    said = refused(capsys)
+    said = refused()
     assert f"{place} is a {kind} where a folder is needed: rename it" in said
     assert [p for p in output.rglob("*") if not p.is_dir()] == [place]
     assert kind != "file" or place.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", [f"{RUN}/result.json", "reports/smoke/index.html"])
-def test_a_folder_where_a_file_belongs_is_named(output, capsys, name):
+def test_a_folder_where_a_file_belongs_is_named(output, refused, name):
     (output / name / "mine").mkdir(parents=True)
     what = f"{output / name} is a folder where a file is needed: rename it"
-    assert what in refused(capsys) and (output / name / "mine").is_dir()
+    assert what in refused() and (output / name / "mine").is_dir()
 
 
 def test_a_place_that_becomes_read_only_in_training_is_named_and_the_run_continues_later(

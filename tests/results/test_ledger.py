@@ -6,7 +6,7 @@ import pytest
 
 from inpaint_lib.results import ledger, published, stats
 from tests.results import synthetic
-from tests.results.test_published import SMALL, shelf, undrawn  # noqa: F401
+from tests.results.test_published import SMALL
 
 
 def rows(text):

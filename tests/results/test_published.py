@@ -8,38 +8,15 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from inpaint_lib.results import figures, frames, ledger, published, report, summary
+from inpaint_lib.results import frames, ledger, published, summary
 from inpaint_lib.study import files
+from tests.conftest import snapshot
 from tests.results import synthetic
 from workflow import commands
 
 PUBLISHED = published.FOLDER
 SMALL = {"datasets": ["faces"], "architectures": ["custom"], "setups": ["fixed", "progressive"]}
 SMALL |= {"diverged": ()}
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """An empty place for published studies."""
-    monkeypatch.setattr(published, "FOLDER", tmp_path / "published")
-    return tmp_path / "published"
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are empty files."""
-    names = ("answer", "pairs", "sizes_faces_custom")
-    monkeypatch.setattr(figures, "draw", lambda results, *kinds: dict.fromkeys(names, ""))
-
-    def save(folder, found, pdf):
-        folder.mkdir(exist_ok=True)
-        for name in found:
-            (folder / f"{name}.png").touch()
-        files.write_json(
-            folder / "captions.json", {name: {"caption": "What to see."} for name in found}
-        )
-
-    monkeypatch.setattr(report, "save_figures", save)
 
 
 @pytest.mark.slow
@@ -122,11 +99,11 @@ def test_outputs_made_elsewhere_are_published_with_their_study_and_after_it(shel
 
 def test_runs_that_do_not_fit_are_refused_and_nothing_changes(shelf, undrawn):
     published.publish(synthetic.study(**SMALL, seeds=[0]), "mine")
-    before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
+    before = snapshot(shelf)
     other = synthetic.study(**SMALL, seeds=[1], overrides={"models.custom.lr_g": 0.5})
     with pytest.raises(ValueError, match="models.custom.lr_g"):
         published.publish(other, "mine")
-    assert before == {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
+    assert snapshot(shelf) == before
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from inpaint_lib.study import command, files, provenance
 from inpaint_lib.study.grid import Run, open_study
 from tests.conftest import repository
+from tests.workflow.commands import commit_all
 
 
 def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
@@ -74,15 +75,10 @@ def test_a_lock_is_seen_and_freed(tmp_path):
 
 
 def test_using_a_notebook_does_not_change_the_commit(tmp_path, monkeypatch):
-    def git(*words):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
-
     for name in ("notebooks/10_train.ipynb", "inpaint_lib/rng.py"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("1")
-    git("init", "-q")
-    git("add", ".")
-    git("-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x")
+    commit_all(tmp_path)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     (tmp_path / "notebooks/10_train.ipynb").write_text("2")
     assert provenance.find_commit() != "unknown" and not provenance.find_commit().endswith(

@@ -20,6 +20,7 @@ from inpaint_lib import PROTOCOL, masks, models, setups
 from inpaint_lib.data import packs
 from inpaint_lib.study import files, grid, processes, provenance
 from inpaint_lib.training import artifacts, identity, loop, probe, step
+from tests.conftest import snapshot
 from tests.training.runs import contents, never, stop
 
 ALWAYS = {"machine.checkpoint_seconds": 0}
@@ -205,12 +206,12 @@ def test_work_of_other_settings_is_refused_and_left_as_it_is(
         shutil.copytree(finished, output, dirs_exist_ok=True, ignore=fixed)
     if left == "no run.json":
         (run.folder / "run.json").unlink()
-    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+    before = snapshot(run.folder)
     other = run_of(micro({"models.custom.lr_g": 1e-3}))
     message = r"run clutter/custom.*lr_g=0.0005, now 0.001:.*--force-new"
     with pytest.raises(provenance.SettingsChanged, match=message):
         loop.fit(other)
-    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
+    assert snapshot(run.folder) == before
     if left != "no run.json":
         assert list(identity.find_changed(other.study)) == [run.folder]
     if left == "finished":  # on changed data, though it is not in the grid

@@ -11,7 +11,6 @@ from inpaint_lib.study import files, grid
 from tests.conftest import MICRO
 from tests.evaluation.test_external import SETS, fill_in
 from tests.workflow.commands import is_refusal
-from workflow import __main__ as command
 
 DATA = "clutter"
 
@@ -25,18 +24,6 @@ def place(micro, output):
     pack = packs.prepare(study, DATA)
     files.write_json(output / "x/manifest.json", external.describe_export(pack, "smoke", DATA))
     return fill_in(pack, output / "x", "nearest", SETS[2:4])
-
-
-@pytest.fixture
-def asked(place, capfd):
-    """asked(*arguments) -> what a command gives."""
-
-    def ask(*arguments):
-        capfd.readouterr()
-        code = command.main([*map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return ask
 
 
 def contents(folder):

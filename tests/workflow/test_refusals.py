@@ -29,7 +29,6 @@ from tests.workflow.commands import (
     is_refusal,
     write_script,
 )
-from workflow import __main__ as command
 from workflow import checks, kernels
 
 ONE = MICRO | {
@@ -72,15 +71,11 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
-def test_a_place_without_locks_is_named_before_anything_is_made(
-    output, monkeypatch, capsys, number
-):
+def test_a_place_without_locks_is_named_before_anything_is_made(output, monkeypatch, asked, number):
     monkeypatch.setattr(refusing.fcntl, "flock", refusing.failing(number))
-    code = command.main(["smoke", *SETTINGS])
-    out, err = capsys.readouterr()
-    assert (
-        is_refusal(code, out, err) and f"{output}/runs/smoke/.study.lock cannot be written (" in err
-    )
+    code, out, err = asked("smoke", *SETTINGS)
+    named = f"{output}/runs/smoke/.study.lock cannot be written ("
+    assert is_refusal(code, out, err) and named in err
     assert os.strerror(number) in err and "name another folder" in err
     assert {p.name for p in output.rglob("*") if p.is_file()} <= {".study.lock"}
 

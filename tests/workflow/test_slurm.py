@@ -28,12 +28,11 @@ from workflow import slurm
     ],
 )
 def test_a_wrong_request_gets_one_line_and_leaves_no_trace(
-    output, monkeypatch, capsys, arguments, message
+    output, monkeypatch, asked, arguments, message
 ):
     monkeypatch.setenv("PATH", str(output))
-    code = command.main(["smoke", *SETTINGS, *arguments])
-    out, err = capsys.readouterr()
-    assert is_refusal(code, out, err) and message in err and not list(output.iterdir())
+    found = asked("smoke", *SETTINGS, *arguments)
+    assert is_refusal(*found) and message in found[2] and not list(output.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,16 @@ import psutil
 import pytest
 
 from inpaint_lib.study import provenance
-from tests.workflow.commands import ROOT, SETTINGS, call, current, is_refusal, run, write_script
+from tests.workflow.commands import (
+    ROOT,
+    SETTINGS,
+    call,
+    commit_all,
+    current,
+    is_refusal,
+    run,
+    write_script,
+)
 from workflow import __main__ as command
 
 TRAP = "raise SystemExit('a module of the current folder was executed')"
@@ -315,9 +324,7 @@ def test_scripts_keep_their_line_ends_whatever_git_is_told():
     "named", [{}, {"GIT_DIR": "{}/.git"}, {"GIT_DIR": "{}/.git", "GIT_WORK_TREE": "{}"}]
 )
 def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, named):
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "other"], check=True)
+    commit_all(tmp_path)
     (tmp_path / "unpacked").mkdir()  # a copy without a repository of its own, inside another
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")
     for name, value in named.items():
@@ -327,9 +334,7 @@ def test_another_repositorys_commit_is_never_provenance(tmp_path, monkeypatch, n
 
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files to another user")
 def test_the_commit_of_a_repository_that_another_user_owns_is_known(tmp_path, monkeypatch):
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    commit_all(tmp_path)
     for path in (tmp_path, *tmp_path.rglob("*")):
         os.chown(path, 54321, 54321)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
