@@ -12,8 +12,8 @@ from inpaint_lib.training import artifacts, loop
 # steps and rates with which four images are learned in half a minute; not the rates of the study
 SETTINGS = {
     "custom": {"curriculum.total_images": 960, "models.custom.lr_g": 5e-4},
-    "context_encoder": {"curriculum.total_images": 1200, "models.context_encoder.lr_g": 2e-3},
-    "free_form": {"curriculum.total_images": 1440, "models.free_form.lr_g": 1e-3},
+    "context_encoder": {"curriculum.total_images": 600, "models.context_encoder.lr_g": 2e-3},
+    "free_form": {"curriculum.total_images": 720, "models.free_form.lr_g": 1e-3},
 }
 
 
@@ -29,9 +29,9 @@ def test_four_images_are_learnt_better_than_the_trivial_baselines(micro, archite
     settings = {
         "grid.datasets": ["faces"],
         "grid.architectures": [architecture],
-        "grid.setups": ["progressive"],
+        "grid.setups": ["fixed"],
         "data.train_images": 4,
-        "curriculum.mask_widths": [4, 8, 16],
+        "curriculum.mask_widths": [16],
         "training.log_every": 20,
     }
     study = micro(settings | SETTINGS[architecture])
