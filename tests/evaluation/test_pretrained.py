@@ -47,7 +47,7 @@ def test_other_weights_are_refused(hub):
 
 def test_the_identity_changes_when_weights_become_available(hub, monkeypatch):
     missing = pretrained.identify("inception", "auto")
-    assert "run once with a network" in missing
+    assert "run once with internet access" in missing
     monkeypatch.setattr(
         pretrained.files, "hash_file", lambda *_: pretrained.WEIGHTS["inception"].sha256
     )

@@ -486,7 +486,7 @@ def test_a_folder_is_done_to_its_end_and_a_bad_photo_gets_one_line(bench, weight
         "p1.png: ",
         "is 62 x 45 pixels",
         "p0.heic: format not read",
-        "p0.tif: another has this name",
+        "p0.tif: another differs only in its suffix",
         "holds 0 masks named notes",
     ):
         assert any(words in line for line in lines), words
@@ -586,7 +586,7 @@ def test_what_cannot_be_written_is_reported_before_anything_is(bench, weights, c
         "link.png": "-o link.png: exists: name another file",
         "file/out.png": "file is a file where a folder is needed",
         "folder.png": "folder.png is a folder where a file is needed",
-        "same.png": "-o same.png: is another file of this command",
+        "same.png": "-o same.png: is an input of this command",
         "/proc/out.png": "/proc cannot be written to",
     }.items():
         more = [] if output == "link.png" else ["--overwrite"]

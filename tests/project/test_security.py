@@ -53,7 +53,7 @@ def test_a_pickle_as_checkpoint_is_not_run(bomb, micro, run_of, capsys):
     packs.prepare(run.study, run.dataset)
     bomb(run.folder / "checkpoint.pt")
     loop.fit(run)
-    assert (run.folder / "result.json").is_file() and "cannot be read" in capsys.readouterr().out
+    assert (run.folder / "result.json").is_file() and "is damaged" in capsys.readouterr().out
 
 
 def test_a_text_of_a_contributed_study_runs_no_code():

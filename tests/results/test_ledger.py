@@ -23,10 +23,10 @@ def test_a_row_says_seeds_word_interval_and_whose_runs_they_are():
     few, many = (synthetic.study(name=f"s{n}", profile="small", seeds=range(n)) for n in (2, 10))
     found = rows(ledger.render_ledger([few, many]))
     assert len(found) == len(stats.get_questions(stats.judge(few))) * 2
-    assert {row["word"] for row in found if row["study"].startswith("[s2]")} == {"none yet"}
+    assert {row["verdict"] for row in found if row["study"].startswith("[s2]")} == {"none yet"}
     row = next(row for row in found if row["study"].startswith("[s10]"))
     assert row["study"] == "[s10](../reports/published/s10/README.md)" and row["seeds"] == "10"
-    assert row["word"] == "supported" and row["by"] == ledger.NOBODY
+    assert row["verdict"] == "supported" and row["by"] == ledger.NOBODY
     assert row["interval"].count("%") == 2 and row["effect"].startswith("-")
     assert "`synthetic` is exploratory and provisional." in ledger.render_ledger([made(0, 1, 2)])
     assert rows(

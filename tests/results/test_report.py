@@ -176,10 +176,8 @@ def test_few_seeds_are_a_limit_with_what_they_can_detect(registered):
     results = registered[0]
     rows = stats.get_questions(stats.judge(results))
     gains = -100 * rows[rows.n_seeds > 0].detectable
-    told = (
-        f"{rows.n_seeds.min()} to 4 of 10 registered seeds: the smallest gain that would be found"
-    )
-    told += f" with 80 % power is {gains.min():.0f} % to {gains.max():.0f} %"
+    told = f"{rows.n_seeds.min()} to 4 of 10 registered seeds: four of five such studies would"
+    told += f" find a gain of {gains.min():.0f} % in the most precise comparison"
     assert any(caveat.startswith(told) for caveat in notes.list_caveats(results))
     front = summary.render_study(results, front=True)
     assert told in front and "| Q3 |" in front and "supported" in front.split("| Q1 |")[1]

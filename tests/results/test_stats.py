@@ -252,7 +252,10 @@ def test_a_run_that_does_not_beat_the_trivial_baselines_is_counted():
     rows = f"setup == 'fixed' and seed == 3 and mask_width == {results.widths[-1]}"
     runs = standing.judge_runs(synthetic.with_errors(results, rows, "l2", lambda _: 9.0))
     assert runs[~runs.beats_trivial].seed.tolist() == [3]
-    assert "are beaten by 9 of 10 runs on faces, all baselines by" in standing.summarise(runs)[0]
+    assert (
+        "in 9 of 10 runs on faces, and below that of all baselines in"
+        in standing.summarise(runs)[0]
+    )
     own = results.per_image.loc["faces", "custom", "fixed", 0, "l2", 16]
     ratios, means = {}, {}
     of_cell = results.baseline_images.query("mask_family == 'square' and mask_width == 16")

@@ -55,7 +55,10 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
     out = capsys.readouterr().out
     assert "folder, custom: use " in out and "(1 seed)." in out
     assert "How certain this is is not known: that takes 3 seeds" in out
-    assert "The 8 test images chose it and measure it, so the numbers are optimistic." in out
+    assert (
+        "It was chosen and measured on the same 8 test images, so the numbers are optimistic."
+        in out
+    )
     assert "baseline" in out and "Weights: runs/smoke/folder/custom/" in out
     assert "1 of 8 test images nearly equal a training image" in out
     assert "test/copy.jpg and train/it's 3.png" in out

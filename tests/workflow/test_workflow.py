@@ -522,5 +522,5 @@ def test_a_study_whose_runs_are_all_published_trains_only_without_skip_published
     monkeypatch.setattr(checks.published, "find_published", lambda config, protocol: {FIXED})
     assert here(tmp_path, "smoke", *SETTINGS)[0] == 130
     code, out, _ = here(tmp_path, "smoke", *SETTINGS, "--skip-published")
-    assert code == 130 and "1 runs are published and left out" in out
+    assert code == 130 and "1 runs are published and not trained again" in out
     assert [[run.name for run in runs] for runs in asked] == [[FIXED, PROGRESSIVE], [PROGRESSIVE]]
