@@ -101,7 +101,10 @@ def test_the_better_setup_is_advised_with_its_interval_over_seeds():
     assert one["run"].startswith("faces/custom/progressive/seed")
     assert "faces, custom: use progressive. Its error, over all hole widths" in one["text"]
     assert "the next: -2" in one["text"] and "(5 seeds, 95 % interval -2" in one["text"]
-    assert "better than each of the others" in one["text"] and "Half of the 40" in one["text"]
+    assert (
+        "better than each of the others" in one["text"]
+        and "chosen on half of the 40" in one["text"]
+    )
     assert "It beats all baselines" in one["text"]
 
 
