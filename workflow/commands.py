@@ -90,7 +90,7 @@ def _is_locked(folder):
 def _describe_progress(run):
     """Return stage, step, age of the last checkpoint and the time left at this run's speed."""
     for path in (run.folder / name for name in grid.CHECKPOINTS):
-        checkpoint = artifacts.load_checkpoint(path) if path.is_file() else None
+        checkpoint = artifacts.load_checkpoint(path, mapped=True) if path.is_file() else None
         if not checkpoint:  # damaged
             continue
         step, steps = checkpoint["state"]["step"], run.config.curriculum.steps
