@@ -97,7 +97,7 @@ def serve(pipe, size, architecture, device, variant):
     wait(device)
     batch = run.config.curriculum.batch_size
     flop = counter.get_total_flops() / batch
-    pipe.send({"flop": flop, "options": options.describe(), "batch": batch})
+    pipe.send({"flop": flop, "options": vars(options), "batch": batch})
     while (seconds := pipe.recv()) is not None:
         steps, begun = 0, time.perf_counter()
         while not steps or time.perf_counter() - begun < seconds:
@@ -148,7 +148,7 @@ def examine(device, tiny, size, architecture, variant):
         "device waits": 1 - busy / each,
         "TFLOP/s": counter.get_total_flops() / each / 1e12,
         "fell back": step.fast.options.compile != options.compile,
-        "options": ", ".join(f"{k} {v}" for k, v in options.describe().items()),
+        "options": ", ".join(f"{k} {v}" for k, v in vars(options).items()),
     }
 
 
@@ -156,7 +156,7 @@ def changed(options, variant):
     """Return the options of a variant: "ours" as they are, else that one the other way round."""
     if variant == "ours":
         return options
-    value = torch.float32 if variant == "precision" else not getattr(options, variant)
+    value = "float32" if variant == "precision" else not getattr(options, variant)
     return replace(options, **{variant: value})
 
 
@@ -220,7 +220,7 @@ def measure(size, architecture, device, rounds, ablate):
     options = choose_options(
         case_of(size, architecture, device).config, torch.device(device), architecture
     )
-    names = [k for k, v in options.describe().items() if v is True or v == "bfloat16"]
+    names = [k for k, v in vars(options).items() if v is True or v == "bfloat16"]
     if device == "cuda":
         names += [name for name in ("channels_last", "deterministic") if name not in names]
     names = names if ablate else []
@@ -266,8 +266,8 @@ def measure(size, architecture, device, rounds, ablate):
 def measured_peak(device):
     """Return measured TFLOP/s of a matrix product in the precision that is used."""
     place, cuda = torch.device(device), device == "cuda"
-    dtype, n = choose_precision("auto", place), 8192 if cuda else 2048
-    a, b, x = (torch.ones(n, n, dtype=dtype, device=place) for _ in range(3))
+    name, n = choose_precision("auto", place), 8192 if cuda else 2048
+    a, b, x = (torch.ones(n, n, dtype=getattr(torch, name), device=place) for _ in range(3))
     times = []
     for _ in range(6):
         wait(device)
@@ -275,7 +275,6 @@ def measured_peak(device):
         torch.mm(a, b, out=x)
         wait(device)
         times.append(time.perf_counter() - begun)
-    name = str(dtype).removeprefix("torch.")
     return {"tflops": 2 * n**3 / min(times) / 1e12, "dtype": name}
 
 
@@ -285,7 +284,7 @@ def name_of(device):
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     model = re.search("model name\\s*: (.*)", info.read_text()) if info.is_file() else None
-    native = choose_precision("auto", torch.device(device)) == torch.bfloat16
+    native = choose_precision("auto", torch.device(device)) == "bfloat16"
     name = model[1] if model else platform.machine()
     return f"{name}, {torch.get_num_threads()} threads{', bfloat16' if native else ''}"
 

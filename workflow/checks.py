@@ -67,8 +67,8 @@ def check_machine(study, jobs=None):
     """
     config, runs, cores = study.config, len(study.runs()), limits.count_cores()
     device = devices.choose_device(config.machine.device)
-    precision = step.Options(step.choose_precision(config.training.precision, device)).describe()
-    kind, jobs = precision["precision"], min(jobs or config.machine.jobs, runs)
+    precision = step.choose_precision(config.training.precision, device)
+    jobs = min(jobs or config.machine.jobs, runs)
     if limits.measure_memory() < jobs * A_RUN:
         has, needed = limits.measure_memory() / 2**20, jobs * A_RUN / 2**20
         what = f"{jobs} runs at a time need {needed:.0f} MB of memory, there are {has:.0f} MB"
@@ -79,7 +79,7 @@ def check_machine(study, jobs=None):
         what = f"PyTorch finds no GPU, and on {cores} CPU cores profile {study.profile} takes"
         how = "--estimate measures it; --set machine.device=cpu silences this"
         warn(f"{what} {days:,.0f} days or more: {how}")
-    return f"; {devices.get_device_name(device)}, {kind}, {cores} cores"
+    return f"; {devices.get_device_name(device)}, {precision}, {cores} cores"
 
 
 def _list_places(study):

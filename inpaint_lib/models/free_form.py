@@ -6,6 +6,8 @@ width the generator has the 4,052,478 parameters of the authors' code less the 1
 read its extra input channel of ones; SN-PatchGAN has 5,946,816.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,6 +17,8 @@ from .. import losses
 from .architecture import Architecture, Objective
 from .layers import CONVOLUTIONS, GatedConv, find_weighted
 
+# found out here: a call in `forward` would break the graph of torch.compile
+AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)}
 GATED_GAIN = 2.3  # for f and g from N(0, 1), (elu(f) * sigmoid(g))^2 is 1 / 2.3^2 on average
 
 
@@ -66,8 +70,11 @@ class ContextualAttention(nn.Module):
     softmax_scale = 10.0
 
     def forward(self, features, mask):
-        # scores are sums over many channels and go through an exponential
-        with torch.autocast(features.device.type, enabled=False):
+        device = features.device.type
+        full_precision = contextlib.nullcontext()
+        if device in AUTOCAST:
+            full_precision = torch.autocast(device, enabled=False)
+        with full_precision:  # scores are sums over many channels and go through an exponential
             return self._attend(features.to(mask.dtype), mask).to(features.dtype)
 
     def _attend(self, features, mask):

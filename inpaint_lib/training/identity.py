@@ -21,8 +21,7 @@ def identify(run, pack, device):
     """Return a run's identity on a Pack (or None) and a torch.device or the name of one."""
     config = configuration.to_dict(run.config)
     training, vgg = config["training"], config["training"]["perceptual_weights"]
-    precision = choose_precision(training["precision"], torch.device(device))
-    training["precision"] = str(precision).removeprefix("torch.")
+    training["precision"] = choose_precision(training["precision"], torch.device(device))
     if vgg not in WORDS:
         training["perceptual_weights"] = files.hash_file(vgg)
     settings = {key: getattr(run, key) for key in ("dataset", "architecture", "setup", "seed")}

@@ -248,7 +248,7 @@ def _sitting(state, step, loading):
         "device": devices.get_device_name(step.device),
         "device_kind": step.device.type,
         "loading": loading,
-        **step.options.describe(),
+        **vars(step.options),
         "provenance": provenance.describe_environment(),
     }
 

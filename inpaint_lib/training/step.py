@@ -26,7 +26,7 @@ MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20))  # M_MMAP_MAX, M_TRIM_THR
 class Options:
     """How a step is computed on a device. Only `precision` is part of a run's identity."""
 
-    precision: torch.dtype  # of autocast; losses, norms of gradients and both Adams stay float32
+    precision: str  # of autocast; losses, norms of gradients and both Adams stay float32
     fused_adam: bool = False  # one kernel for all weights
     keep_memory: bool = False  # freed memory stays with the process (glibc)
     compile: bool = False  # torch.compile of the networks, the perceptual one too
@@ -34,10 +34,6 @@ class Options:
     cuda_graph: bool = False  # the whole step captured
     channels_last: bool = False  # compiled networks compute in that layout throughout
     deterministic: bool = False  # kernels whose sums have a fixed order: equal bytes on CUDA too
-
-    def describe(self):
-        """Return {option: value} for JSON."""
-        return vars(self) | {"precision": str(self.precision).removeprefix("torch.")}
 
 
 def choose_options(config, device, architecture=None):
@@ -59,14 +55,14 @@ def choose_options(config, device, architecture=None):
 
 
 def choose_precision(wanted, device):
-    """Return the dtype of `wanted`; auto: bfloat16 where the hardware computes it, else float32."""
+    """Return `wanted`, or for auto "bfloat16" where the hardware computes it, else "float32"."""
     if wanted != "auto":
-        return getattr(torch, wanted)
+        return wanted
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
-    return torch.bfloat16 if native else torch.float32
+    return "bfloat16" if native else "float32"
 
 
 def keep_freed_memory():
@@ -216,8 +212,8 @@ class Step:
         self.sums.add_(values)
 
     def _autocast(self):
-        precision = self.options.precision
-        return torch.autocast(self.device.type, precision, precision != torch.float32)
+        dtype = getattr(torch, self.options.precision)
+        return torch.autocast(self.device.type, dtype, dtype != torch.float32)
 
     def _scores(self, D, image, real, mask):
         with self._autocast():

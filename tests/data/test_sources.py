@@ -148,7 +148,7 @@ def test_folders_for_training_and_testing_make_the_split_at_any_depth(tmp_path, 
     for part in parts:
         folder_tree(tmp_path / above / part / "deep", 3)
         if part == parts[0]:
-            refused("folder", tmp_path, "all images of .* in a folder for training.* add the other")
+            refused("folder", tmp_path, "all images of .* in a folder for training.* add a folder")
     others = ["others"] + ["validation"] * (parts[1] != "Valid")  # test images go before
     for other in others:
         folder_tree(tmp_path / other, 1)

@@ -59,7 +59,7 @@ smoke --data pipe -> data_root: there is no folder
 smoke --data one -> holds 1 images (.bmp, .gif, .jfif,
 smoke --data texts -> holds 0 images
 smoke --data masks -> holds 0 images
-smoke --data split -> are in a folder for training, or all in one for testing: add the others
+smoke --data split -> are in a folder for training, or all in one for testing: add a folder
 smoke --data one --data-root one -> --data DIR names the images: leave out --datasets and --data
 smoke --data one --datasets faces -> --data DIR names the images: leave out
 smoke --datasets celeba --data-root torn -> img_align_celeba.zip
@@ -128,7 +128,7 @@ photo.png {W} {OUT} --mask clear.png -> mask clear.png: has transparent pixels
 photo.png {W} {OUT} --mask absent.png -> mask absent.png: unreadable
 photo.png {W} {OUT} --mask masks -> --mask masks: holds 0 masks named photo
 photo.png {B} {W} -o exists.png -> -o exists.png: exists: name another file, or add --overwrite
-photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is another file
+photo.png {B} {W} -o photo.png --overwrite -> -o photo.png: is an input of this command
 photo.png {B} {W} -o out.gif -> -o out.gif: unknown suffix: give one of .png
 alpha.png {B} {W} -o x/out.jpg -> -o x/out.jpg: JPEG cannot hold transparency
 photo.png {B} --weights absent.safetensors {OUT} -> absent.safetensors does not exist: name

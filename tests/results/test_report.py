@@ -131,7 +131,7 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     told = f"Upper end {100 / 1.02 - 100 - end:.1f} points below -1.96 %."
     assert told in text and f"{100 * row.effect:+.1f} %" in first
     readme = summary.render_study(results)
-    assert "*Exploratory*" in readme and "*Provisional*" in readme
+    assert "*exploratory*" in readme and "*provisional*" in readme
 
 
 def test_what_has_no_value_is_not_shown(built, registered):

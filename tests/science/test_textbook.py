@@ -39,7 +39,7 @@ def test_a_step_equals_the_librarys(name, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # the library casts to float32
     run = grid.open_study("smoke", SETTINGS | {"grid.architectures": [name]}).runs()[1]
     assert run.setup == "progressive"
-    options = step.Options(torch.float32)
+    options = step.Options("float32")
     state = loop.create_state(run, CPU, options)
     library = step.Step(run, state, CPU, options)
     for network in (state.G, state.D, library.vgg):

@@ -44,7 +44,7 @@ def terms_of(architecture, setup):
     """Return the logged terms of each step, {name: [value]}; 0 where nothing is trained."""
     grid_of = {"grid.architectures": [architecture], "grid.setups": [setup]}
     run = grid.open_study("smoke", SETTINGS | grid_of).runs()[0]
-    options = step.Options(torch.float32)
+    options = step.Options("float32")
     fast = step.Step(run, loop.create_state(run, CPU, options), CPU, options)
     coarse = np.random.default_rng(0).integers(0, 256, (6, 2, 4, 4, 3), np.uint8)
     images = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))

@@ -25,7 +25,7 @@ def test_cuda_has_the_losses_of_the_cpu(architecture):
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_an_option_works_and_changes_rounding_alone(architecture, options):
     run = run_of(architecture)
-    fast = make(run, step.Options(torch.float32, **dict.fromkeys(options.split(), True)), CUDA)
+    fast = make(run, step.Options("float32", **dict.fromkeys(options.split(), True)), CUDA)
     found, plain = trained(fast, run, 6), trained(make(run, PLAIN, CUDA), run, 6)
     assert getattr(fast.options, options.split()[0]), "it must not have fallen back"
     for a, b in zip(found, plain, strict=True):
@@ -34,7 +34,7 @@ def test_an_option_works_and_changes_rounding_alone(architecture, options):
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_kernels_of_a_fixed_order_give_equal_numbers(architecture):
-    run, options = run_of(architecture), step.Options(torch.float32, deterministic=True)
+    run, options = run_of(architecture), step.Options("float32", deterministic=True)
     try:
         assert trained(make(run, options, CUDA), run, 3) == trained(
             make(run, options, CUDA), run, 3

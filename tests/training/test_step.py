@@ -18,8 +18,8 @@ from inpaint_lib.study import grid
 from inpaint_lib.training import loop, step, trial
 
 CPU = torch.device("cpu")
-PLAIN = step.Options(torch.float32)
-FAST = step.Options(torch.float32, fused_adam=True, keep_memory=True)
+PLAIN = step.Options("float32")
+FAST = step.Options("float32", fused_adam=True, keep_memory=True)
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,7 @@ def test_compiled_networks_train_as_eager_ones_and_a_stage_recompiles_nothing(
     monkeypatch.setattr(
         torch, "compile", lambda f, dynamic, **_: compile_(f, backend="aot_eager", dynamic=dynamic)
     )
-    options = step.Options(torch.float32, compile=True, compile_pieces=pieces)
+    options = step.Options("float32", compile=True, compile_pieces=pieces)
     pair = make(run, options), make(run)
     counters.clear()
     for k, inputs in enumerate(list(batches(run, 100))[::25]):
@@ -209,7 +209,7 @@ def test_a_failed_compilation_is_reported_and_training_continues_from_the_state_
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    fast, plain = make(run, step.Options(torch.float32, compile=True)), make(run)
+    fast, plain = make(run, step.Options("float32", compile=True)), make(run)
     assert trained(fast, run, 3) == trained(plain, run, 3)
     out = capsys.readouterr().out
     assert "without compile and cuda_graph (RuntimeError: no compiler here); set machine.c" in out
@@ -229,7 +229,7 @@ def test_a_failed_capture_is_reported_and_training_continues(monkeypatch, capsys
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(step, "WARM_UP", 1)  # the first step is captured
     fast, plain = make(run), make(run)
-    fast.options = step.Options(torch.float32, cuda_graph=True)
+    fast.options = step.Options("float32", cuda_graph=True)
     assert trained(fast, run, 3) == trained(plain, run, 3)
     assert "cuda_graph (RuntimeError: capture failed); set" in capsys.readouterr().out
     assert modes == ["thread_local"]  # or another thread, which pins memory, would break it
@@ -255,7 +255,7 @@ def test_options_resolve_by_device_and_configuration():
     config = run_of("custom", overrides={"training.precision": "float32"}).study.config
     cpu = step.choose_options(config, CPU)
     assert cpu.fused_adam and cpu.keep_memory and not cpu.compile and not cpu.cuda_graph
-    assert cpu.describe()["precision"] == "float32"
+    assert cpu.precision == "float32"
     asked = {"fused_adam": "off", "keep_memory": "off", "compile": "on", "cuda_graph": "on"}
     asked = {f"machine.{name}": value for name, value in asked.items()}
     off = step.choose_options(run_of("custom", overrides=asked).study.config, CPU)
@@ -273,7 +273,7 @@ def test_deterministic_kernels_train_every_architecture_to_the_same_numbers(arch
     run = run_of(architecture, overrides={"machine.deterministic": "on"})
     assert step.choose_options(run.config, CPU).deterministic
     try:
-        choices = [step.Options(torch.float32, deterministic=on) for on in (True, True, False)]
+        choices = [step.Options("float32", deterministic=on) for on in (True, True, False)]
         fixed, again, plain = (trained(make(run, options), run, 3)[-1] for options in choices)
     finally:
         step.set_deterministic(False)
@@ -283,7 +283,7 @@ def test_deterministic_kernels_train_every_architecture_to_the_same_numbers(arch
 
 def test_a_resumed_checkpoint_uses_the_options_of_this_machine():
     run = run_of("custom")
-    one = make(run, step.Options(torch.float32, fused_adam=True))
+    one = make(run, step.Options("float32", fused_adam=True))
     trained(one, run, 2)
     saved = copy.deepcopy(one.state.state_dict())
     other = make(run, PLAIN)
@@ -298,7 +298,7 @@ def test_a_resumed_checkpoint_uses_the_options_of_this_machine():
 
 
 def test_a_timed_step_is_a_training_step():
-    run, options = run_of("custom"), step.Options(torch.float32)
+    run, options = run_of("custom"), step.Options("float32")
     timed = trial.create_stepper(run, CPU, options)
     before = [p.clone() for p in timed.fast.state.G.parameters()]
     timed()

@@ -54,7 +54,7 @@ def test_the_end_names_setup_certainty_weights_copies_and_a_command_that_works(
     assert command.main(asked) == 0
     out = capsys.readouterr().out
     assert "folder, custom: use " in out and "(1 seed)." in out
-    assert "How certain this is is not known: that takes 3 seeds" in out
+    assert "How certain this is cannot be said: that takes 3 seeds" in out
     assert (
         "It was chosen and measured on the same 8 test images, so the numbers are optimistic."
         in out
