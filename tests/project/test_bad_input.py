@@ -6,10 +6,10 @@ line: arguments -> words.
 
 import os
 import shlex
+import shutil
 import zipfile
 from pathlib import Path
 
-import nbformat
 import papermill
 import pytest
 import torch
@@ -20,7 +20,7 @@ from inpaint_lib import models
 from inpaint_lib.photos import inpaint
 from tests.conftest import smooth, snapshot
 from tests.photos.test_inpaint import saved_weights, spread
-from tests.workflow.commands import ROOT, is_refusal, run
+from tests.workflow.commands import ROOT, is_refusal, run, run_cells
 from workflow import __main__ as command
 
 LONG = "x" * 5000
@@ -228,16 +228,12 @@ def broken_zip(path, end):
 
 def in_this_process(notebook, output, parameters, **_):
     """Execute notebooks that fail in their first cells as papermill does, without a kernel."""
-    node, names = nbformat.read(notebook, as_version=4), {"display": print}
-    nbformat.write(node, output)
-    for cell in (cell for cell in node.cells if cell.cell_type == "code"):
-        try:
-            exec(cell.source, names)
-        except Exception as error:
-            what = type(error).__name__, str(error), []
-            raise papermill.PapermillExecutionError(0, 1, cell.source, *what) from None
-        if "parameters" in cell.metadata.get("tags", ()):
-            names |= parameters
+    shutil.copyfile(notebook, output)
+    try:
+        run_cells(notebook, parameters)
+    except Exception as error:
+        what = type(error).__name__, str(error), []
+        raise papermill.PapermillExecutionError(0, 1, "", *what) from None
     raise AssertionError("nothing was wrong")
 
 

@@ -67,6 +67,16 @@ def write_notebook(path, *cells):
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
+def run_cells(notebook, parameters):
+    """Execute a notebook's code in this process, without what it displays."""
+    names = {"display": lambda *_: None}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            if "parameters" in cell.metadata.get("tags", ()):
+                names |= parameters
+
+
 def tables(output, profile="smoke"):
     """Return {name: bytes} of a study's tables."""
     return {p.name: p.read_bytes() for p in (output / "reports" / profile / "tables").iterdir()}
