@@ -173,7 +173,7 @@ def main():
         "ms with 4 runs, 250 ms with 12. A value that is used for the first time takes longer:",
         "weights are read, and for context_encoder batch norm is estimated again.",
         "",
-        "| runs | control | fastest (ms) | median (ms) | 95th percentile (ms) | 95th percentile within the goal |",
+        "| runs | control | fastest (ms) | median (ms) | 95th percentile (ms) | within the goal |",
         "| ---: | --- | ---: | ---: | ---: | --- |",
         *table(found),
     ]
