@@ -213,6 +213,7 @@ def _index(results, folder, of_runs, shared):
         "reach": verdicts.find_reach(cards),
         "estimated": findings.describe_estimates(results),
         "standing": standing.summarise(of_runs),
+        "supported": notes.count_supported(judged),
         "certainty": verdicts.describe_certainty(results, cards),
         "caveats": notes.list_caveats(results),
         "advice": advice.advise(results, advice.OWN),

@@ -131,6 +131,9 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     told = f"Upper end {100 / 1.02 - 100 - end:.1f} points below -1.96 %."
     assert told in text and f"{100 * row.effect:+.1f} %" in first
     readme = summary.render_study(results)
+    words = stats.get_questions(stats.judge(results)).query("question == 'Q1'").word
+    short = f"is supported in {sum(words == 'supported')} of {len(words)} comparisons for Q1"
+    assert short in readme and short in plain_of(text)
     assert "*exploratory*" in readme and "*provisional*" in readme
 
 
