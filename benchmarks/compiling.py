@@ -10,6 +10,7 @@ reports/benchmarks are written after every case; cases measured before stay.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from inpaint_lib.training import step, trial
 
 CASES = "custom:pieces context_encoder:networks free_form:networks custom:networks".split()
 PATH = bench.REPORTS / "compiling"
+NAME = re.sub(r"\d+ threads", "1 thread", bench.name_of("cpu"))
 
 
 def use_cpu():
@@ -74,7 +76,7 @@ def main(argv):
     result = files.read_json(PATH.with_suffix(".json")) or {}
     for case in args.case or CASES:
         try:
-            result[case] = measure(case) | {"torch": torch.__version__, "on": bench.name_of("cpu")}
+            result[case] = measure(case) | {"torch": torch.__version__, "on": NAME}
         except subprocess.CalledProcessError:
             return fail(1, f"{case}: its process failed", "benchmarks/compiling.py")
         files.write_json(PATH.with_suffix(".json"), result)
@@ -88,7 +90,7 @@ def main(argv):
         lines = [
             "# What torch.compile costs on a CPU",
             "",
-            f"`benchmarks/compiling.py`, {bench.name_of('cpu')}.",
+            f"`benchmarks/compiling.py`, {NAME}.",
         ]
         files.write_text(PATH.with_suffix(".md"), "\n".join([*lines, *bench.rows_of(header, rows)]))
         say(f"{case}: {result[case]}")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from .. import models
 from ..results import explored, frames, networks
 from ..study import config as configuration
 from ..study import grid
@@ -20,7 +21,9 @@ class Published(explored.Saved):
     def __init__(self, results, base, studies):
         super().__init__(results, studies)
         self.base, self.kept = base, Kept()
-        self.models = networks.find_files(results, base, "model.safetensors")
+        stored = networks.find_files(results, base, "model.safetensors")
+        known = (name for name in stored if name.split("/")[1] in models.ARCHITECTURES)
+        self.models = {name: stored[name] for name in known}  # the others are of an extension
         self.records = networks.find_files(results, base, "recording.npz")
         self.study = _reopen(results, self.models, base) if self.models else None
         self.runs = {name: self._run(name) for name in self.runs}
@@ -87,11 +90,10 @@ class Published(explored.Saved):
         return self.kept.get((run.name, width), make)[0]
 
 
-def _reopen(results, models, base):
-    """Return the grid.Study of networks {run: file}, without what they do not need: weights of
-    losses and measures, whose files may not be here, and setups that an extension may have added.
-    """
-    config, columns = results.about["config"], zip(*map(frames.split_name, models), strict=True)
+def _reopen(results, paths, base):
+    """Return the grid.Study of networks {run: path}, without what they do not need: weights of
+    losses and measures, whose files may not be here, and setups of an extension."""
+    config, columns = results.about["config"], zip(*map(frames.split_name, paths), strict=True)
     of = dict(zip(("datasets", "architectures", "setups", "seeds"), columns, strict=True))
     config = config | {
         "grid": {key: list(dict.fromkeys(values)) for key, values in of.items()},

@@ -204,7 +204,7 @@ def _record(run, images):
     family = run.model.mask_family
     with np.load(run.folder / "recording.npz") as stored:
         found = {key: stored[key] for key in stored.files}
-    same = list(found.get("images", images)) == images
+    same = recording.list_images(found, images) == images
     for stage in run.evaluated_stages if same else ():
         path = run.folder / "evaluation" / f"stage{stage}_fills.npz"
         if path.is_file():

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from ..study import files
+from ..training import recording
 from . import explored, health, pictures, select
 
 
@@ -94,10 +95,9 @@ def compress_scores(path, images):
     level x scale."""
     found = {}
     with np.load(path) as stored:
-        known = stored["images"].tolist() if "images" in stored else images
-        for name in stored.files if known == images else ():
-            of = re.fullmatch(r"end_scores_(\d+)_\d+", name)
-            if of and stored[name].shape[1] == len(images):
+        same = recording.list_images(stored, images) == images
+        for name in stored.files if same else ():
+            if of := re.fullmatch(r"end_scores_(\d+)_\d+", name):
                 maps = stored[name].astype(np.float32)
                 scale = float(abs(maps).max() / 127) or 1.0
                 levels = np.rint(maps / scale).astype(np.int8)

@@ -163,5 +163,5 @@ def fill_surprises(results, text):
     environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined)
     try:
         return environment.from_string(text).render(claims.names).strip(), claims.wrong
-    except (jinja2.TemplateError, TypeError, KeyError) as error:
+    except (jinja2.TemplateError, TypeError, KeyError, ArithmeticError) as error:
         raise ValueError(str(error)) from None

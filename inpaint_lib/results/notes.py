@@ -19,6 +19,10 @@ ENVIRONMENT = jinja2.Environment(
 )
 BESIDE = {"Q2": "fixed never trains on the smaller holes; mixed, which Q3 compares with, does."}
 NO_WORDS = "only studies with the settings of a registered profile get a verdict"
+BADGES = {
+    "exploratory": "other data, smaller images or a smaller budget than the paper's",
+    "provisional": "fewer seeds than registered",
+}
 MEANING = {
     "supported": "the gain is larger than {margin}",
     "no harm": "a loss of {margin} is excluded, a gain is not shown",
@@ -55,11 +59,14 @@ def _describe_power(rows):
     gains = -100 * rows.detectable.dropna()
     if gains.empty:
         return ""
+    least, middle, most = (f"of {value:.0f} %" for value in gains.quantile([0, 0.5, 1]))
+    found = f"a gain {middle}"
+    if len(gains) > 1:
+        found = f"a gain {least} in the most precise comparison, {middle} in the median one, "
+        found += f"{most} in the least precise"
     return (
         f"{format_range(rows.n_seeds)} of {rows.registered_seeds.max()} registered seeds: four of "
-        f"five such studies would find a gain of {gains.min():.0f} % in the most precise "
-        f"comparison, of {gains.median():.0f} % in the median one, of {gains.max():.0f} % in the "
-        "least precise. Inconclusive does not mean no effect."
+        f"five such studies would find {found}. Inconclusive does not mean no effect."
     )
 
 
@@ -127,10 +134,24 @@ def count_supported(judged):
     if rows.empty:
         return ""
     parts = [
-        f"{(of.word == 'supported').sum()} of {len(of)} comparisons for {question}"
+        f"in {(of.word == 'supported').sum()} of {len(of)} comparisons for {question}"
         for question, of in rows.groupby("question", sort=False)
     ]
-    return f"That growing the hole helps is supported in {', '.join(parts)}."
+    told = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    untested = (rows.word == "not testable").sum()
+    return f"That growing the hole helps is supported {told}" + (
+        f"; {untested} of these {len(rows)} are not testable." if untested else "."
+    )
+
+
+def explain_badges(judged):
+    """Return how the results of the registered questions are marked, a sentence, or ""."""
+    rows, parts = stats.get_questions(judged), []
+    for badge, meaning in BADGES.items():
+        marked = rows.badges.str.contains(badge)
+        if marked.any():
+            parts.append(f"{'in part ' * (not marked.all())}*{badge}* ({meaning})")
+    return f"The results are {' and '.join(parts)}." if parts else ""
 
 
 def _overall(rows):

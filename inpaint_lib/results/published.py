@@ -60,11 +60,13 @@ def publish(results, name, who=""):
         raise ValueError(f"no run of profile {profile} is finished: run ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
     about |= {"who": dict.fromkeys(frames.name_runs(results.runs), who)} if who.strip() else {}
-    results = replace(results, about=about, fills=_of_main_runs(results))
-    kept, new = [], len(results.runs)
+    kept, new, first = [], len(results.runs), results.runs.seed.min()
     with files.lock(base.parent):
-        if (base / "runs.csv").is_file():
-            there = frames.load(base)
+        there = frames.load(base) if (base / "runs.csv").is_file() else None
+        if there:
+            first = there.about["config"]["grid"]["seeds"][0]
+        results = replace(results, about=about, fills=_of_main_runs(results, first))
+        if there:
             kept = set(frames.name_runs(there.runs)) & set(frames.name_runs(results.runs))
             results = frames.merge(there, results)
         frames.save(results, base)
@@ -96,9 +98,9 @@ def _personal(base):
     return said.read_text(encoding="utf-8") if said.is_file() else ""
 
 
-def _of_main_runs(results):
-    """Return the fills to publish: first seed, last stage, the paper's setups and select.SHOWN."""
-    wanted, found = [f"seed{results.runs.seed.min()}", f"stage{len(results.widths)}"], {}
+def _of_main_runs(results, seed):
+    """Return the fills to publish: one seed, last stage, the paper's setups and select.SHOWN."""
+    wanted, found = [f"seed{seed}", f"stage{len(results.widths)}"], {}
     for key, pixels in results.fills.items():
         parts = key.split("/")
         of_run = "/stage" in key

@@ -22,6 +22,7 @@ def render_study(results, personal="", captions=None, front=False):
         answers=notes.answer_questions(judged),
         meanings=notes.explain_words(judged),
         supported=notes.count_supported(judged),
+        badges=notes.explain_badges(judged),
         estimated=findings.describe_estimates(results),
         primaries="\n".join(tables.to_markdown(_primaries(judged))),
         grid="\n".join(tables.to_markdown(_grid(judged))),

@@ -43,6 +43,8 @@ class Recorder:
     def __init__(self, run, pack, state, device):
         kept = state.recording.get("images")  # of a resumed run, whatever the settings are now
         chosen = [int(k) for k in kept or choose_images(run.config, len(pack.test))]
+        if not kept and any(len(of) != len(chosen) for of in state.recording.get("fills", [])):
+            state.recording.clear()  # of a version that did not say which images it recorded
         state.recording["images"] = [torch.tensor(k) for k in chosen]
         self.batches = {  # the largest holes last
             width: probe.load_frozen_batch(run, pack, chosen, width, device)
@@ -91,12 +93,21 @@ class Recorder:
 def take_image(recorded, image, images):
     """Return {array's name: its part of a test image}, or {} if that was not recorded.
 
-    recorded: the arrays of recording.npz; images: those recorded, if it does not say which."""
-    images = list(recorded.get("images", images))
-    if image not in images:
+    recorded: the arrays of recording.npz; images: see `list_images`."""
+    there = list_images(recorded, images)
+    if image not in there:
         return {}
-    place, found = images.index(image), {k: v for k, v in recorded.items() if k != "images"}
+    place, found = there.index(image), {k: v for k, v in recorded.items() if k != "images"}
     return {k: v if k in ("steps", "stages") else v[:, place] for k, v in found.items()}
+
+
+def list_images(recorded, images):
+    """Return the test images in a recording.npz: if it does not say, `images`, or [] if it has
+    another number of them."""
+    if "images" in recorded:
+        return [int(k) for k in recorded["images"]]
+    counts = {v.shape[1] for k, v in recorded.items() if k not in ("steps", "stages")}
+    return list(images) if counts <= {len(images)} else []
 
 
 def write(path, recording):

@@ -147,7 +147,9 @@ def test_runs_are_shown_without_the_images_they_were_trained_on(trained, monkeyp
     assert list(state.load_study("smoke", GRID).runs) == NAMES
 
 
-def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, trained, tmp_path):
+def test_a_published_study_shows_the_same_as_its_run_folders(
+    opened, results, trained, tmp_path, monkeypatch
+):
     shown = state.Published(results, tmp_path, [])
     for name in NAMES:
         assert shown.errors(name)[0] == pytest.approx(opened.errors(name)[0], rel=1e-6)
@@ -177,6 +179,10 @@ def test_a_published_study_shows_the_same_as_its_run_folders(opened, results, tr
     assert shown.about["points"] == opened.about["points"]
     with pytest.raises(ValueError, match="last stage"):
         answers.fill(shown, [], NAMES[2:], 1, 8, 2)
+    with monkeypatch.context() as patch:  # an architecture of an extension: without its networks
+        patch.delitem(models.ARCHITECTURES, "context_encoder")
+        shown = state.Published(results, tmp_path, [])
+    assert shown.runs[NAMES[2]] is None and shown.runs[NAMES[0]]
 
 
 def test_networks_are_read_once_and_forgotten_when_they_are_too_many(trained, monkeypatch):

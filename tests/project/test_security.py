@@ -58,8 +58,13 @@ def test_a_pickle_as_checkpoint_is_not_run(bomb, micro, run_of, capsys):
 
 def test_a_text_of_a_contributed_study_runs_no_code():
     results = synthetic.study(["faces"], ["custom"], seeds=range(2))
-    for text in ("{{ lower.__func__.__globals__ }}", "{{ ''.__class__.__mro__ }}"):
-        with pytest.raises(ValueError, match="unsafe"):
+    for text, why in (
+        ("{{ lower.__func__.__globals__ }}", "unsafe"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ range(10 ** 9) }}", "too big"),
+        ("{{ 1 / 0 }}", "division"),
+    ):
+        with pytest.raises(ValueError, match=why):
             findings.fill_surprises(results, text)
 
 

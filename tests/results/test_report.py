@@ -134,7 +134,7 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     words = stats.get_questions(stats.judge(results)).query("question == 'Q1'").word
     short = f"is supported in {sum(words == 'supported')} of {len(words)} comparisons for Q1"
     assert short in readme and short in plain_of(text)
-    assert "*exploratory*" in readme and "*provisional*" in readme
+    assert "The results are *exploratory* (" in readme and " and *provisional* (" in readme
 
 
 def test_what_has_no_value_is_not_shown(built, registered):

@@ -10,6 +10,7 @@ with
     python -m tests.training.test_golden
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -90,6 +91,20 @@ def test_golden_steps_are_those_of_every_architecture_and_setup(golden):
         totals = [terms["total_g"] for terms in by_setup.values()]
         assert len({*map(str, totals)}) == len(setups.SETUPS), "no two setups are alike"
         assert all(len({*values}) == 6 for values in by_setup["fixed"].values())
+
+
+@pytest.mark.parametrize("term", ["adversarial_g", "adversarial_d"])
+def test_a_wrong_sign_in_a_loss_is_found(golden, monkeypatch, term):
+    entry = models.ARCHITECTURES["custom"]
+    d_loss, g_loss, boundary = entry.objective.adversarial
+    wrong = {
+        "adversarial_d": (lambda *s: -d_loss(*s), g_loss, boundary),
+        "adversarial_g": (d_loss, lambda *s: -g_loss(*s), boundary),
+    }[term]
+    planted = dataclasses.replace(entry, objective=entry.objective._replace(adversarial=wrong))
+    monkeypatch.setitem(models.ARCHITECTURES, "custom", planted)
+    found = differences(terms_of("custom", "fixed"), golden["custom"]["fixed"])
+    assert (0, term) in found and (1, "total_g") in found
 
 
 def make():

@@ -157,3 +157,16 @@ def test_recording_changes_nothing_else_and_a_resumed_run_keeps_its_images(
     recorder.at_log_point(1)
     assert [int(k) for k in state.recording["images"]] == [0, 7]
     assert [len(fills) for fills in state.recording["fills"]] == [2, 2]
+    del state.recording["images"]  # as earlier versions saved it
+    recorder = recording.Recorder(other, pack, state, CPU)
+    recorder.at_log_point(1)
+    assert [len(fills) for fills in state.recording["fills"]] == [3]
+
+
+def test_a_recording_that_does_not_name_its_images_is_that_of_as_many_images():
+    kept = {"steps": np.array([3, 6]), "fills": np.arange(4).reshape(2, 2)}
+    assert recording.take_image(kept, 7, [0, 7])["fills"].tolist() == [1, 3]
+    assert recording.take_image(kept, 7, [0, 4, 7]) == {}
+    named = kept | {"images": np.array([0, 7])}
+    assert recording.take_image(named, 7, [0, 4, 7])["fills"].tolist() == [1, 3]
+    assert recording.take_image(named, 4, [0, 4, 7]) == {}

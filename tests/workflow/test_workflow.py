@@ -145,6 +145,7 @@ def test_a_run_folder_holds_what_the_readme_says(study):
 def test_every_page_is_small_offline_and_describes_its_pictures(study):
     report = study[0] / "reports/smoke"
     assert len(list(report.glob("runs/*.html"))) == 2
+    assert list(report.glob("images/*.html")) and list(report.glob("notebooks/*.html"))
     assert (report / "index.html").stat().st_size < 3e6
     style = "".join(path.read_text() for path in report.rglob("*.css"))
     for page in report.rglob("*.html"):
