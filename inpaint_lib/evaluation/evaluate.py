@@ -17,6 +17,7 @@ others, after the last stage (after every stage with fid_stages=all); LPIPS on t
 """
 
 import functools
+import re
 from contextlib import nullcontext, suppress
 
 import numpy as np
@@ -33,6 +34,7 @@ from . import card, fid, lpips, measures, pretrained
 COLUMNS = ["stage", "mask_family", "mask_width", "region", "metric", "value", "n_images"]
 TO_NETWORKS = ("free_form", "rectangles")  # families with FID and so on at the largest width
 RECORDED = "free_form"  # family of recorded fills at the largest width
+NETWORKS = ("inception", "alexnet")
 NO_RESULT = {"slow_baseline_images", "recorded_points", "inception_weights", "lpips_weights"}
 
 
@@ -52,7 +54,8 @@ def _networks(inception, perceptual, device):
 
 
 def _settings(config, **more):
-    """Return the settings of an evaluation, with hashes of the files of weights."""
+    """Return the settings of an evaluation, with hashes of the files of weights, or why there are
+    none."""
     of = config.evaluation
     return more | {
         "protocol": PROTOCOL,
@@ -60,6 +63,18 @@ def _settings(config, **more):
         "inception": pretrained.identify("inception", of.inception_weights),
         "alexnet": pretrained.identify("alexnet", of.lpips_weights),
     }
+
+
+def _is_valid(path, settings):
+    """Return whether the evaluation in a .json file was made with these settings; why weights
+    were missing does not matter."""
+    if not (head := files.read_json(path)):
+        return False
+    hashes = (
+        {name: re.match("[0-9a-f]{64}$", of.get(name, "")) and of[name] for name in NETWORKS}
+        for of in (head["settings"], settings)
+    )
+    return head["settings"] | next(hashes) == settings | next(hashes)
 
 
 # --- networks
@@ -205,8 +220,7 @@ def _store(head, rows, settings, warnings):
 
 def is_evaluated(run, stage):
     """Return whether a stage was evaluated with the current settings."""
-    head = files.read_json(_path(run, stage, ".json"))
-    return bool(head) and head["settings"] == _settings(run.config)
+    return _is_valid(_path(run, stage, ".json"), _settings(run.config))
 
 
 def complete(run):
@@ -269,7 +283,7 @@ def _baseline(name, config, pack, pool):
     slow, n = name in fillers.SLOW, len(pack.test)
     n = min(n, config.evaluation.slow_baseline_images) if slow else n
     settings = get_untrained_settings(config, pack, n)
-    if (files.read_json(head) or {}).get("settings") == settings:
+    if _is_valid(head, settings):
         return
 
     def fill(images, holes):

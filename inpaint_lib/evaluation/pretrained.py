@@ -50,10 +50,7 @@ def locate_cached(name):
 
 
 def find(name, wanted="auto"):
-    """Return the checked file of weights: auto, none, or a path. Raises NotAvailable.
-
-    The settings of finished evaluations contain the messages: changing one makes them stale.
-    """
+    """Return the checked file of weights: auto, none, or a path. Raises NotAvailable."""
     weights = WEIGHTS[name]
     if wanted == "none":
         raise NotAvailable(f"switched off: {weights.key} is none")

@@ -196,7 +196,9 @@ def test_without_weights_the_evaluation_goes_on_and_says_why(trained, tmp_path, 
     settings = evaluate.read_head(run)["settings"]
     assert not {"fid", "kid", "is", "lpips"} & set(frame.metric)
     assert "no pt_inception-2015-12-05" in settings["inception"] and "none" in settings["alexnet"]
-    monkeypatch.setattr(pretrained, "find", lambda *_: __file__)
+    monkeypatch.setattr(pretrained, "identify", lambda *_: "said in other words")
+    assert evaluate.is_evaluated(run, 2)
+    monkeypatch.setattr(pretrained, "identify", lambda *_: "ab" * 32)
     assert not evaluate.is_evaluated(run, 2), "weights have come"
 
 
