@@ -2,6 +2,7 @@
 
 Longer texts are in templates/."""
 
+from collections import Counter
 from pathlib import Path
 
 import jinja2
@@ -156,12 +157,13 @@ def explain_badges(judged):
 
 def _overall(rows):
     """Return a question's words and the range of its estimates in all cells, a few sentences."""
-    words = rows.word[rows.word != ""].value_counts(sort=False)
+    counts = Counter(rows.word)
+    words = {word: counts[word] for word in stats.WORDS if counts[word]}
     effects, (first, second) = rows.effect.dropna(), rows[["first", "second"]].iloc[0]
     if effects.empty:
         return "No complete pair of runs."
     text = f"The error of {first} is {describe_effects(effects, second)}"
-    if words.empty:
+    if not words:
         why = (
             f"a verdict needs {stats.MIN_SEEDS} seeds" if rows.registered_seeds.any() else NO_WORDS
         )
