@@ -10,7 +10,6 @@ reports/benchmarks are written after every case; cases measured before stay.
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,6 @@ from inpaint_lib.training import step, trial
 
 CASES = "custom:pieces context_encoder:networks free_form:networks custom:networks".split()
 PATH = bench.REPORTS / "compiling"
-NAME = re.sub(r"\d+ threads", "1 thread", bench.name_of("cpu"))
 
 
 def use_cpu():
@@ -40,7 +38,6 @@ def use_cpu():
 
 def compile_case(case):
     """Return {"s", "graphs", "kernels"} of a case in this process."""
-    torch.set_num_threads(1)
     architecture, what = case.split(":")
     run, cpu = bench.case_of(128, architecture, "cpu", {"curriculum.batch_size": 2}), "cpu"
     options = step.choose_options(run.config, torch.device(cpu), architecture)
@@ -71,12 +68,13 @@ def main(argv):
     parser.add_argument("--case", action="append", choices=CASES, help="this case only")
     parser.add_argument("--process", metavar="CASE", help="of the benchmark itself")
     args = parser.parse_args(argv)
+    torch.set_num_threads(1)
     if args.process:
         return print("\n" + json.dumps(compile_case(args.process)))
     result = files.read_json(PATH.with_suffix(".json")) or {}
     for case in args.case or CASES:
         try:
-            result[case] = measure(case) | {"torch": torch.__version__, "on": NAME}
+            result[case] = measure(case) | {"torch": torch.__version__, "on": bench.name_of("cpu")}
         except subprocess.CalledProcessError:
             return fail(1, f"{case}: its process failed", "benchmarks/compiling.py")
         files.write_json(PATH.with_suffix(".json"), result)
@@ -90,7 +88,7 @@ def main(argv):
         lines = [
             "# What torch.compile costs on a CPU",
             "",
-            f"`benchmarks/compiling.py`, {NAME}.",
+            f"`benchmarks/compiling.py`, {bench.name_of('cpu')}.",
         ]
         files.write_text(PATH.with_suffix(".md"), "\n".join([*lines, *bench.rows_of(header, rows)]))
         say(f"{case}: {result[case]}")

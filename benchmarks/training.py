@@ -285,8 +285,8 @@ def name_of(device):
     info = Path("/proc/cpuinfo")
     model = re.search("model name\\s*: (.*)", info.read_text()) if info.is_file() else None
     native = choose_precision("auto", torch.device(device)) == "bfloat16"
-    name = model[1] if model else platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads{', bfloat16' if native else ''}"
+    name, n = model[1] if model else platform.machine(), torch.get_num_threads()
+    return f"{name}, {n} thread{'s' * (n != 1)}{', bfloat16' if native else ''}"
 
 
 def rows_of(header, rows):

@@ -8,7 +8,6 @@ They are split into training and test masks as a folder of photographs is. Packs
 import json
 import os
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,8 +96,12 @@ def _read(config):
     few = "; ".join(f"{row.file}: {row.reason}, {row.detail}" for row in listed[:3].itertuples())
     counts = {split: len(of) for split, of in kept.items()}
     packing.check_usable("--masks", counts, listed, plan.missing, f"the first: {few}")
-    by_area = partial(sorted, key=lambda bits: (np.bitwise_count(bits).sum(), bits.tobytes()))
-    return {split: np.stack(by_area(of)) for split, of in kept.items()}, listed
+    return {split: np.stack(sorted(of, key=_area)) for split, of in kept.items()}, listed
+
+
+def _area(bits):
+    """Return a packed mask's area in pixels and, for those of equal area, its bytes."""
+    return np.bitwise_count(bits).sum(), bits.tobytes()
 
 
 def check_widths(study, own):

@@ -66,15 +66,15 @@ def _settings(config, **more):
 
 
 def _is_valid(path, settings):
-    """Return whether the evaluation in a .json file was made with these settings; why weights
-    were missing does not matter."""
-    if not (head := files.read_json(path)):
-        return False
-    hashes = (
-        {name: re.match("[0-9a-f]{64}$", of.get(name, "")) and of[name] for name in NETWORKS}
-        for of in (head["settings"], settings)
-    )
-    return head["settings"] | next(hashes) == settings | next(hashes)
+    """Return whether the evaluation in a .json file was made with these settings."""
+    head = files.read_json(path)
+    return bool(head) and _without_reasons(head["settings"]) == _without_reasons(settings)
+
+
+def _without_reasons(settings):
+    """Return settings without the texts that say why weights were missing: only hashes count."""
+    texts = [n for n in NETWORKS if not re.fullmatch("[0-9a-f]{64}", settings.get(n, ""))]
+    return settings | dict.fromkeys(texts)
 
 
 # --- networks

@@ -237,7 +237,7 @@ def read_scores(config, pack):
     for head in sorted((pack.folder / "external").glob("*.json")):
         made = (files.read_json(head) or {}).get("settings", {})
         # scores without the network of a metric stay valid: only that metric is missing
-        if all(made.get(k) == wanted[k] for k in wanted.keys() - {"inception", "alexnet"}):
+        if all(made.get(k) == wanted[k] for k in wanted.keys() - set(evaluate.NETWORKS)):
             found[head.stem] = pd.read_csv(head.with_suffix(".csv"))
         else:
             stale.append(head.stem)

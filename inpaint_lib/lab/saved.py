@@ -94,7 +94,7 @@ def _reopen(results, paths, base):
     """Return the grid.Study of networks {run: path}, without what they do not need: weights of
     losses and measures, whose files may not be here, and setups of an extension."""
     config, columns = results.about["config"], zip(*map(frames.split_name, paths), strict=True)
-    of = dict(zip(("datasets", "architectures", "setups", "seeds"), columns, strict=True))
+    of = dict(zip(frames.GRID, columns, strict=True))
     config = config | {
         "grid": {key: list(dict.fromkeys(values)) for key, values in of.items()},
         "models": {name: config["models"][name] for name in of["architectures"]},

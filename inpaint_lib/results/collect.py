@@ -78,7 +78,7 @@ def _row(run, result):
     row |= {"commit": made["commit"], "system": made["system"]}
     row |= {"host_memory": memory["host"], "device_memory": memory.get("device")}
     row |= {"parameters_g": parameters["generator"], "parameters_d": parameters["discriminator"]}
-    row |= {name: head["settings"].get(name, "") for name in ("inception", "alexnet")}
+    row |= {name: head["settings"].get(name, "") for name in evaluate.NETWORKS}
     row["warnings"] = "; ".join(head["warnings"])
     return {key: float(f"{v:.9g}") if isinstance(v, float) else v for key, v in row.items()}
 

@@ -95,6 +95,16 @@ def _stages(results, *cell):
     return plots.draw_stages(values[values.stage.notna()])
 
 
+def _heat(results, *cell):
+    """Draw the errors after every stage as matrices, with the baselines."""
+    return plots.draw_heat_maps(tables.make_stage_matrix(results).loc[cell])
+
+
+def _curves(results, *cell):
+    """Draw the logged quantities of training."""
+    return plots.draw_curves(select.get_cell(results.history, *cell))
+
+
 def _pair(results, dataset):
     """Draw the paper's comparison: custom and free_form on the same holes."""
     cells = select.list_cells(select.get_finished(results))
@@ -112,11 +122,8 @@ KINDS = {  # kind: function, for what it is drawn
     "sizes": (pictures.draw_sizes, "cell"),
     "grid": (pictures.draw_comparison, "cell"),
     "stages": (_stages, "cell"),
-    "heat": (
-        lambda of, *cell: plots.draw_heat_maps(tables.make_stage_matrix(of).loc[cell]),
-        "cell",
-    ),
-    "curves": (lambda of, *cell: plots.draw_curves(select.get_cell(of.history, *cell)), "cell"),
+    "heat": (_heat, "cell"),
+    "curves": (_curves, "cell"),
     "pair": (_pair, "dataset"),
     "masks": (pictures.draw_stage_masks, "dataset"),
 }

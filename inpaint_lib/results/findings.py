@@ -55,8 +55,7 @@ def _game(results, judged):
         f"there the variation of G's adversarial loss under progressive is {told}.",
     ]
     if few := rows.remark.str.contains(stats.TOO_FEW).sum():
-        difference = f"{hypotheses.read_plan().stability:.0%}".replace("%", " %")
-        lacking = f"{stats.TOO_FEW} a difference of {difference}"
+        lacking = f"{stats.TOO_FEW} a difference of {100 * hypotheses.read_plan().stability:g} %"
         found.append(f"In {few} of {len(rows)} there are {lacking}.")
     return found
 

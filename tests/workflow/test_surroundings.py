@@ -177,7 +177,7 @@ def test_packages_of_the_users_own_folder_count_only_where_others_lack_them(tmp_
 
 
 def test_the_python_that_has_the_packages_is_used(tmp_path):
-    """The `python` of a system may be another than the `python3` that has them."""
+    """On some systems `python` lacks the packages that `python3` has."""
     write_script(tmp_path / "python", "exit 1")
     write_script(tmp_path / "python3", 'case "$*" in *find_spec*) ;; *) echo found ;; esac')
     environment = current() | {"PATH": f"{tmp_path}:/usr/bin:/bin", "CONDA_PREFIX": ""}
