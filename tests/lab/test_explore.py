@@ -180,7 +180,8 @@ def test_a_published_study_shows_the_same_as_its_run_folders(
     with pytest.raises(ValueError, match="last stage"):
         answers.fill(shown, [], NAMES[2:], 1, 8, 2)
     with monkeypatch.context() as patch:  # an architecture of an extension: without its networks
-        patch.delitem(models.ARCHITECTURES, "context_encoder")
+        others = {k: v for k, v in models.ARCHITECTURES.items() if k != "context_encoder"}
+        patch.setattr(models, "ARCHITECTURES", others)
         shown = state.Published(results, tmp_path, [])
     assert shown.runs[NAMES[2]] is None and shown.runs[NAMES[0]]
 
