@@ -2,7 +2,8 @@
 
 Every architecture x setup is trained for a few steps on seeded made-up images, on the CPU in
 float32, with a schedule that crosses every stage; the loss terms after each step are compared with
-golden.json to a relative 1e-3.
+golden.json, to a relative 1e-3 or to 5e-4: processors round differently, and where hinge losses
+cancel in the gradient of D's last bias, Adam makes a whole step of 1e-4 out of that.
 
 If numbers change on purpose: raise PROTOCOL, add a line to docs/protocol.md, and remake the file
 with
@@ -28,8 +29,8 @@ SEED = 5  # with which replay takes a smaller width
 WIDTHS = {"generator_width": 4, "discriminator_width": 4}
 SETTINGS = {
     "data.image_size": 32,
-    "curriculum.batch_size": 2,
-    "curriculum.total_images": 12,
+    "curriculum.batch_size": 4,
+    "curriculum.total_images": 24,
     "curriculum.mask_widths": [8, 12, 16],
     "grid.seeds": [SEED],
     "models.custom.widths": WIDTHS | {"scales": 2},
@@ -38,7 +39,9 @@ SETTINGS = {
     "training.precision": "float32",
     "training.perceptual_width": 4,
     "machine.device": "cpu",
-}  # six steps, two in each of three stages
+}  # six steps, two in each of three stages. Two images a step would be too few: of the two values a
+# channel of its bottleneck then has, batch norm keeps the sign alone, and Adam enlarges rounding
+# errors (context_encoder)
 
 
 def terms_of(architecture, setup):
@@ -47,7 +50,7 @@ def terms_of(architecture, setup):
     run = grid.open_study("smoke", SETTINGS | grid_of).runs()[0]
     options = step.Options("float32")
     fast = step.Step(run, loop.create_state(run, CPU, options), CPU, options)
-    coarse = np.random.default_rng(0).integers(0, 256, (6, 2, 4, 4, 3), np.uint8)
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 4, 3), np.uint8)
     images = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))
     names = ("adversarial_d", "adversarial_g", "total_g", *run.architecture_entry.objective.terms)
     found = {name: [] for name in names}
@@ -68,7 +71,7 @@ def differences(found, golden):
         (k, name)
         for name in found
         for k, (a, b) in enumerate(zip(found[name], golden[name], strict=True))
-        if a != pytest.approx(b, rel=1e-3, abs=1e-6)
+        if a != pytest.approx(b, rel=1e-3, abs=5e-4)
     ]
 
 
