@@ -21,9 +21,9 @@ NAMED = 10  # pairs of near-duplicates, at most
 
 
 def report_images(plan):
-    """Print how many images a plan has, and a warning if they are few."""
+    """Print how many images a plan uses, and a warning if they are few."""
     train, test = len(plan.train), len(plan.test)
-    what = f"{advice.OWN} has {train + test:,} images, {train:,} to train on and {test:,} to test"
+    what = f"{advice.OWN}: {train + test:,} images, {train:,} to train on and {test:,} to test on"
     if train + test >= FEW:
         say(what)
     else:

@@ -114,6 +114,10 @@ def open_image(source):
         if image.mode.startswith("I;16") and (inverted or image.has_transparency_data):
             what = "with white as 0" if inverted else "and transparent"  # Pillow ignores both
             raise Unusable("unsupported pixels", f"16-bit grey {what}")
+        if image.format == "TIFF" and max(image.tag_v2.get(258, (8,))) > 8:
+            if any(codec == "raw" and args[0] in "RGBA" for codec, _, _, args in image.tile):
+                # Pillow would take every byte for a pixel
+                raise Unusable("unsupported pixels", "16-bit colours in separate planes")
     with image:
         yield image
 

@@ -1,6 +1,6 @@
 """A user's own masks, `machine.masks`: a folder of images, white = hole, read once for a profile.
 
-    runs/<profile>/masks_<digest>.npz  skipped_masks.csv
+    runs/<profile>/masks.npz  skipped_masks.csv
 
 They are split into training and test masks as a folder of photographs is. Packs hold copies.
 """
@@ -8,6 +8,7 @@ They are split into training and test masks as a folder of photographs is. Packs
 import json
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,15 +53,14 @@ def prepare(study):
     if not source:
         return None
     depends = json.dumps([PROTOCOL, source, config.data.image_size, config.data.seed])
-    path = study.folder / f"masks_{files.hash_text(depends)[:16]}.npz"
-    try:
-        with np.load(path) as stored:
-            found = dict(stored)
-    except NO_FILE:
+    path, found = study.folder / "masks.npz", {}
+    with suppress(*NO_FILE), np.load(path) as stored:
+        found = dict(stored)
+    if str(found.get("made_from")) != depends:
         found, skipped = _read(config)
         files.write_csv(study.folder / "skipped_masks.csv", skipped)
         with files.replace(path) as temporary:
-            np.savez_compressed(temporary, **found)
+            np.savez_compressed(temporary, **found, made_from=depends)
     turned = config.machine.turn_masks == "on"
     return Own(masks.Bank.of(found["train"], turned), masks.Bank.of(found["test"]))
 

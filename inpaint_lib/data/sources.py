@@ -175,9 +175,10 @@ def _folder_plan(config):
 
 
 def plan_folder(root, key, seed, most_train=None, most_test=None):
-    """Return the Plan of a folder of images, split by seed, or by its own train and test folders.
+    """Return the Plan of a folder of images, split by seed, or by folders train/ and test/ in it.
 
-    key: the setting that names the folder, for messages. Raises SourceError.
+    With test/ alone, all other images train. key: the setting that names the folder, for messages.
+    Raises SourceError.
     """
     there = containers.list_names(root)
     names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
@@ -190,7 +191,8 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
         found = f"{root} holds {len(names)} images ({', '.join(images.SUFFIXES)})"
         raise SourceError(f"{key}: {found}: at least two are needed")
     parts = {part: [n for n in names if _part(n) == part] for part in ("train", "test", "val", "")}
-    train, test = parts["train"], parts["test"] or parts["val"]
+    test = parts["test"] or parts["val"]
+    train = parts["train"] or (parts[""] if test else [])
     if train and test:
         left_out = sorted({*names} - {*train, *test})
         passed_over += [(name, "in no folder for training or testing", "") for name in left_out]
@@ -202,9 +204,14 @@ def plan_folder(root, key, seed, most_train=None, most_test=None):
         alone = f"all images of {root} are in a folder for training, or all in one for testing"
         how = "add a folder for the other part, or rename this one, and images are split by seed"
         raise SourceError(f"{key}: {alone}: {how}")
-    train, test = ({name: name for name in split} for split in (train, test))
-    train, test = _items(root, train, most_train, seed), _items(root, test, most_test, seed)
-    return Plan(train, test, passed_over, foreign / (foreign + len(names)))
+    items = []
+    for split, of, most in (("train", train, most_train), ("test", test, most_test)):
+        chosen = _choose(of, most, seed)
+        passed_over += [
+            (name, f"more than data.{split}_images", "") for name in sorted({*of} - {*chosen})
+        ]
+        items.append([(str(root), name) for name in chosen])
+    return Plan(*items, passed_over, foreign / (foreign + len(names)))
 
 
 def download(dataset, root):
@@ -255,6 +262,6 @@ DATASETS = {
         read_files,
         lambda config: containers.fingerprint(_root(config, "folder")),
         wanted="DIR must hold images, at any depth; they are split by seed, one in five for "
-        "testing, or by folders train/ and test/ (or val/) if it has both.",
+        "testing, or by folders train/ and test/ (or val/).",
     ),
 }

@@ -326,7 +326,8 @@ def measure_untrained(
         rows += _rows(0, family, 0, measures.average_by_area(by_area))
         of_all += of_family.values()
     head.unlink(missing_ok=True)
-    _store_images(head.with_name(f"{head.stem}_images.csv.gz"), pd.concat(of_all))
+    if not elsewhere:
+        _store_images(head.with_name(f"{head.stem}_images.csv.gz"), pd.concat(of_all))
     return _store(head, rows, settings, warnings)
 
 

@@ -99,8 +99,6 @@ def compare(extractor, truth, images, batch_size):
     if count <= width:
         few = f"{count:,} images for {width:,} features: FID is biased upward, as the covariance"
         return values, [f"{few} has not full rank"]
-    if count < 2048:
-        return values, [f"{count:,} images: FID is biased upward (10,000 or more are usual)"]
     return values, []
 
 

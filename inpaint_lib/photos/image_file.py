@@ -10,15 +10,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..data import images
 from ..study import files
 
 MODES = ("L", "LA", "RGB", "RGBA")
-# EXIF tags that say how the old file stored its pixels, or hold a thumbnail
+# EXIF tags that say how the old file stored its pixels, or hold them again: a thumbnail, layers
 STRUCTURAL = {*range(254, 267), 273, 274, *range(277, 285), *range(288, 294), 296, 317}
-STRUCTURAL |= {*range(320, 348), *range(512, 533), 700, 33723, 34377, 34675}
+STRUCTURAL |= {*range(320, 348), *range(512, 533), 700, 33723, 34377, 34675, 37724}
+MAKER_NOTE = 37500  # a camera's own data, often with a preview
 WRITERS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 WRITERS |= {".jpg": "JPEG", ".jpeg": "JPEG"}
 OPTIONS = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 95, "subsampling": 0}}
@@ -45,17 +46,24 @@ def read_photo(path):
     """
     messages = []
     with _decoding(path, "photo") as image:
-        stored, icc_profile = str(image.tile), image.info.get("icc_profile")
+        deep, icc_profile = any(map(_is_deep, image.tile)), image.info.get("icc_profile")
         if (frames := getattr(image, "n_frames", 1)) > 1:
             messages.append(f"{frames} frames: only the first is filled")
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         plain, exif = _plain(image), image.getexif()
-    deep = ";16" in stored or "'ppm" in stored  # Pillow cuts their colours to 8 bits
     if deep or plain.mode not in MODES:
         what = f"{'16-bit ' * deep}{plain.mode} pixels"
         raise ValueError(f"photo {path}: {what} would not be kept: convert it to 8-bit RGB(A)")
     return plain, {"exif": _exif(exif, messages), "icc_profile": icc_profile}, messages
+
+
+def _is_deep(tile):
+    """Return whether a part of an image has more than 8 bits per colour, which Pillow cuts off."""
+    codec, _, _, arguments = tile
+    if codec.startswith("ppm"):
+        return not isinstance(arguments, str) and arguments[1] > 255
+    return ";16" in str(arguments) and "BGR;16" not in str(arguments)  # that one has 16 in all
 
 
 def _plain(image):
@@ -67,11 +75,12 @@ def _plain(image):
 
 
 def _exif(exif, messages):
-    """Return the EXIF to write, without a thumbnail, which would show what the hole hides."""
+    """Return the EXIF to write, without what may show what the hole hides."""
     for tag in STRUCTURAL & set(exif):
         del exif[tag]
     try:
         with images.translate_errors():  # foreign tags can fail anywhere in the writer
+            exif.get_ifd(ExifTags.IFD.Exif).pop(MAKER_NOTE, None)
             return exif.tobytes() if len(exif) else b""
     except images.Unusable:
         messages.append("EXIF is damaged and not kept")

@@ -125,7 +125,14 @@ def fill_file(model, photo, output, mask=None, boxes=(), invert=False, overwrite
             why = f"reaches outside photo {photo}: stay inside 0,0,{width},{height}"
             raise ValueError(f"--box {x},{y},{w},{h}: {why}")
         hole[y : y + h, x : x + w] = True
-    filled, done = fill(model, shown, hole)
+    try:
+        filled, done = fill(model, shown, hole)
+    except Exception as error:
+        if devices.is_out_of_memory(error):
+            error = f"{width} x {height} pixels are too many for the free memory: fill parts of it"
+        elif not isinstance(error, ValueError):
+            raise
+        raise ValueError(f"photo {photo}: {error}") from None
     data = image_file.encode(original, kept, filled, hole, output)
     with files.replace(output) as temporary:
         temporary.write_bytes(data)
@@ -165,11 +172,12 @@ def _folder(model, args, options):
     """
     if args.output.resolve() in {path.resolve() for path in (args.photo, args.mask) if path}:
         raise ValueError(f"-o {args.output}: holds the photos or masks: name another folder")
-    own = [path.resolve() for path in (args.output, args.mask) if path]  # may lie inside
+    others = [path.resolve() for path in (args.output, args.mask) if path]
+    inside = [path for path in others if args.photo.resolve() in path.parents]
     names = [
         name
         for name in containers.walk(args.photo)
-        if not any((args.photo / name).resolve().is_relative_to(folder) for folder in own)
+        if not any((args.photo / name).resolve().is_relative_to(folder) for folder in inside)
     ]
     if not names:
         raise ValueError(f"{args.photo}: holds no image: name another folder")

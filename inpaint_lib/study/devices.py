@@ -20,9 +20,7 @@ def explain_out_of_memory(config):
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # MPS and the CPU raise a plain RuntimeError
-        named = any(words in str(error) for words in ("out of memory", "can't allocate memory"))
-        if not named and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             "not enough memory: run fewer at a time (--runs-per-gpu 1 or --jobs 1), or set "
@@ -31,6 +29,15 @@ def explain_out_of_memory(config):
             f"than {config.curriculum.batch_size} (the last two change the experiment). "
             "The last checkpoint is kept"
         ) from None
+
+
+def is_out_of_memory(error):
+    """Return whether an exception of Python, torch or OpenCV says that memory is missing."""
+    # MPS, the CPU and OpenCV raise classes that are no special ones
+    words = "out of memory", "can't allocate memory", "Insufficient memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        of in str(error) for of in words
+    )
 
 
 def choose_device(wanted):

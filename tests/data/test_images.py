@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torchvision
 from hypothesis import given, settings
@@ -139,6 +140,18 @@ def linked_to_itself(path):
     return path
 
 
+def planes(path, dtype):
+    """Write an uncompressed TIFF with a plane for each colour, which Pillow does not write."""
+    pixels = np.arange(3 * 40 * 40, dtype=dtype).reshape(3, 40, 40)
+    tifffile.imwrite(path, pixels, photometric="rgb", planarconfig="separate")
+    return path
+
+
+def test_a_plane_for_each_colour_is_read_where_it_has_8_bits(tmp_path):
+    wanted = np.arange(3 * 40 * 40, dtype=np.uint8).reshape(3, 40, 40).transpose(1, 2, 0)
+    assert np.array_equal(images.read_image(planes(tmp_path / "a.tif", np.uint8), 40), wanted)
+
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
 UNUSABLE = [
     ("empty", lambda d: written(d / "a.jpg", b"")),
@@ -151,6 +164,7 @@ UNUSABLE = [
     ("too small", lambda d: saved(d / "a.png", np.zeros((7, 500, 3), np.uint8))),
     ("decompression bomb", lambda d: bomb(d / "a.png")),
     ("unsupported pixels", lambda d: saved(d / "a.tif", np.zeros((64, 64), np.float32))),
+    ("unsupported pixels", lambda d: planes(d / "a.tif", np.uint16)),
     ("unreadable", lambda d: d / "missing.png"),
     ("unreadable", lambda d: linked_to_itself(d / "a.png")),
     ("not a regular file", lambda d: d),

@@ -66,8 +66,14 @@ def test_masks_are_read_once_and_no_test_mask_is_trained_on_even_turned(own, tmp
     with monkeypatch.context() as patch:
         patch.setattr(own_masks, "_read", lambda *_: pytest.fail("they were read again"))
         assert torch.equal(own_masks.prepare(study).train.bits, found.train.bits)
-    next(study.folder.glob("masks_*.npz")).write_bytes(b"damaged")
+    (study.folder / "masks.npz").write_bytes(b"damaged")
     assert torch.equal(own_masks.prepare(study).train.bits, found.train.bits)
+    listed = (study.folder / "skipped_masks.csv").read_text()
+    Image.new("L", (96, 96)).save(black := tmp_path / "my masks" / "black.png")
+    own_masks.prepare(study)
+    black.unlink()
+    own_masks.prepare(study)
+    assert (study.folder / "skipped_masks.csv").read_text() == listed, "not the list of before"
 
 
 def unpacked(bank):

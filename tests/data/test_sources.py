@@ -158,6 +158,16 @@ def test_folders_for_training_and_testing_make_the_split_at_any_depth(tmp_path, 
     assert [name for name, *_ in plan.passed_over] == [f"{other}/0.png" for other in others]
 
 
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_with_a_folder_for_testing_alone_all_other_images_train(tmp_path, part):
+    folder_tree(tmp_path, 4)
+    folder_tree(tmp_path / "cats", 4)
+    folder_tree(tmp_path / part, 3)
+    plan = plan_of("folder", tmp_path)
+    assert [name for _, name in plan.test] == [f"{part}/{k}.png" for k in range(3)]
+    assert len(plan.train) == 8 and plan.passed_over == []
+
+
 @pytest.mark.parametrize("place", ["@eaDir/0.png", ".thumbnails/large", "#recycle", "a/.git"])
 def test_what_a_system_leaves_is_not_entered_and_hides_no_image(tmp_path, monkeypatch, place):
     folder_tree(tmp_path, 6)
@@ -249,6 +259,12 @@ def test_every_file_of_a_folder_is_used_or_told_with_its_reason(tmp_path):
     told = {name: (reason, suffix) for name, reason, suffix in plan.passed_over}
     assert told == {name: ("format not read", os.path.splitext(name)[1].lower()) for name in others}
     assert len(plan.train) + len(plan.test) == 30 and plan.missing == 2 / 32
+    fewer = plan_of("folder", tmp_path, train_images=20, test_images=3)
+    assert (len(fewer.train), len(fewer.test)) == (20, 3)
+    told = [
+        name for name, reason, _ in fewer.passed_over if reason == "more than data.train_images"
+    ]
+    assert len(told) == 7 and not {*told} & {name for _, name in fewer.train + fewer.test}
 
 
 def test_photos_of_formats_that_are_not_read_and_missing_files_count_as_unusable(

@@ -119,7 +119,7 @@ def test_few_images_are_warned_of_and_the_batch_size_changes_nothing():
     truth, again = (fid.compute_features(extractor, images, batch) for batch in (8, 1))
     assert truth.shape == (20, 12) and np.allclose(truth, again, rtol=1e-5, atol=1e-6)
     assert "full rank" in fid.compare(extractor, truth, images[:10], 8)[1][0]
-    assert "biased upward" in fid.compare(extractor, truth, images, 8)[1][0]
+    assert fid.compare(extractor, truth, images, 8)[1] == []
     assert fid.compare(extractor, truth, images[:1], 8)[0] == {}
 
 

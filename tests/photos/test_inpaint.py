@@ -311,6 +311,19 @@ def test_an_embedded_thumbnail_is_left_out_as_it_shows_what_the_hole_hid(custom,
     assert thumbnail in photo.read_bytes() and thumbnail not in (tmp_path / "out.jpg").read_bytes()
 
 
+def test_a_cameras_preview_and_an_editors_layers_are_left_out_too(custom, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif.get_ifd(0x8769)[37500] = "a maker", b"PREVIEW"
+    photo, image = tmp_path / "a.jpg", Image.fromarray(smooth(45, 70))
+    inpaint.fill_file(custom, save(photo, image, exif=exif), tmp_path / "jpg.png", boxes=[BOX])
+    save(tmp_path / "a.tif", image, tiffinfo={37724: b"LAYERS", 0x010F: "a maker"})
+    inpaint.fill_file(custom, tmp_path / "a.tif", tmp_path / "tif.png", boxes=[BOX])
+    assert b"PREVIEW" in photo.read_bytes() and b"LAYERS" in (tmp_path / "a.tif").read_bytes()
+    for path in (tmp_path / "jpg.png", tmp_path / "tif.png"):
+        data = path.read_bytes()
+        assert b"a maker" in data and b"PREVIEW" not in data and b"LAYERS" not in data
+
+
 def test_damaged_exif_is_reported(custom, tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[0x010F] = "a maker"
@@ -357,6 +370,31 @@ def test_pixels_that_would_be_lost_are_refused(custom, tmp_path, name, image, op
     with pytest.raises(ValueError, match="photo .*/a.* pixels.*8-bit"):
         inpaint.fill_file(custom, photo, tmp_path / "out.png", boxes=[BOX])
     assert not (tmp_path / "out.png").exists()
+
+
+def test_few_colours_in_few_bits_and_8_bits_as_text_are_kept(custom, tmp_path):
+    plain = tmp_path / "a.ppm"
+    plain.write_text("P3\n70 45\n255\n" + " ".join(map(str, smooth(45, 70).ravel())))
+    inpaint.fill_file(custom, plain, tmp_path / "out.png", boxes=[BOX])
+    hole = box_hole((45, 70), BOX)
+    assert (pixels_of(tmp_path / "out.png")[~hole] == smooth(45, 70)[~hole]).all()
+
+
+def test_too_little_memory_names_the_photo_and_other_errors_stay(custom, tmp_path, monkeypatch):
+    photo = save(tmp_path / "a.png", smooth(45, 70))
+    for error, raised in (
+        (cv2.error("(-4:Insufficient memory) Failed to allocate"), ValueError),
+        (MemoryError(), ValueError),
+        (RuntimeError("no such thing"), RuntimeError),
+    ):
+        monkeypatch.setattr(windows, "number_holes", lambda *_, error=error: throw(error))
+        with pytest.raises(raised) as told:
+            inpaint.fill_file(custom, photo, tmp_path / "out.png", boxes=[BOX])
+        assert raised is RuntimeError or "a.png: 70 x 45 pixels are too many" in str(told.value)
+
+
+def throw(error):
+    raise error
 
 
 # --- masks
@@ -515,6 +553,8 @@ def test_a_folder_of_good_photos_is_filled_as_each_alone(bench, weights, custom,
         assert (out / f"{name}.png").read_bytes() == (bench / f"{name}.png").read_bytes()
     for folder in (sources, masks):
         assert run(*arguments[:-1], folder, "--overwrite") == 2
+    capfd.readouterr()
+    assert run(*arguments[:-1], bench) == 0 and "3 already there" in capfd.readouterr().out
 
 
 def test_sub_folders_are_filled_too_and_every_entry_is_counted(bench, weights, capfd):

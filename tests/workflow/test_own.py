@@ -81,7 +81,7 @@ def test_photos_that_have_gone_leave_the_advice_and_rows_by_their_numbers(photos
 def test_few_images_are_warned_about_with_what_to_expect(photos, capsys, micro):
     own.report_images(SimpleNamespace(train=[0] * 160, test=[0] * 40))
     out, err = capsys.readouterr()
-    assert out == "folder has 200 images, 160 to train on and 40 to test\n" and not err
+    assert out == "folder: 200 images, 160 to train on and 40 to test on\n" and not err
     own.report_images(SimpleNamespace(train=[0] * 159, test=[0] * 40))
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "199 images, 159 to train on and 40 to test" in err
