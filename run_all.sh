@@ -58,15 +58,20 @@ is_installed() { # whether the environment is complete, of this lock and of the 
         { [ -z "${INPAINT_PYTHON:-}" ] || [ "$(print_version "$INPAINT_PYTHON")" = "$has" ]; }
 }
 
-install() { # make the environment from requirements.lock; the stamp comes last, so a broken installation is repeated
+install() { # make the environment from requirements.lock; its stamp is empty until the end, so a broken one is repeated
     local lock python
     lock=$(cksum <"$root/requirements.lock")
     if is_installed; then return; fi
     python=$(find_python)
+    [ "$venv" = "$root/.venv" ] || [ -e "$venv/.installed" ] || [ -z "$(ls -A -- "$venv" 2>/dev/null)" ] ||
+        die "INPAINT_VENV: $venv is not an environment of run_all.sh and would be emptied: name a new folder"
+    mkdir -p -- "$venv"
     command -v flock >/dev/null && { exec 9>"$venv.lock"; flock 9 || true; }  # two first runs at once: one installs
     if ! is_installed; then
         echo "installing the environment into $(basename -- "$venv") (about 6 GB; a few minutes, once)"
-        "$python" -P -m venv --clear "$venv" # from scratch: a killed installation may look complete
+        : >"$venv/.installed" # from scratch: a killed installation may look complete
+        find "$venv/" -mindepth 1 ! -name .installed -delete
+        "$python" -P -m venv "$venv"
         # uv itself comes from the lock, with its hashes
         awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$root/requirements.lock" >"$venv/uv.txt"
         "$venv/bin/python" -P -m pip install -q --no-user --disable-pip-version-check --require-hashes -r "$venv/uv.txt"

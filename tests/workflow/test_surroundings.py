@@ -274,24 +274,44 @@ def test_an_environment_is_of_its_lock_and_its_python(tmp_path):
     root = clone(tmp_path)
     python_of(tmp_path / "bin", "python3.13", 13)
     environment = {"PATH": "/usr/bin:/bin", "INPAINT_VENV": "other"}
-    (root / "other/bin").mkdir(parents=True)
-    lock = subprocess.run("cksum <requirements.lock", shell=True, cwd=root, capture_output=True)
-    (root / "other/.installed").write_text(f"{lock.stdout.decode().strip()} 3.12\n")
-    shutil.copy(tmp_path / "bin/python3.13", root / "other/bin/python")
+    lock = call("bash", "-c", "cksum <requirements.lock", cwd=root)[1].strip()
 
-    def begun(**more):
+    def begun(stamp, **more):
+        (root / "other/bin").mkdir(parents=True, exist_ok=True)
+        (root / "other/.installed").write_text(f"{stamp}\n")
+        shutil.copy(tmp_path / "bin/python3.13", root / "other/bin/python")
         out = call("bash", root / "run_all.sh", env=environment | more)[1]
         return "installing the environment into other" in out
 
-    (tmp_path / "bin/python3.11").symlink_to(root / "other/bin/python")
     named = {"INPAINT_PYTHON": str(tmp_path / "bin/python3.13")}
-    assert begun(**named)  # the stamp says 3.12, its Python 3.13
-    (root / "other/.installed").write_text(f"{lock.stdout.decode().strip()} 3.13\n")
-    assert not begun(**named) and not begun()
+    assert begun(f"{lock} 3.12", **named)  # its Python is 3.13
+    assert not begun(f"{lock} 3.13", **named) and not begun(f"{lock} 3.13")
     python_of(tmp_path / "bin", "python3.12", 12)
-    assert begun(INPAINT_PYTHON=str(tmp_path / "bin/python3.12"))
+    assert begun(f"{lock} 3.13", INPAINT_PYTHON=str(tmp_path / "bin/python3.12"))
     (root / "requirements.lock").write_text("another")
-    assert begun(**named)
+    assert begun(f"{lock} 3.13", **named)
+
+
+def test_no_folder_is_emptied_but_an_environment_of_this_script(tmp_path):
+    root = clone(tmp_path)
+    python_of(tmp_path / "bin", "python3.13", 13)
+
+    def install(folder=".venv"):
+        environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "INPAINT_VENV": str(folder)}
+        return call("bash", root / "run_all.sh", env=environment)
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/work").touch()
+    found = install(tmp_path / "mine")
+    assert is_refusal(*found) and f"{tmp_path}/mine is not an environment" in found[2]
+    assert {p.name for p in tmp_path.iterdir()} == {"bin", "clone", "mine"}
+    for name in (".venv", "deep/new"):  # killed while they were installed
+        for left in ("half", "pyvenv.cfg"):
+            assert "made with 3.13" in install(name)[1], name
+            (root / name / left).touch()
+    assert "made with" in install(".venv")[1] and not (root / ".venv/half").exists()
+    (root / ".venv/.installed").unlink()  # of an earlier version
+    assert "made with" in install()[1] and (tmp_path / "mine/work").exists()
 
 
 def test_a_current_folder_that_was_deleted_is_reported(tmp_path):
