@@ -11,6 +11,7 @@ from inpaint_lib.training import weights
 from .arguments import ROOT
 
 SECTIONS = ("data", "curriculum", "training", "evaluation")  # of what decides a run's numbers
+ELSEWHERE = ("grid.datasets", "grid.seeds", "grid.without")  # nothing of a run depends on these
 
 
 def hash_code(notebook):
@@ -45,8 +46,7 @@ def describe(study, overrides, slots, cluster):
     datasets = settings["grid"]["datasets"]
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     notebooks = ("00_data_prep", "10_train", "20_metrics", "30_figures")
-    # a run does not depend on what else is in the grid
-    of_a_run = {k: v for k, v in overrides.items() if k.split(".")[0] != "grid"}
+    of_a_run = {key: value for key, value in overrides.items() if key not in ELSEWHERE}
     return {
         "python": sys.executable,
         "pythonpath": os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, path)])),

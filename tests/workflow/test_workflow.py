@@ -301,6 +301,17 @@ def test_a_broken_notebook_is_named_with_the_fix(sources, how):
         graph.hash_code("30_figures")
 
 
+def test_a_job_is_configured_for_the_requested_architectures_whatever_the_seeds(output):
+    given = MICRO | {"data.image_size": 48, "curriculum.mask_widths": [8, 24]}
+    for seeds in ([0], [0, 1]):  # context_encoder, in the profile, takes no 48 px
+        more = given | {"grid.seeds": seeds, "grid.without": [FIXED]}
+        described = graph.describe(grid.open_study("smoke", more), more, [], False)
+        of_run = described["parameters"]["run"]
+        job = grid.open_study(**of_run).config.grid
+        assert (job.architectures, job.setups) == (("custom",), ("fixed", "progressive"))
+        assert of_run["overrides"] == {k: v for k, v in given.items() if k != "grid.datasets"}
+
+
 def test_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, here):
     code, out, err = here(tmp_path, "smoke", "--dry-run", *SETTINGS)
     assert code == 0 and not err
