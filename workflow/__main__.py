@@ -63,7 +63,8 @@ def run_study(argv):
     if args.estimate:
         return say(*estimate.estimate(study))
     if args.only:
-        commands.rebuild_report(study, args.only)
+        with commands.lock_study(study):
+            commands.rebuild_report(study, args.only)
         return _print_result(study, begun)
     changed = checks.check_study(study, args)
     where = "" if args.cluster else checks.check_machine(study, args.jobs)

@@ -51,7 +51,10 @@ def parse_arguments(argv):
     add("--force-new", action="store_true", help="delete and retrain runs whose settings differ")
     add("--estimate", action="store_true", help="time a few steps here and print the hours needed")
     add("--dry-run", action="store_true", help="print how many steps would run")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.only and args.dry_run:
+        parser.error("--only rebuilds at once: leave out --dry-run")
+    return args
 
 
 def make_parser(prog, description, epilog=None, profile="tiny"):

@@ -206,6 +206,9 @@ def write_report(argv):
 def rebuild_report(study, what):
     """Rebuild the tables, or tables and report, from the finished runs."""
     results = collect.collect(study)
+    made = files.read_json(study.report / "results" / "study.json") or {}
+    if made.get("config") != results.about["config"]:  # the next study makes its own again
+        (study.report / "tables" / "done.json").unlink(missing_ok=True)
     frames.save(results, study.report / "results")
     tables.write(results, study.report / "tables")
     if what == "report":

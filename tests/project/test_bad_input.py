@@ -36,6 +36,7 @@ smoke tiny -> unrecognized arguments: tiny; see ./run_all.sh --help
 smoke --fast -> unrecognized arguments: --fast; see ./run_all.sh --help
 smoke --seeds -> argument --seeds: expected one argument; see
 smoke --only figures -> --only: invalid choice: 'figures' (choose from
+smoke --only tables --dry-run -> --only rebuilds at once: leave out --dry-run
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
 smoke --datasets imagenet -> no data set 'imagenet': there are

@@ -223,6 +223,17 @@ def test_tables_alone_are_rebuilt_from_the_runs(study, tmp_path, here):
     assert code == 0 and (output / "reports/smoke/index.html").is_file(), err
 
 
+def test_tables_alone_of_another_grid_do_not_pass_for_the_studys(study, tmp_path, here):
+    output = shutil.copytree(study[0], tmp_path / "output", symlinks=True)
+    only = "--only", "tables", "--setups", "fixed"
+    with files.lock(output / "runs/smoke", ".study.lock"):
+        assert "another run_all.sh works on" in here(output, "smoke", *SETTINGS, *only)[2]
+    code, out, err = here(output, "smoke", *SETTINGS, *only)
+    assert code == 0 and "| progressive |" not in out, err
+    out = here(output, "smoke", *SETTINGS, "--dry-run")[1]
+    assert out.splitlines()[-1] == "dry run: 1 tables, 1 figures, 1 report"
+
+
 def test_work_of_other_settings_is_refused_until_force_new(study, here):
     output, other = study[0], "--set=models.custom.lr_g=1e-3"
     before = snapshot(output)
