@@ -113,7 +113,8 @@ def run_snakemake(study, args, described, jobs):
 
     from . import slurm
 
-    files.write_json(study.folder / "study.json", described)
+    settings = study.folder / (".snakemake/dry_run.json" if args.dry_run else "study.json")
+    files.write_json(settings, described)
     quiet = ["host", "reason", "rules"]
     if args.cluster:
         options = ["--profile", str(slurm.PROFILE)]
@@ -125,7 +126,7 @@ def run_snakemake(study, args, described, jobs):
     command = [sys.executable, "-P", "-m", "workflow.engine", "--workflow-profile", "none"]
     command += ["--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command += ["--directory", str(study.folder)]
-    command += ["--configfile", str(study.folder / "study.json")]
+    command += ["--configfile", str(settings)]
     command += ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete"]
     command += ["--keep-going", "--nolock", *options, "--quiet", *quiet]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

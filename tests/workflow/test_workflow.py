@@ -244,7 +244,7 @@ def test_work_of_other_settings_is_refused_until_force_new(study, here):
     assert here(output, "smoke", *SETTINGS, other, "--force-new", "--dry-run")[0] == 0
     after = snapshot(output)
     changed = {path for path in before if after[path] != before[path]}
-    assert changed <= {output / "runs/smoke/study.json"}
+    assert changed <= {output / "runs/smoke/.snakemake/dry_run.json"}
 
 
 def test_force_new_deletes_what_was_made_with_other_settings(copied, monkeypatch, capsys):
