@@ -104,4 +104,7 @@ def read_overrides(args):
         path, folder = os.path.expanduser(str(value)), key.endswith(("root", "masks"))
         if key.endswith(PATHS) and value and (folder or os.path.exists(path)):
             overrides[key] = os.path.realpath(path)
+    if own := overrides.get("extensions"):
+        own = own if isinstance(own, list) else [own]
+        overrides["extensions"] = [os.path.abspath(os.path.expanduser(str(name))) for name in own]
     return overrides

@@ -33,6 +33,9 @@ from .provenance import flatten
 FOLDER = ROOT / "config"
 SUFFIXES = (".yaml", ".yml")
 DEEPEST = 2  # how many profiles may extend one another
+FOLDERS = ("machine.data_root", "machine.masks")
+WEIGHTS = ("training.perceptual_weights", "evaluation.inception_weights")
+WEIGHTS += ("evaluation.lpips_weights", "initial_weights")  # files, or names
 PLAINER = {"extra_forbidden": "unknown key", "missing": "this key is missing"}  # than pydantic's
 
 
@@ -292,6 +295,7 @@ def load(profile, overrides=None):
         choices = f"choose one of {', '.join(known)}, or a YAML file"
         raise ConfigError(f"unknown profile {shorten(str(profile))}: {choices}")
     data = _extended(path)
+    _make_absolute(data, path.parent)
     for key, value in (overrides or {}).items():
         _override(data, key, value)
     try:
@@ -315,6 +319,19 @@ def _extended(path, depth=0):
         why = "unknown profile" if not below else "at most two levels may be extended"
         raise ConfigError(f"{path.name}: extends: {shorten(parent)}: {why}")
     return _laid_over(_extended(below, depth + 1), data)
+
+
+def _make_absolute(data, folder):
+    """Make paths absolute, which are relative to the profile's folder: processes run elsewhere."""
+    for key in FOLDERS + WEIGHTS:
+        section, _, name = key.rpartition(".")
+        node = data.get(section) if section else data
+        value = node.get(name) if isinstance(node, dict) else None
+        if value and isinstance(value, str):
+            value = os.path.expanduser(value)
+            path = os.path.abspath(os.path.join(folder, value))
+            if key in FOLDERS or os.path.exists(path) or os.path.exists(value):
+                node[name] = path
 
 
 def _laid_over(below, above):

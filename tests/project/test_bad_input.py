@@ -37,6 +37,8 @@ smoke --fast -> unrecognized arguments: --fast; see ./run_all.sh --help
 smoke --seeds -> argument --seeds: expected one argument; see
 smoke --only figures -> --only: invalid choice: 'figures' (choose from
 smoke --only tables --dry-run -> --only rebuilds at once: leave out --dry-run
+smoke --set extensions=[absent.py] -> place0/absent.py
+smoke --set extensions=absent.py -> place0/absent.py
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
 smoke --datasets imagenet -> no data set 'imagenet': there are

@@ -63,6 +63,32 @@ def test_extends_lays_one_profile_over_another(own):
     assert loaded.models["custom"].lr_d == config.load("tiny").models["custom"].lr_d
 
 
+PATHS = """
+extends: smoke
+machine: {data_root: photos, masks: ../masks}
+training: {perceptual_weights: vgg.pth, perceptual_width: 64}
+evaluation: {inception_weights: there.pth}
+"""
+
+
+def test_paths_are_relative_to_the_profiles_folder_and_not_to_the_current_one(
+    own, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("vgg.pth", "there.pth", "elsewhere/there.pth", "elsewhere/here.pth"):
+        (tmp_path / name).touch()
+    loaded = config.load(own(PATHS + "initial_weights: tiny/faces/custom/fixed/seed0\n"))
+    folders = loaded.machine.data_root, loaded.machine.masks
+    assert folders == (f"{tmp_path}/photos", f"{tmp_path.parent}/masks")
+    assert loaded.training.perceptual_weights == f"{tmp_path}/vgg.pth"
+    assert loaded.evaluation.inception_weights == f"{tmp_path}/there.pth"
+    assert loaded.evaluation.lpips_weights == "none"
+    assert loaded.initial_weights == "tiny/faces/custom/fixed/seed0"
+    with pytest.raises(config.ConfigError, match=f"unknown '{tmp_path}/here.pth'"):
+        config.load(own("extends: smoke\nevaluation: {inception_weights: here.pth}"))
+
+
 def test_extends_goes_two_levels_deep_and_names_missing_files(own):
     own("extends: tiny\n", "one")
     with pytest.raises(config.ConfigError, match="at most two levels"):
