@@ -86,7 +86,7 @@ def lock(folder, name=".lock", wait=True):
 
     Without `wait` yield False in that case. The system frees the lock when its holder dies.
     """
-    lock = FileLock(folder / name)
+    lock = FileLock(folder / name, fallback_to_soft=False)  # a soft one outlives a killed holder
     with explain_errors(folder / name), contextlib.suppress(TimeoutError):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0.5 if wait else 0)

@@ -70,7 +70,9 @@ def test_a_run_needs_no_call_that_may_be_refused(refused, output, monkeypatch):
     assert not list(output.rglob("*.tmp*"))
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get
+)
 def test_a_place_without_locks_is_named_before_anything_is_made(output, monkeypatch, asked, number):
     monkeypatch.setattr(refusing.fcntl, "flock", refusing.failing(number))
     code, out, err = asked("smoke", *SETTINGS)
