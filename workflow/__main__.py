@@ -58,7 +58,8 @@ def run_study(argv):
 
     from . import checks, commands, estimate, gpus, graph, room, slurm
 
-    study = checks.open_requested(args, overrides)
+    if not (study := checks.open_requested(args, overrides)):
+        return 0
     starts = weights.check_initial(study.config)
     if args.estimate:
         return say(*estimate.estimate(study))

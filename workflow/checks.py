@@ -22,7 +22,7 @@ PIXELS_PER_CORE = 26_000  # a second, of the narrow networks: `small` takes a da
 
 
 def open_requested(args, overrides):
-    """Return the study of a command line. Raises ValueError.
+    """Return the study of a command line, None if nothing of it is left. Raises ValueError.
 
     With --skip-published, published runs are left out and added to `overrides`.
     """
@@ -30,6 +30,8 @@ def open_requested(args, overrides):
     if args.skip_published:
         done = published.find_published(configuration.to_dict(study.config), PROTOCOL)
         left = [r.name for r in study.runs() if r.name in done and not grid.holds_work(r.folder)]
+        if len(left) == len(study.runs()):
+            return say(f"nothing to train: all {len(left)} runs are published")
         say(f"{len(left)} runs are published and not trained again")
         overrides["grid.without"] = sorted({*study.config.grid.without, *left})
         study = grid.open_study(args.profile, overrides)

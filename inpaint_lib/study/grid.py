@@ -40,7 +40,10 @@ class Study:
         return self.folder / dataset / "data"
 
     def runs(self):
-        """Return all runs of the grid, in the order of the configuration."""
+        """Return all runs of the grid, in the order of the configuration.
+
+        Raises config.ConfigError if there is none.
+        """
         g = self.config.grid
         found = [
             Run(self, dataset, architecture, setup, seed)
@@ -49,7 +52,9 @@ class Study:
             for setup in g.setups
             for seed in g.seeds[: g.fewer_seeds.get(setup)]
         ]
-        return [run for run in found if run.name not in g.without]
+        if kept := [run for run in found if run.name not in g.without]:
+            return kept
+        raise configuration.ConfigError("grid.without names all runs of the grid: keep one")
 
     def ended_elsewhere(self):
         """Return the folders of ended runs in the study's folder that are not in its grid."""

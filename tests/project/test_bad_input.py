@@ -28,6 +28,8 @@ FROM = "smoke --architectures custom --from"
 NARROW = "--set 'models.custom.widths={generator_width: 4, discriminator_width: 4, scales: 2}'"
 VGG = "smoke --set training.perceptual_width=64 --set training.perceptual_weights"
 INCEPTION = "smoke --set evaluation.inception_weights"
+EMPTY = "--datasets faces --architectures custom --setups fixed "
+EMPTY += "--set grid.without=[faces/custom/fixed/seed0]"
 STUDY = f"""
 tyni -> unknown profile 'tyni': choose one of medium, paper, small
 {LONG} -> choose one of medium, paper
@@ -39,6 +41,7 @@ smoke --only figures -> --only: invalid choice: 'figures' (choose from
 smoke --only tables --dry-run -> --only rebuilds at once: leave out --dry-run
 smoke --set extensions=[absent.py] -> place0/absent.py
 smoke --set extensions=absent.py -> place0/absent.py
+smoke {EMPTY} -> grid.without names all runs of the grid: keep one
 smoke --jobs two -> --jobs: invalid int value: 'two'; see
 smoke --jobs 0 -> machine.jobs:
 smoke --datasets imagenet -> no data set 'imagenet': there are
@@ -158,7 +161,7 @@ NOTEBOOK = """
 COMMANDS = {
     "": STUDY,
     "show": SHOW,
-    "status": SHOW,
+    "status": SHOW + f"smoke {EMPTY} -> grid.without names all runs",
     "clean": CLEAN,
     "publish": PUBLISH,
     "verify": VERIFY,

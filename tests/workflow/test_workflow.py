@@ -547,3 +547,5 @@ def test_a_study_whose_runs_are_all_published_trains_only_without_skip_published
     code, out, _ = here(tmp_path, "smoke", *SETTINGS, "--skip-published")
     assert code == 130 and "1 runs are published and not trained again" in out
     assert [[run.name for run in runs] for runs in asked] == [[FIXED, PROGRESSIVE], [PROGRESSIVE]]
+    code, out, err = here(tmp_path, "smoke", *SETTINGS, "--skip-published", "--setups", "fixed")
+    assert (code, out, err) == (0, "nothing to train: all 1 runs are published\n", "")
