@@ -7,8 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import yaml
-
+from inpaint_lib.study import config as configuration
 from inpaint_lib.study import files
 
 PROFILE = Path(__file__).resolve().parent / "profiles" / "slurm"
@@ -27,18 +26,28 @@ def check_slurm(config):
 def describe_jobs(study, at_a_time):
     """Return a line's part: how many jobs a study is, and for how long the profile may ask Slurm.
 
-    Raises ValueError for a profile without whole minutes.
+    Raises ValueError for a profile without whole minutes or without jobs.
     """
-    path, settings = PROFILE / "config.yaml", yaml.safe_load((PROFILE / "config.yaml").read_text())
-    resources = [settings["default-resources"], (settings.get("set-resources") or {}).get("train")]
-    minutes = next(r["runtime"] for r in reversed(resources) if r and "runtime" in r)
+    settings = configuration.read_yaml(path := PROFILE / "config.yaml")
+    minutes = _get(settings, "set-resources", "train", "runtime")
+    minutes = minutes or _get(settings, "default-resources", "runtime")
     if not isinstance(minutes, int):
         raise ValueError(f"{path}: runtime={minutes!r}: give whole minutes")
+    at_a_time = at_a_time or _get(settings, "jobs")
+    if not isinstance(at_a_time, int) or at_a_time < 1:
+        raise ValueError(f"{path}: jobs={at_a_time!r}: give a whole number, or --jobs N")
     runs, others = len(study.runs()), len(study.config.grid.datasets) + 2
-    at_a_time = min(at_a_time or settings["jobs"], runs)
+    at_a_time = min(at_a_time, runs)
     hours = -(-runs // at_a_time) * minutes / 60
     asked = f"{minutes / 60:.3g} hours each, {hours:,.0f} in all with {at_a_time} at a time"
     return f"{runs + others} jobs of Slurm, at most {asked} ({path.name})"
+
+
+def _get(settings, *keys):
+    """Return an entry of nested settings, or None if there is none."""
+    for key in keys:
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
 
 
 def _queue():

@@ -58,6 +58,28 @@ def test_it_is_said_before_it_starts_how_long_jobs_may_take():
     assert said.startswith("244 jobs of Slurm, at most 24 hours each, 720 in all with 8 at a time")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jobs: 8\ndefault-resources:\n\truntime: 60\n", "config.yaml is not valid YAML"),
+        ("jobs: 8\ndefault-resources:\n  # runtime: 60\n", "runtime=None: give whole minutes"),
+        ("jobs: 8\ndefault-resources: [runtime=60]\n", "runtime=None: give whole minutes"),
+        ("jobs: 8\nset-resources: train\n", "runtime=None: give whole minutes"),
+        ("- jobs\n", "runtime=None: give whole minutes"),
+        ("default-resources: {runtime: 1h}\n", "runtime='1h': give whole minutes"),
+        ("jobs: many\ndefault-resources: {runtime: 60}\n", "jobs='many': give a whole number"),
+        ("default-resources: {runtime: 60}\n", "jobs=None: give a whole number"),
+    ],
+)
+def test_a_profile_of_slurm_that_was_edited_wrongly_is_refused_in_a_line(
+    tmp_path, monkeypatch, text, message
+):
+    (tmp_path / "config.yaml").write_text(text)
+    monkeypatch.setattr(slurm, "PROFILE", tmp_path)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        slurm.describe_jobs(grid.open_study("paper"), None)
+
+
 # --- the drill: real daemons
 
 
