@@ -35,8 +35,11 @@ def load(paths, folder="."):
         try:
             runpy.run_path(path)
         except Exception as error:  # whatever a user's file raises
-            line = traceback.extract_tb(error.__traceback__)[-1].lineno
-            what = f"{type(error).__name__}: {error}"
-            raise ExtensionError(f"{path}, line {line}: {what}") from error
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [frame.lineno for frame in frames if frame.filename == path]
+            if isinstance(error, SyntaxError) and error.filename == path and error.lineno:
+                lines.append(error.lineno)
+            where = f"{path}, line {lines[-1]}" if lines else path
+            raise ExtensionError(f"{where}: {type(error).__name__}: {error}") from error
         _loaded.add(path)
     return found

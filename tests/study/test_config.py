@@ -188,10 +188,25 @@ def test_studies_on_a_cpu_name_their_precision():
         assert config.load(profile).training.precision == "float32"
 
 
-def test_an_extension_that_fails_is_named_with_its_line(own, tmp_path):
-    (tmp_path / "broken.py").write_text("x = 1\nx.nothing\n")
-    with pytest.raises(config.ConfigError, match=r"extensions: .*broken.py, line 2: Attrib"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\nx.nothing\n", "line 2: AttributeError"),
+        ("import json\n\njson.loads('{')\n", "line 3: JSONDecodeError"),
+        ("x = 1\nx = = 2\n", "line 2: SyntaxError"),
+        ("x = 1\nimport other\n", "line 2: SyntaxError"),
+        ("x = '\0'\n", "SyntaxError|ValueError"),
+    ],
+)
+def test_an_extension_that_fails_is_named_with_its_line(own, tmp_path, monkeypatch, text, message):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "other.py").write_text("\n\n\nx = = 2\n")
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(config.ConfigError, match=f"extensions: .*broken.py.*{message}"):
         config.load(own("extends: smoke\nextensions: [broken.py]\n"))
+
+
+def test_an_extension_that_is_missing_is_named(own):
     with pytest.raises(config.ConfigError, match="extensions: there is no file .*missing.py"):
         config.load(own("extends: smoke\nextensions: [missing.py]\n"))
 
