@@ -22,7 +22,7 @@ from .arguments import ROOT, parse_arguments, read_overrides
 from .processes import die_with_parent, interrupt_on_terminate, pause_together, stop_with
 
 NOTEBOOKS = ROOT / "notebooks"
-COMMANDS = "show status clean publish verify report export score".split()
+COMMANDS = "show status clean publish verify export score _report".split()
 # errors of a kernel that one line explains, by name: importing their modules takes seconds
 USER_ERRORS = ("ConfigError", "WeightsError", "SourceError", "SettingsChanged")
 INCOMPLETE = "some steps failed; finished work is kept, the same command continues from here"
@@ -32,7 +32,7 @@ def main(argv):
     """Run a command and return the exit code."""
     name = argv[0] if argv else ""
     try:
-        if name == "notebook":
+        if name == "_notebook":
             return execute_notebook(*argv[1:])
         if name == "lab":
             from . import lab
@@ -44,7 +44,7 @@ def main(argv):
 
         return (commands.COMMANDS | outputs.COMMANDS)[name](argv[1:]) or 0
     except (ValueError, OSError) as error:
-        return fail(2, error, "  FAILED" if name in ("notebook", "report") else "run_all.sh")
+        return fail(2, error, "  FAILED" if name in ("_notebook", "_report") else "run_all.sh")
 
 
 # --- the study
@@ -69,8 +69,7 @@ def run_study(argv):
         return _print_result(study, begun)
     changed = checks.check_study(study, args)
     where = "" if args.cluster else checks.check_machine(study, args.jobs)
-    slots = [] if args.cluster else gpus.list_gpus(study.config.machine.device)
-    slots *= args.runs_per_gpu
+    slots = [] if args.cluster else gpus.list_gpus(study.config.machine.device, args.runs_per_gpu)
     jobs = args.jobs or len(slots) or study.config.machine.jobs
     try:
         where += room.check_space(study, changed, jobs)
@@ -255,7 +254,7 @@ def execute_notebook(name, executed, artefact, *parameters):
 
 if __name__ == "__main__":
     interrupt_on_terminate()
-    if sys.argv[1:2] == ["notebook"]:
+    if sys.argv[1:2] == ["_notebook"]:
         die_with_parent()
         if pid := os.environ.get("INPAINT_STUDY_PID"):
             stop_with(int(pid))

@@ -152,7 +152,7 @@ def publish(argv):
     publish --pages NAME     write the HTML report, index.html, from the saved values
     publish --docs           write what README.md and docs/ say of published studies
     """
-    if argv[:1] in (["--rebuild"], ["--pages"], ["--docs"]):
+    if argv and argv[0].split("=")[0] in ("--rebuild", "--pages", "--docs"):
         return say(*_rewrite(argv))
     who = {"metavar": "NAME", "default": "", "help": "whose runs they are, for docs/results.md"}
     study, args = parse_study(publish, argv, "name", who=who)
@@ -174,7 +174,7 @@ def _rewrite(argv):
         for path, text in ledger.render_pages().items():
             files.write_text(path, text)
         return ["README.md, docs/glossary.md and docs/results.md are written"]
-    base, results = published.open_published(args.rebuild or args.pages)
+    base, results = published.open_published(args.pages if args.rebuild is None else args.rebuild)
     if args.rebuild:
         published.rebuild(results, base)
         return [f"{base}: tables, figures and README.md rebuilt"]
@@ -249,4 +249,4 @@ def _list_notebooks(study):
 
 
 COMMANDS = {f.__name__: f for f in (show, status, clean, publish, verify)}
-COMMANDS["report"] = write_report
+COMMANDS["_report"] = write_report

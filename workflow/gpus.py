@@ -9,9 +9,15 @@ from pathlib import Path
 from inpaint_lib.study import files
 
 
-def list_gpus(device):
-    """Return the GPUs that runs share, by their CUDA names; [] if the user chose one."""
+def list_gpus(device, each=1):
+    """Return the GPUs that runs share, by their CUDA names, `each` times; [] if the user chose one.
+
+    Raises ValueError for a chosen one that runs shall share.
+    """
     if device not in ("auto", "cuda"):
+        if each > 1:
+            how = f"set machine.device=cuda, or use --jobs {each}"
+            raise ValueError(f"--runs-per-gpu {each}: machine.device={device}: {how}")
         return []
     import torch  # seconds, which a process that only executes a notebook saves
 
@@ -19,8 +25,8 @@ def list_gpus(device):
     if n:
         make_lock_folder()  # refused now, not in every job
     if visible is None:
-        return [str(k) for k in range(n)]
-    return [name.strip() for name in visible.split(",")][:n]
+        return [str(k) for k in range(n)] * each
+    return [name.strip() for name in visible.split(",")][:n] * each
 
 
 def make_lock_folder():

@@ -52,7 +52,8 @@ def choose_device(wanted):
     }
     if wanted == "auto":
         return torch.device(next(name for name, there in here.items() if there))
-    if not here[wanted.split(":")[0]]:
+    kind, _, index = wanted.partition(":")
+    if not here[kind] or (index and int(index) >= torch.cuda.device_count()):
         raise ValueError(f"machine.device={wanted} is not available: set it to auto or cpu")
     return torch.device(wanted)
 

@@ -35,6 +35,10 @@ tyni -> unknown profile 'tyni': choose one of medium, paper, small
 {LONG} -> choose one of medium, paper
 nowhere.yaml -> unknown profile 'nowhere.yaml': choose one of
 smoke tiny -> unrecognized arguments: tiny; see ./run_all.sh --help
+notebook -> unknown profile 'notebook'
+report -> unknown profile 'report'
+notebook 10_train -> unrecognized arguments: 10_train; see ./run_all.sh --help
+smoke --set machine.device=cpu --runs-per-gpu 2 -> machine.device=cpu: set machine.device=cuda, or
 smoke --fast -> unrecognized arguments: --fast; see ./run_all.sh --help
 smoke --seeds -> argument --seeds: expected one argument; see
 smoke --only figures -> --only: invalid choice: 'figures' (choose from
@@ -107,6 +111,9 @@ smoke --yes=3 -> argument --yes: ignored explicit argument '3'
 PUBLISH = """
 smoke -> the following arguments are required: NAME
 tyni mine -> unknown profile 'tyni'
+--rebuild '' -> '' cannot be the name of a published study
+--pages= -> '' cannot be the name of a published study
+--rebuild=absent -> absent holds no published study
 smoke mine -> no run of profile smoke is finished
 """
 VERIFY = """
@@ -166,7 +173,7 @@ COMMANDS = {
     "publish": PUBLISH,
     "verify": VERIFY,
     "inpaint": INPAINT,
-    "notebook": NOTEBOOK,
+    "_notebook": NOTEBOOK,
 }
 CASES = [
     (name, *map(str.strip, line.rsplit("->", 1)))
@@ -253,14 +260,14 @@ def test_bad_input_is_one_line_and_changes_nothing(
     monkeypatch.setenv("INPAINT_OUTPUT", str(place / "out"))
     monkeypatch.setattr(papermill, "execute_notebook", in_this_process)
     arguments, before = shlex.split(arguments), snapshot(place)
-    if name == "notebook":
+    if name == "_notebook":
         arguments[1:1] = "out/notebooks/executed.ipynb", "out/notebooks/artefact.json"
     if name == "inpaint":
         code = inpaint.main(arguments)
     else:
         code = command.main([*filter(None, [name]), *arguments])
     out, err = capfd.readouterr()
-    if name == "notebook" and out.startswith("  start "):
+    if name == "_notebook" and out.startswith("  start "):
         out = ""
     assert is_refusal(code, out, err) and words in err and len(err) < 1200, (code, out, err)
     assert snapshot(place) == before
@@ -282,7 +289,7 @@ def test_a_kernel_says_it_in_one_line_and_the_earlier_result_is_kept(tmp_path, m
         (tmp_path / name).write_text("precious")
     before = snapshot(tmp_path)
     paths = [str(tmp_path / name) for name in ("executed.ipynb", "artefact.json")]
-    code = command.main(["notebook", "00_data_prep", *paths, '{"profile": "tyni"}'])
+    code = command.main(["_notebook", "00_data_prep", *paths, '{"profile": "tyni"}'])
     err = capfd.readouterr().err
     assert (code, len(err.splitlines())) == (2, 1), err
     assert "unknown profile 'tyni': choose one of" in err and snapshot(tmp_path) == before

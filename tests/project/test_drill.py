@@ -258,7 +258,7 @@ def prepare():
 
 
 PARAMETERS = {"profile": "smoke", "dataset": "faces", "setup": "progressive", "seed": 0}
-NOTEBOOK = [sys.executable, "-P", "-m", "workflow", "notebook", "10_train"]
+NOTEBOOK = [sys.executable, "-P", "-m", "workflow", "_notebook", "10_train"]
 NOTEBOOK += [f"{{output}}/{RUN}/notebook.ipynb", f"{{output}}/{RUN}/done.json", "{parameters}"]
 STUDY = ["bash", str(ROOT / "run_all.sh"), "smoke", "{settings}"]
 

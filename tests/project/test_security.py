@@ -178,6 +178,6 @@ def test_no_port_leads_to_a_notebooks_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "NOTEBOOKS", tmp_path)
     write_notebook(tmp_path / "look.ipynb", LOOK)
     paths = map(str, (tmp_path / "executed.ipynb", tmp_path / "artefact"))
-    assert command.main(["notebook", "look", *paths]) == 0
+    assert command.main(["_notebook", "look", *paths]) == 0
     ports, of_ipykernel, transport = json.loads((tmp_path / "artefact").read_text())
     assert ports == [["127.0.0.1", of_ipykernel]] and transport == "ipc"

@@ -9,6 +9,7 @@ from itertools import accumulate
 import pytest
 import torch
 
+from inpaint_lib.study import devices
 from tests.conftest import repository
 from tests.workflow.commands import write_notebook
 from workflow import __main__ as command
@@ -66,6 +67,16 @@ def test_gpus_are_those_that_cuda_may_use(monkeypatch, device, visible, there, f
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     assert gpus.list_gpus(device) == found
+
+
+def test_a_gpu_that_is_not_there_and_sharing_a_chosen_one_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="machine.device=cuda:2 is not available: set it to auto"):
+        devices.choose_device("cuda:2")
+    with pytest.raises(ValueError, match="--runs-per-gpu 2: machine.device=cuda:1: set machine"):
+        gpus.list_gpus("cuda:1", 2)
 
 
 def test_every_gpu_is_used_and_none_by_more_than_it_may(hold):

@@ -477,7 +477,7 @@ def execute(tmp_path, here):
 
     def asked(name, artefact, parameters):
         paths = str(tmp_path / "executed.ipynb"), str(tmp_path / artefact)
-        return here(tmp_path, "notebook", name, *paths, json.dumps(parameters))
+        return here(tmp_path, "_notebook", name, *paths, json.dumps(parameters))
 
     return asked
 
@@ -526,7 +526,7 @@ def test_a_dead_kernel_an_error_and_a_missing_artefact_are_failures(
     write_notebook(tmp_path / "dies.ipynb", *cells)
     (tmp_path / "artefact").write_text("of an earlier run")
     paths = tmp_path / "executed.ipynb", tmp_path / "artefact"
-    assert command.main(["notebook", "dies", *map(str, paths)]) == 2
+    assert command.main(["_notebook", "dies", *map(str, paths)]) == 2
     said = {"pass": "ended without writing artefact", "1 / 0": "division by zero (cell 1; see"}
     err = capsys.readouterr().err
     assert err.startswith("  FAILED: dies: ") and said.get(cause, "Kernel died") in err
