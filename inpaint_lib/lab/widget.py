@@ -34,7 +34,7 @@ class Explorer(anywidget.AnyWidget):
         try:
             if content["kind"] == "open":
                 self.state = state.load_study(content["params"]["study"])
-                found = self.state.about
+                self.meta = found = self.state.about
             else:
                 of_kind = ANSWERS[content["kind"]]
                 found = of_kind(self.state, buffers, **content["params"])

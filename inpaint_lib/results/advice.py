@@ -70,10 +70,14 @@ def _compared(errors, best, others):
         of = f"{n} seed{'s' * (n != 1)}"
         return [f"{text} ({of}).", f"How certain this is cannot be said: {need}."]
     ends = " to ".join(notes.format_per_cent(np.expm1(end)) for end in (low, high))
-    alike = [o for o in others if not stats.compute_interval(d[o].dropna())[1] < 0]
+    intervals = {o: stats.compute_interval(d[o].dropna()) for o in others}
+    alike = [o for o, (_, upper) in intervals.items() if not upper < 0]
     sure = f"It does not differ clearly from {', '.join(alike)}: use any of them."
     if not alike:
         sure = "It is better than each of the others, on the seeds that also chose it."
+    if lower := [o for o, (least, _) in intervals.items() if least > 0]:
+        sure = f"The other half of the test images says that {', '.join(lower)} is better: the "
+        sure += "halves disagree, so more test images are needed."
     return [f"{text} ({n} seeds, 95 % interval {ends}).", sure]
 
 

@@ -37,6 +37,8 @@ def collect(study, partial=False):
                 fills |= {f"{run.name}/{key}": v for key, v in evaluate.read_fills(run).items()}
     found["runs"] = [pd.DataFrame(rows)]
     about = {"name": study.profile, "profile": study.profile, "protocol": PROTOCOL}
+    if study.source not in ("", study.profile):
+        about["source"] = study.source  # the path of a profile elsewhere
     about |= {"config": configuration.to_dict(study.config), "hypotheses": hypotheses.hash_plan()}
     if study.config.initial_weights:
         about["initial_weights"] = weights.hash_weights(study.config.initial_weights)

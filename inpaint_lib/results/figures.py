@@ -25,12 +25,10 @@ def _answer(results):
     judged = stats.get_questions(stats.judge(results))
     parts = {}
     for row in judged.drop_duplicates("question").itertuples():
-        keys = [*frames.CELL, "seed"]
-        wide = VALUES[row.width](results).pivot_table("value", keys, "setup", sort=False)
-        wide = wide.reindex(columns=[row.first, row.second]).dropna()
+        wide = stats.pair_values(results, VALUES[row.width](results), row.first, row.second)
         effect = (wide[row.first] / wide[row.second] - 1).rename("effect")
         parts[row.question] = effect.reset_index().assign(setup=row.first)
-    parts["setups against fixed"] = select.compute_effects(results)
+    parts["setups against fixed"] = stats.compute_effects(results)
     effects = pd.concat([part.assign(panel=panel) for panel, part in parts.items()])
     return None if effects.empty else plots.draw_answer(effects, judged)
 
@@ -38,7 +36,7 @@ def _answer(results):
 def _pairs(results):
     """Draw the setups of the three questions, a line per seed; from two seeds."""
     values = select.average_widths(results)
-    several = select.compute_effects(results).seed.nunique() > 1
+    several = stats.compute_effects(results).seed.nunique() > 1
     values = values[values.setup.isin(select.ASKED)]
     return plots.draw_pairs(values, select.ASKED) if several else None
 
@@ -51,12 +49,13 @@ def _decomposition(results, dataset):
     labels = {name: str(width) for width, name in names.items()} | {"all": "all"}
     rows = []
     for architecture, of in values.groupby("architecture", sort=False):
-        wide = of.pivot_table("value", ["width", "seed"], "setup", sort=False)
         for base, setups in VARIED.items():
-            for setup in [name for name in setups if {name, base} <= set(wide)]:
-                logs = np.log(wide[setup] / wide[base]).dropna()
-                for width in [width for width in labels if width in logs]:
-                    d = logs[width].to_numpy()
+            for setup in [name for name in setups if {name, base} <= {*of.setup}]:
+                wide = stats.pair_values(results, of, setup, base, "width")
+                logs = np.log(wide[setup] / wide[base])
+                at = logs.index.get_level_values("width")
+                for width in [width for width in labels if width in at]:
+                    d = logs[at == width].to_numpy()
                     few = len(d) < stats.MIN_SEEDS
                     ends = [np.nan] * 2 if few else stats.compute_interval(d)
                     found = [architecture, base, setup, labels[width]]

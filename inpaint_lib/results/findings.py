@@ -92,9 +92,8 @@ class Claims:
         rows = self._of(select.get_compared(self.results), dataset, architecture)
         rows = rows[(rows.region == of.region) & (rows.metric == of.metric)]
         rows = rows[rows.width == select.name_widths(self.results).get(width, width)]
-        wide = rows.pivot_table("value", "seed", "setup")
+        wide = stats.pair_values(self.results, rows, first, second)
         what = f"{first} against {second}, {dataset}, {architecture}, {measure}, width {width}"
-        wide = wide.reindex(columns=[first, second]).dropna()
         if wide.empty:
             raise ValueError(f"{what}: no pair of runs is published")
         return np.expm1(np.log(wide[first] / wide[second]).mean()), what

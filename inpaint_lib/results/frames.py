@@ -18,6 +18,7 @@ as it was. Runs that diverged have a row in `runs` and no values. Only one seed 
 import gzip
 import io
 import json
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -49,7 +50,7 @@ TEXT += ["outcome", "why", "device", "device_kind", "precision", "torch", "commi
 TEXT += ["inception", "alexnet", "warnings"]
 PER_IMAGE = [*RUN, "metric", "mask_width"]  # the index of per_image
 SHARDED = ("values", "history")
-DAMAGED = (ValueError, BadZipFile, EOFError)  # what numpy raises for an .npz file
+DAMAGED = (ValueError, BadZipFile, EOFError, FileNotFoundError, gzip.BadGzipFile, zlib.error)
 SCIENCE = ("data", "curriculum", "models", "training", "evaluation")  # sections that must agree
 # except for these: they decide which metrics there are, not how one is measured
 MAY_DIFFER = {"inception_weights", "lpips_weights", "slow_baseline_images"}
@@ -245,7 +246,10 @@ def load(folder):
     paths = {name: [folder / name / f"seed{seed}.csv.gz" for seed in seeds] for name in SHARDED}
     paths["baselines"] = [folder / "baselines.csv"]
     paths["baseline_images"] = [folder / "baseline_images.csv.gz"]
-    frames = {n: join(n, [_read(p) for p in of if p.is_file()]) for n, of in paths.items()}
+    frames = {
+        n: join(n, [_read(p) for p in of if n not in SHARDED or p.is_file()])
+        for n, of in paths.items()
+    }
     widths = pd.Index(about["config"]["curriculum"]["mask_widths"], name="mask_width")
     errors = {}
     for key, array in _read_arrays(folder / "per_image").items():
@@ -255,7 +259,8 @@ def load(folder):
     frames["per_image"] = join_errors(errors)
     found = narrow(Results(about, runs, **frames, fills=_read_arrays(folder / "fills")))
     finished = name_runs(runs[runs.outcome == "finished"])
-    rows = {"values": found.values, "per_image": found.per_image.index.to_frame(index=False)}
+    rows = {"values": found.values, "history": found.history}
+    rows |= {"per_image": found.per_image.index.to_frame(index=False)}
     for name, frame in rows.items():
         measured = set(name_runs(frame[RUN].drop_duplicates()))
         if lacking := [run for run in finished if run not in measured]:
@@ -271,14 +276,21 @@ def _read_arrays(folder):
             with np.load(path, allow_pickle=False) as stored:
                 found |= dict(stored.items())
         except DAMAGED as error:
-            raise ValueError(f"{path} is damaged ({error}): restore it or make it again") from None
+            raise _damaged(path, error) from None
     return found
+
+
+def _damaged(path, error):
+    return ValueError(f"{path} is missing or damaged ({error}): restore it or make it again")
 
 
 def _read(path):
     kinds = dict.fromkeys(TEXT, object)  # a commit may look like a number
-    content = io.BytesIO(_bytes(path))
-    return pd.read_csv(content, dtype=kinds, keep_default_na=False, na_values=[""])
+    try:
+        content = io.BytesIO(_bytes(path))
+        return pd.read_csv(content, dtype=kinds, keep_default_na=False, na_values=[""])
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
 
 
 # --- merging two studies

@@ -6,6 +6,7 @@ They are in the study's folder:
                           G, and D with the prefix "discriminator.", of the last stage
     networks/<data set>/<architecture>/<setup>/recording.npz
                           what was recorded during training (training/recording.py)
+    networks/seed.json    the number of that seed: one with a lower number may be published later
     networks/<data set>/calibration.npz
                           the training images that batch norm is re-estimated on
 """
@@ -27,10 +28,12 @@ def save_networks(study, base):
     """Add networks of a study's finished runs to the published study in the folder `base`.
 
     Existing ones stay. Return the names of the setups that were added."""
-    grid, added = files.read_json(base / "study.json")["config"]["grid"], []
+    about, added = files.read_json(base / "study.json"), []
+    dataset, seed = about["config"]["grid"]["datasets"][0], _find_seed(about, base)
+    files.write_json(base / "networks" / "seed.json", seed)
     for run in study.runs():
         place = base / "networks" / run.dataset / run.architecture / run.setup
-        first = (run.dataset, run.seed) == (grid["datasets"][0], grid["seeds"][0])
+        first = (run.dataset, run.seed) == (dataset, seed)
         result = identity.read_result(run) if first and run.setup in select.SHOWN else None
         if not result or result["outcome"] != "finished" or (place / "recording.npz").is_file():
             continue
@@ -43,9 +46,15 @@ def save_networks(study, base):
     return added
 
 
+def _find_seed(about, base):
+    """Return the seed whose networks a published study has, or will have."""
+    kept = files.read_json(base / "networks" / "seed.json")
+    return about["config"]["grid"]["seeds"][0] if kept is None else kept
+
+
 def find_files(results, base, file):
     """Return {run: path} of the published runs with a file, for example "recording.npz"."""
-    runs = results.runs[results.runs.seed == results.about["config"]["grid"]["seeds"][0]]
+    runs = results.runs[results.runs.seed == _find_seed(results.about, base)]
     paths = {name: base / "networks" / Path(name).parent / file for name in frames.name_runs(runs)}
     return {name: path for name, path in paths.items() if path.is_file()}
 

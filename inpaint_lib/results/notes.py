@@ -75,7 +75,9 @@ def render_footnote(results):
     """Return the text below every table: images, masks, seeds, definitions of the measures."""
     finished = select.get_finished(results)
     n_seeds = finished.groupby(["dataset", "architecture", "setup"]).seed.count()
-    measured = results.baselines.query("region == 'hole'").groupby("baseline").n_images.max()
+    baselines = results.baselines.query("region == 'hole'").groupby(["dataset", "baseline"])
+    measured = baselines.n_images.max()
+    fewer = measured[measured < measured.groupby("dataset").transform("max")]
     others = results.baselines[results.baselines.baseline.str.endswith(frames.EXTERNAL)]
     changed = others.query("region == 'visible' and metric == 'l1' and value > 0")
     text = render(
@@ -86,7 +88,7 @@ def render_footnote(results):
         cells=select.list_cells(results.runs),
         seeds=sorted(set(n_seeds)),
         cap=PSNR_CAP,
-        slow=measured[measured < measured.max()].to_dict(),
+        slow=fewer.droplevel("dataset").to_dict(),
         external=len(others),
         changed=list(dict.fromkeys(changed.baseline.str.removesuffix(frames.EXTERNAL))),
     )

@@ -236,9 +236,11 @@ def draw_games(table):
         of = select.get_cell(table, *cell)
         known = of[of.active.notna()].assign(on=lambda t: t.active.astype(float))
         setups, stages = order(of.setup), sorted(of.stage.unique())
-        counts = known.pivot_table("on", "setup", "stage", ["sum", "count"])
-        counts = counts.reindex(setups).reindex(columns=stages, level=1)
-        active, of_runs = (counts[key].to_numpy() for key in ("sum", "count"))
+        groups = known.groupby(["setup", "stage"]).on
+        active, of_runs = (
+            count.unstack().reindex(index=setups, columns=stages).to_numpy()
+            for count in (groups.sum(), groups.count())
+        )
         axis.imshow(active / of_runs, cmap=ACTIVE, vmin=0, vmax=1, aspect="auto")
         for (i, j), n in np.ndenumerate(of_runs):
             text = f"{active[i, j]:.0f}/{n:.0f}" if n > 0 else ""

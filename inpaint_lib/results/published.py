@@ -59,6 +59,7 @@ def publish(results, name, who=""):
         profile = results.about["profile"]
         raise ValueError(f"no run of profile {profile} is finished: run ./run_all.sh {profile}")
     about = results.about | {"name": base.name, "left_out": {}}
+    about.pop("source", None)  # a path on this machine
     about |= {"who": dict.fromkeys(frames.name_runs(results.runs), who)} if who.strip() else {}
     kept, new, first = [], len(results.runs), results.runs.seed.min()
     with files.lock(base.parent):

@@ -83,10 +83,15 @@ def _plain(value):
 def _find_overrides(results):
     """Return [(key, the profile's value, the study's)]; [] if the profile is not here."""
     try:
-        there = configuration.to_dict(configuration.load(results.about["profile"]))
+        there = configuration.to_dict(configuration.load(_profile(results.about)))
     except (ValueError, OSError):
         return []
     return provenance.find_differences(there, results.about["config"])
+
+
+def _profile(about):
+    """Return the profile as a command names it: its name, or the path of its file."""
+    return about.get("source", about["profile"])
 
 
 def make_command(results, run):
@@ -103,7 +108,7 @@ def make_command(results, run):
     paths["--from"] = about["config"].get("initial_weights")
     more += [f"{option} {shlex.quote(path)}" for option, path in paths.items() if path]
     grid = "--datasets {dataset} --architectures {architecture} --setups {setup} --seeds {seed}"
-    return " ".join([f"./run_all.sh {about['profile']}", grid.format(**run), *more])
+    return " ".join([f"./run_all.sh {shlex.quote(_profile(about))}", grid.format(**run), *more])
 
 
 def build(results, folder, notebooks=(), recordings=None):
@@ -114,7 +119,7 @@ def build(results, folder, notebooks=(), recordings=None):
     folder = Path(folder)
     path = folder / "figures" / "captions.json"
     if (captions := files.read_json(path)) is None:
-        remedy = f"draw the figures with ./run_all.sh {results.about['profile']}"
+        remedy = f"draw the figures with ./run_all.sh {_profile(results.about)}"
         raise FileNotFoundError(f"{path} is missing: {remedy}")
     there = {path.stem for path in (folder / "figures").glob("*.png")}
     for name, text in layout.read_assets().items():

@@ -151,12 +151,3 @@ def _means(errors, n):
     means = pd.DataFrame({metric: few[metric].mean(axis="columns") for metric in METRICS})
     keys = means.index.names
     return means.reset_index().melt(keys, METRICS, "metric", "value").assign(region="hole")
-
-
-def compute_effects(results):
-    """Return hole L1 (largest hole) of each run over fixed's with the same seed, minus one."""
-    rows = get_hole_l1(results)
-    fixed = rows[rows.setup == "fixed"].rename(columns={"value": "of_fixed"})
-    keys = [*CELL, "seed"]
-    both = rows[rows.setup != "fixed"].merge(fixed[[*keys, "of_fixed"]], on=keys)
-    return both.assign(effect=both.value / both.of_fixed - 1)[[*RUN, "effect"]]

@@ -11,7 +11,7 @@
 import numpy as np
 import pandas as pd
 
-from . import frames, resampling, select
+from . import frames, hypotheses, resampling, select
 
 ACCURACY, SHARE = (0.55, 0.95), 0.05
 TRIVIAL = ["mean colour", "nearest"]
@@ -60,15 +60,20 @@ def _log_means(*errors):
 @select.compute_once
 def judge_gates(results):
     """Return how the mean over seeds compares with the trivial baselines: GATE, a row per cell,
-    setup and width (as in select.get_compared).
+    setup and width (as in select.get_compared). Where seeds are registered, only these count.
 
     A baseline's column: the upper end of the interval of the ratio of hole L2, minus one; over all
     widths, of the geometric mean of the ratios."""
-    l1 = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
-    l1, rows = l1.groupby(GATE[:4]).value.mean(), []
+    plan, rows = hypotheses.read_plan(), []
+    hole_l1 = select.get_compared(results).query("region == 'hole' and metric == 'l1'")
     for cell in select.list_cells(select.get_finished(results)):
         named = dict(zip(frames.CELL, cell, strict=True))
         of_runs = select.get_image_errors(results, "l2", **named).astype(float)
+        l1 = select.get_cell(hole_l1, *cell)
+        if registered := hypotheses.find_registration(plan, results, *cell)[0]:
+            of_runs = of_runs[of_runs.index.get_level_values("seed") < registered]
+            l1 = l1[l1.seed < registered]
+        l1 = l1.groupby(["setup", "width"]).value.mean()
         own = of_runs.groupby(["setup", "mask_width"]).mean().T
         table = select.get_baseline_images(results, *cell)
         others = table.pivot_table("l2", "image", ["baseline", "mask_width"])[TRIVIAL]
@@ -79,8 +84,9 @@ def judge_gates(results):
                 ratio = (drawn[setup] - drawn[name]).rename(columns=select.name_widths(results))
                 highs[name] = ratio.assign(all=ratio.mean(axis=1)).quantile(0.975)
             for width, high in pd.DataFrame(highs).iterrows():
-                key = *cell, setup, width
-                rows.append([*key, l1[key], *np.expm1(high), high.max() < 0])
+                rows.append(
+                    [*cell, setup, width, l1[setup, width], *np.expm1(high), high.max() < 0]
+                )
     return pd.DataFrame(rows, columns=GATE)
 
 

@@ -171,6 +171,32 @@ def judge(results):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def pair_values(results, values, first, second, *keys):
+    """Return values of two setups side by side: a row per cell, pair of runs (seed) and `keys`.
+
+    values: rows of one measure. Pairs are those of `judge`, of a registered question that of the
+    registered seeds."""
+    plan, rows = hypotheses.read_plan(), [*frames.CELL, "seed", *keys]
+    wide = values.pivot_table("value", rows, "setup", sort=False)
+    wide = wide.reindex(columns=[first, second]).dropna()
+    asked, paired = {first, second} in [{*of.setups} for of in plan.questions.values()], set()
+    for cell in {row[:2] for row in wide.index}:
+        registered = asked and hypotheses.find_registration(plan, results, *cell)[0]
+        paired |= {(*cell, n) for n in _Pair(results, cell, (first, second), registered).seeds}
+    return wide[np.array([row[:3] in paired for row in wide.index], bool)]
+
+
+def compute_effects(results):
+    """Return hole L1 (largest hole) of each run over fixed's with the same seed, minus one."""
+    values, found = select.get_hole_l1(results), []
+    for setup in values.setup[values.setup != "fixed"].unique():
+        wide = pair_values(results, values, setup, "fixed")
+        effect = (wide[setup] / wide["fixed"] - 1).rename("effect")
+        found.append(effect.reset_index().assign(setup=setup))
+    columns = [*frames.RUN, "effect"]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
+
+
 def get_questions(table):
     """Return the rows of the registered questions of a table of `judge`."""
     return table[table.question != ""]
@@ -248,7 +274,7 @@ def _compared(plan, asked, pair, values, has_word, level):
     shown = np.expm1(shown) if is_ratio else shown
     row = dict(zip(["effect", "ci_low", "ci_high", "detectable"], shown, strict=True))
 
-    untestable = pair.untestable[asked.width] if n and asked.width != "none" else ""
+    untestable = pair.untestable.get(asked.width, "") if n and asked.width != "none" else ""
     texts = [idle, pair.diverged, untestable]
     if is_stability and -smallest > math.log1p(plan.stability):
         texts.append(f"{TOO_FEW} a difference of {plan.stability:.0%}")

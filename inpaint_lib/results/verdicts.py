@@ -90,16 +90,15 @@ def find_reach(questions):
 def describe_certainty(results, questions):
     """Return how certain the answers are, in a few sentences."""
     cells = [cell for answer in questions for cell in answer["cells"]]
-    words = [cell for cell in cells if cell["word"] in ENDS]
     n_seeds = [cell["n_seeds"] for cell in cells] or [results.runs.seed.nunique()]
     seeds = f"The questions have {notes.format_range(n_seeds)} seed{'s' * (max(n_seeds) != 1)}"
     if max(n_seeds) < stats.MIN_SEEDS:
         return f"Not at all. {seeds}, so no difference can be distinguished from chance."
-    if not words:
+    if not any(cell["word"] for cell in cells):
         return (
             f"{seeds}. Intervals come with the estimates, but no verdict: nothing was registered."
         )
-    tested = [cell for cell in words if cell["leave_out"]]
+    tested = [cell for cell in cells if cell["word"] in ENDS and cell["leave_out"]]
     changed = sum(bool(cell["fragile"]) for cell in tested)
     badges = sorted({badge for answer in questions for badge in answer["badges"]})
     text = f"{seeds}; all intervals hold together with 95 % certainty."

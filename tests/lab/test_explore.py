@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,3 +258,7 @@ def test_an_unknown_study_is_refused_and_the_open_one_stays(opened, monkeypatch)
     page = Page(opened, monkeypatch)
     said = page.ask("open", study="nowhere")[0]
     assert "nowhere" in said["error"] and page.explorer.state is opened
+    other = SimpleNamespace(about={"opened": "other"})
+    monkeypatch.setattr(state, "load_study", lambda name: other)
+    page.ask("open", study="other")
+    assert page.explorer.state is other and page.explorer.meta == other.about

@@ -128,3 +128,13 @@ def test_games_are_counted_by_setup_and_stage(results):
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("3/3") == table[table.active.notna()].groupby(["setup", "stage"]).ngroups
     assert texts.count("") == 5  # recon_only, and what last_only does not train
+
+
+@pytest.mark.parametrize(
+    ("setup", "stages"), [("recon_only", []), ("recon_first", [1, 2]), ("last_only", [2])]
+)
+def test_games_are_drawn_in_their_stages_where_some_or_all_have_none(setup, stages):
+    alone = synthetic.study(["faces"], ["custom"], [setup], seeds=[0])
+    axis = figures.draw(alone, "games")["games"][0].axes[0]
+    assert [t.get_position()[0] for t in axis.texts if t.get_text()] == stages
+    assert axis.images[0].get_array().shape == (1, 3)

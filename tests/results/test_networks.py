@@ -11,6 +11,7 @@ from inpaint_lib.results import networks, published
 from inpaint_lib.study import config as configuration
 from inpaint_lib.study import files
 from inpaint_lib.training import artifacts, loop, weights
+from tests.results import synthetic
 
 GRID = {"grid.architectures": ["context_encoder"], "grid.setups": ["fixed", "recon_only"]}
 GRID |= {"grid.seeds": [0, 1]}
@@ -47,6 +48,16 @@ def test_what_is_published_fills_holes_as_the_run_does(micro, tmp_path, monkeypa
         torch.testing.assert_close(kept, networks.halve(value))
     images = np.load(base / "networks/clutter/calibration.npz")["images"]
     assert images.shape == (24, 32, 32, 3)
+
+
+def test_networks_stay_those_of_the_first_published_seed(tmp_path):
+    results = synthetic.study(["faces"], ["custom"], ["fixed"], seeds=[0, 1])
+    place = tmp_path / "networks/faces/custom/fixed"
+    place.mkdir(parents=True)
+    (place / "model.safetensors").touch()
+    assert [*networks.find_files(results, tmp_path, "model.safetensors")][0].endswith("seed0")
+    (tmp_path / "networks/seed.json").write_text("1")  # 0 was published later
+    assert [*networks.find_files(results, tmp_path, "model.safetensors")][0].endswith("seed1")
 
 
 def test_a_network_that_is_not_published_is_told_with_how_to_train_it(tmp_path, monkeypatch):

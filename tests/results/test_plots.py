@@ -36,7 +36,7 @@ def test_the_answer_marks_means_and_draws_the_judged_interval_from_three_seeds_o
         assert any(line == ends for line in lines if len(line) == 2) == (n_seeds >= 3)
         title = " ".join(axis.get_title().split())
         assert title.startswith(f"{row.question}: {row.first} against {row.second}")
-    against_fixed = select.compute_effects(results).groupby("setup").effect.mean()
+    against_fixed = stats.compute_effects(results).groupby("setup").effect.mean()
     drawn = [line.get_xdata()[0] for line in figure.axes[-1].lines if len(line.get_xdata()) == 1]
     assert all(np.isclose(drawn, 100 * mean).any() for mean in against_fixed)
 

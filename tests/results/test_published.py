@@ -70,6 +70,13 @@ def test_an_edit_of_values_tables_or_the_page_is_named(shelf, undrawn):
     assert found == ["tables/more.csv", "tables/table.tex", "figures/answer.png"]
 
 
+@pytest.mark.parametrize("setups", [["fixed"], ["recon_first", "adv_ramp"]])
+def test_a_study_without_a_pair_of_a_question_is_published(shelf, undrawn, setups):
+    published.publish(synthetic.study(["faces"], ["custom"], setups, seeds=[0]), "mine")
+    assert "No pair of runs" in (shelf / "mine/README.md").read_text()
+    assert published.verify("mine") == []
+
+
 def test_a_seed_joins_and_a_run_again_is_never_replaced(shelf, undrawn):
     published.publish(synthetic.study(**SMALL, seeds=[0, 1]), "mine")
     again = synthetic.study(**SMALL, seeds=[1, 2])

@@ -23,11 +23,11 @@ from inpaint_lib.results import (
     pictures,
     report,
     script,
-    select,
     standing,
     stats,
     summary,
     tables,
+    verdicts,
 )
 from tests.results import pages, synthetic
 from workflow import arguments
@@ -135,6 +135,17 @@ def test_cards_show_word_interval_distance_badges_and_seeds(registered):
     short = f"is supported in {sum(words == 'supported')} of {len(words)} comparisons for Q1"
     assert short in readme and short in plain_of(text)
     assert "The results are *exploratory* (" in readme and " and *provisional* (" in readme
+
+
+def test_certainty_is_told_where_every_verdict_is_that_runs_diverged(tmp_path):
+    grid = {"datasets": ["faces"], "architectures": ["custom"], "seeds": range(5)}
+    grid |= {"setups": ["fixed", "progressive", "mixed"], "profile": "small"}
+    lost = tuple(f"faces/custom/{setup}/seed1" for setup in ("progressive", "fixed"))
+    results = synthetic.study(**grid, diverged=lost)
+    cards = verdicts.make_cards(results)
+    assert {cell["word"] for answer in cards for cell in answer["cells"]} == {"diverged"}
+    assert "no verdict" not in verdicts.describe_certainty(results, cards)
+    assert "No single seed changes that" not in page_of(results, tmp_path)
 
 
 def test_what_has_no_value_is_not_shown(built, registered):
@@ -337,7 +348,7 @@ def test_a_grid_of_one_setup_has_its_tables_and_page(tmp_path, only):
     results = synthetic.study(["faces"], ["custom"], [only], [0])
     tables.write(results, tmp_path)
     assert f"| {only} |" in (tmp_path / "table.md").read_text()
-    assert select.compute_effects(results).empty and stats.get_questions(stats.judge(results)).empty
+    assert stats.compute_effects(results).empty and stats.get_questions(stats.judge(results)).empty
     text = page_of(results, tmp_path)
     assert "no pair of setups that a registered question compares" in text and only in text
 

@@ -73,6 +73,7 @@ def folder(tmp_path_factory):
         effect=synthetic.EFFECT | {"progressive": 1.3},  # the widest number has a plus
         diverged=("faces/free_form/mixed/seed2",),
     )
+    results.about["left_out"] = {"faces/external/mine": "scored with other settings"}
     folder = tmp_path_factory.mktemp("report")
     report.save_figures(folder / "figures", figures.draw(results, *DRAWN), pdf=False)
     tables.write(results, folder / "tables")

@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 
 from inpaint_lib import masks, models, setups
 from inpaint_lib.evaluation import measures
-from inpaint_lib.results import hypotheses, resampling, select, standing, stats
+from inpaint_lib.results import findings, hypotheses, resampling, select, standing, stats
 from inpaint_lib.study import config, files
 from tests.results import synthetic
 
@@ -177,7 +177,27 @@ def test_runs_of_another_protocol_precision_or_kind_of_device_are_no_pair(
     assert (found.n_seeds["Q1"], found.remark["Q1"]) == (left, remark)
 
 
+def test_pairs_side_by_side_are_those_that_are_judged(registered):
+    """In the figures, in the table of a notebook and in claims of surprised.md."""
+    other = "setup == 'progressive' and seed == 2"
+    results = synthetic.study(**CELL | {"seeds": range(7)})
+    results = synthetic.with_rows(results, "runs", other, device_kind="cuda")
+    row, effects = questions(results).loc["Q1"], stats.compute_effects(results)
+    assert row.n_seeds == 4 and sorted(effects.seed) == [0, 1, 3, 4]
+    assert np.expm1(np.log1p(effects.effect).mean()) == pytest.approx(row.effect)
+    asked = "progressive", "fixed", "faces", "custom", "largest"
+    assert findings.Claims(results).effect(*asked)[0] == pytest.approx(row.effect)
+
+
 # --- gates
+
+
+def test_seeds_that_are_not_registered_decide_no_gate(registered):
+    results = synthetic.study(**CELL | {"seeds": range(9)})
+    worse = synthetic.with_errors(results, "seed >= 5", "l2", lambda _: 9.0)
+    assert questions(worse).word.to_dict() == {"Q1": "supported", "Q2": "supported"}
+    alone = synthetic.study(**CELL | {"seeds": [7, 8]})
+    assert questions(alone).n_seeds.to_dict() == {"Q1": 0, "Q2": 0}
 
 
 def test_the_better_side_has_to_beat_the_trivial_baselines_at_the_widths_in_question(registered):

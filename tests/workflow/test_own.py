@@ -144,4 +144,5 @@ def test_half_of_the_images_choose_and_the_other_half_measure():
     results = dataclasses.replace(results, per_image=images)
     [one] = advice.advise(results, "faces")
     assert "use fixed" in one["text"] and "the next: +" in one["text"]
+    assert "progressive is better: the halves disagree" in one["text"]
     assert np.isfinite(images).all(axis=None)

@@ -3,8 +3,8 @@
 function chooser(place, host, reopen) {
   const { meta } = host;
   const lost = Object.keys(meta.lacks).filter((name) => name.startsWith("what_if/"));
-  const absent = Object.keys(meta.lacks).filter((name) => !lost.includes(name)).map((name) => {
-    const [dataset, architecture, setup, seed] = name.split("/");
+  const runs = Object.keys(meta.lacks).map((name) => name.split("/")).filter((parts) => parts.length === 4); // not outputs made elsewhere
+  const absent = runs.map(([dataset, architecture, setup, seed]) => {
     return { dataset, architecture, setup, seed: Number(seed.slice(4)) };
   }); // can be chosen too, and then the reason is given
   const distinct = (key, runs) => [...new Set(runs.map((run) => run[key]))];

@@ -113,6 +113,7 @@ function say(place, text) {
 // --- what is chosen at first: one architecture, the paper's setups, all seeds, the end of training
 
 function firstSelection(meta) {
+  if (!meta.runs.length) throw new Error("No run has finished: there is nothing to show.");
   const distinct = (key, runs) => [...new Set(runs.map((run) => run[key]))];
   const dataset = meta.runs[0].dataset, runs = meta.runs.filter((run) => run.dataset === dataset);
   const architectures = distinct("architecture", runs).slice(0, 1);
