@@ -330,7 +330,7 @@ def _make_absolute(data, folder):
         if value and isinstance(value, str):
             value = os.path.expanduser(value)
             path = os.path.abspath(os.path.join(folder, value))
-            if key in FOLDERS or os.path.exists(path) or os.path.exists(value):
+            if key in FOLDERS or os.path.exists(path) or os.path.isfile(value):
                 node[name] = path
 
 
