@@ -8,11 +8,11 @@ a moving average of G, has the other setups and shapes of holes, shows every set
 resumes, and is faster. A test shows that both compute the same step. In masks 1 = hole.
 """
 
+import argparse
 import copy
 import itertools
 import math
 import random
-import sys
 from functools import partial
 
 import numpy as np
@@ -293,8 +293,12 @@ def train(name, config, images, setup="progressive", device="cpu"):
 
 if __name__ == "__main__":
     config = configuration.load("tiny")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("architecture", choices=[*config.models])
+    parser.add_argument("setup", nargs="?", default="progressive", choices=["progressive", "fixed"])
+    args = parser.parse_args()
     images = torch.tensor(np.stack([*faces.draw(range(2000), config.data.image_size)]))
     images = images.permute(0, 3, 1, 2) / 127.5 - 1
-    for step, width, losses in train(sys.argv[1], config, list(images), *sys.argv[2:]):
+    for step, width, losses in train(args.architecture, config, list(images), args.setup):
         if (step + 1) % config.curriculum.steps_per_stage == 0:
             print(f"step {step + 1}, hole {width} px:", losses)

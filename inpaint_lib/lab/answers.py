@@ -9,6 +9,7 @@ import torch
 
 from .. import losses, metrics
 from ..results import health as rules
+from ..training import probe
 
 HOLE = metrics.REGIONS.index("hole")
 
@@ -64,14 +65,22 @@ def fill(state, _, runs, stage, width, image):
 
 
 def fill_hole(state, run, stage, width, truth, hole):
-    """Fill a hole of an image with one run: {"fill", "l1", "scores", "real"}, as in `fill`."""
+    """Fill a hole of an image with one run: {"fill", "l1", "scores", "real"}, as in `fill`.
+
+    A D with batch norm judges it among the recorded images, in training mode as in training."""
     G, D = state.generator(run, stage, width), state.networks(run, stage)[1]
-    [batch] = metrics.inpaint(G, truth[None], hole[None], "cpu", 1)
+    shown, normed = [(truth, hole)], bool(metrics.find_batch_norms(D))
+    if normed:
+        others = state.about["datasets"][run.dataset]["recorded"]
+        beside = (state.holed(run, width, image) for image in others)
+        shown += [pair for pair in beside if not all(map(np.array_equal, pair, shown[0]))]
+    images, holes = (np.stack(of) for of in zip(*shown, strict=True))
+    [batch] = metrics.inpaint(G, images, holes, "cpu", len(shown))
     output, real, mask = batch
     maps = {}
-    for key, shown in {"scores": output, "real": real}.items():
-        with torch.inference_mode():
-            seen = run.architecture_entry.objective.seen(shown, real, mask)
+    with probe.use_training_mode(*[D] * normed), torch.no_grad():
+        for key, judged in {"scores": output, "real": real}.items():
+            seen = run.architecture_entry.objective.seen(judged, real, mask)
             maps[key] = [scores[0, 0].numpy() for scores in losses.get_scores(D(seen))]
     composite = metrics.to_uint8(losses.composite(*batch))[0]
     l1 = metrics.measure_images(*batch)[0, HOLE, 0].item()

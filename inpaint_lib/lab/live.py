@@ -21,8 +21,8 @@ from .. import losses, masks, metrics
 from ..data import feed, packs
 from ..evaluation import evaluate
 from ..results import health, pictures, plots, standing
-from ..study import provenance
-from ..training import artifacts, identity, loop
+from ..study import devices, provenance
+from ..training import artifacts, identity, loop, weights
 
 SAMPLES = 10  # test images shown
 SHARP = 144  # dots per inch of a picture in a widget: two pixels for one, where screens have them
@@ -69,7 +69,8 @@ def train(run, after_stage=None, another=ANOTHER):
     A run that was trained before is shown again, with a line that says how to train another.
     """
     live, before = Live(), identity.read_result(run)
-    with shorten_errors(KeyboardInterrupt, provenance.SettingsChanged):
+    known = provenance.SettingsChanged, weights.WeightsError, devices.OutOfMemory
+    with shorten_errors(KeyboardInterrupt, *known):
         result = loop.fit(run, live, after_stage)
     if result["outcome"] == "finished" and not live.unseen:
         live.finished(run)

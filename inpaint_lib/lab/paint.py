@@ -173,9 +173,11 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
 
 
 def _list_changes(before, after):
-    """Return {"dotted.key": value} of what differs in the settings of the second of two studies."""
+    """Return {"dotted.key": value} of what differs in the settings of the second of two studies.
+
+    Which runs there are does not matter."""
     differences = provenance.find_differences(*(config.to_dict(s.config) for s in (before, after)))
-    return {key: value for key, _, value in differences}
+    return {key: value for key, _, value in differences if not key.startswith("grid.")}
 
 
 def _as_code(study, run):

@@ -4,6 +4,7 @@ It lies in runs/<profile>/what_if/<name>/ and uses the study's data. It appears 
 beside the study's runs, and in no table, status or publication.
 """
 
+import json
 import re
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from ..training import identity
 from . import live
 
 CHANGES = "changes.json"
-MAY_CHANGE = ("curriculum", "models", "training")  # the data are the study's
+MAY_CHANGE = ("curriculum.", "models.", "training.")  # the data are the study's
 USAGE = """Nothing is changed, so nothing is trained. Name a change, for example
     changes = {"lr_d": 4e-4}                        (a key of the architecture's section)
     changes = {"loss_weights.adversarial": 0.05}
@@ -31,6 +32,7 @@ def train(run, name, changes):
     if not changes:
         print(USAGE)
         return
+    changes = json.loads(json.dumps(changes))  # as it is kept
     with live.shorten_errors(configuration.ConfigError, provenance.SettingsChanged):
         wanted = make_run(
             run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes
@@ -57,10 +59,11 @@ def make_run(study, name, dataset, architecture, setup, seed, changes):
         for key, value in changes.items()
     }
     config = configuration.change(study.config, full, where)
-    for key in full:
-        if key.split(".")[0] not in MAY_CHANGE or key == "curriculum.mask_widths":
-            why = "cannot change in a what-if run, which uses the study's data: write a profile"
-            raise configuration.ConfigError(f"{where}: {key}: {why}")
+    before, after = (configuration.to_dict(of) for of in (study.config, config))
+    for key, _, _ in provenance.find_differences(before, after):
+        if not key.startswith(MAY_CHANGE) or key.endswith(("mask_widths", "mask_family")):
+            why = "cannot change in a what-if run, which uses the study's data and holes"
+            raise configuration.ConfigError(f"{where}: {key}: {why}: write a profile")
     return grid.Run(replace(study, config=config, what_if=name), dataset, architecture, setup, seed)
 
 

@@ -119,8 +119,13 @@ def create(image_size=128, generator_width=64, discriminator_width=64, bottlenec
 
 
 def reconstruct(outputs, real, mask, perceptual, overlap=0):
-    """Return the mean squared error over the hole and `overlap` px around it (weighted x10)."""
-    region = F.max_pool2d(mask, 2 * overlap + 1, 1, overlap) if overlap else mask
+    """Return the mean squared error over the hole and `overlap` px around it (weighted x10).
+
+    What lies outside the central half, which alone is predicted, does not count."""
+    region = mask
+    if overlap:
+        inside = F.pad(torch.ones_like(_crop_centre(mask)), [mask.shape[-1] // 4] * 4)
+        region = F.max_pool2d(mask, 2 * overlap + 1, 1, overlap) * inside
     weight = 10 * (region - mask) + mask
     return {"mse": ((outputs[-1] - real).square() * weight).sum() / (3 * region.sum())}
 

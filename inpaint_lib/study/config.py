@@ -242,7 +242,20 @@ class Config(Strict):
             if name not in self.models:
                 raise ValueError(f"models: no section for architecture {name!r}")
             _check_model(name, self.models[name], size)
+            few = [key for key, n in self._counts().items() if n < 2]
+            if few and models.is_central(name):
+                raise ValueError(f"{few[0]}: batch norm of {name} needs two images or more")
         return self
+
+    def _counts(self):
+        """Return how many images are used together, by key."""
+        of = self.evaluation
+        return {
+            "curriculum.batch_size": self.curriculum.batch_size,
+            "data.test_images": self.data.test_images,
+            "evaluation.images_elsewhere": of.images_elsewhere,
+            "evaluation.recorded_images": of.recorded_images,
+        }
 
 
 def _check_model(name, model, image_size):

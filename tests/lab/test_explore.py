@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inpaint_lib import models
+from inpaint_lib import metrics, models
 from inpaint_lib.data import sources
 from inpaint_lib.evaluation import evaluate
 from inpaint_lib.lab import answers, saved, state, widget
@@ -237,6 +237,21 @@ def test_an_answer_has_its_arrays_as_bytes(opened, monkeypatch):
     scores = message["answer"]["runs"][0]["scores_0"]
     assert scores["dtype"] == "float32"
     assert len(buffers[scores["buffer"]]) == 4 * np.prod(scores["shape"])
+
+
+def test_d_with_batch_norm_judges_an_image_as_it_did_in_training(opened):
+    run, images = opened.runs[NAMES[2]], opened.about["datasets"]["clutter"]["recorded"]
+    fills = [answers.fill(opened, [], [run.name], 2, 16, k)["runs"][0] for k in images]
+    holed = zip(*(opened.holed(run, 16, k) for k in images), strict=True)
+    D, G = opened.networks(run, 2)[1], opened.generator(run, 2, 16)
+    assert not D.training
+    [(output, real, mask)] = metrics.inpaint(G, *map(np.stack, holed), "cpu", len(images))
+    D = copy.deepcopy(D).train()  # which sees a batch of the recorded images in a recording, too
+    for key, judged in {"scores": output, "real": real}.items():
+        with torch.no_grad():
+            expected = D(run.architecture_entry.objective.seen(judged, real, mask))[0][-1]
+        found = np.concatenate([fill[key][0].ravel() for fill in fills])
+        assert np.allclose(found, expected.ravel(), atol=1e-4)
 
 
 def test_what_cannot_be_answered_is_a_line_and_the_traceback_stays_in_the_log(

@@ -103,10 +103,15 @@ def test_a_fill_is_new_in_the_hole_alone_and_several_runs_fill_the_same_hole(tra
 def test_scores_are_those_of_d_for_the_fill_and_for_the_truth(trained):
     hole = box(10, 12, 5, 9)
     answer = painted(trained, hole, names(trained))
-    real, mask = metrics.to_float(answer["truth"][None]), torch.from_numpy(hole)[None, None].float()
     for found, name in zip(answer["runs"], names(trained), strict=True):
-        run = trained.runs[name]
+        run, shown = trained.runs[name], [(answer["truth"], hole)]
         G, D = trained.generator(run, 2, 8), artifacts.load_networks(run, 2)[1]
+        if metrics.find_batch_norms(D):  # it judges a batch, as in training
+            D.train()
+            recorded = trained.about["datasets"]["clutter"]["recorded"]
+            shown += [trained.holed(run, 8, image) for image in recorded]
+        images, holes = map(np.stack, zip(*shown, strict=True))
+        real, mask = metrics.to_float(images), torch.from_numpy(holes)[:, None].float()
         with torch.no_grad():
             output = G(real * (1 - mask), mask)[-1]
             for key, image in {"scores": output, "real": real}.items():

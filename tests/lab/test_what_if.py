@@ -8,7 +8,7 @@ import pytest
 from inpaint_lib.evaluation import evaluate
 from inpaint_lib.lab import live, state, what_if
 from inpaint_lib.results import collect, frames
-from inpaint_lib.study import files, provenance
+from inpaint_lib.study import config, files, provenance
 from inpaint_lib.study.config import ConfigError
 from inpaint_lib.training import identity, loop
 from tests.conftest import MICRO
@@ -27,6 +27,19 @@ def of(run, name="mine", changes=CHANGES):
     return what_if.make_run(
         run.study, name, run.dataset, run.architecture, run.setup, run.seed, changes
     )
+
+
+def test_holes_cannot_change_by_any_name(run):
+    whole = config.to_dict(run.study.config)
+    whole["curriculum"]["mask_widths"] = [4, 8]
+    for changes in (
+        {"mask_family": "center"},
+        {"models.custom.mask_family": "center"},
+        {"curriculum": whole["curriculum"]},
+        {"evaluation.images_elsewhere": 3},
+    ):
+        with pytest.raises(ConfigError, match="cannot change in a what-if run"):
+            of(run, changes=changes)
 
 
 def test_without_changes_nothing_is_trained_and_the_use_is_printed(run, capsys):

@@ -55,6 +55,9 @@ def test_the_context_encoders_loss_matches_numpy_with_and_without_overlap(images
     weighted[:, :, 2:6, 2:6] /= 10  # the hole within its ring of 2 px
     found = reconstruction("context_encoder", [output], real, mask, None, overlap=2)
     assert np.isclose(found["mse"], weighted.mean())
+    mask[:, :, 4:12, 4:12] = 1  # the central half: nothing is predicted around it
+    found = reconstruction("context_encoder", [output], real, mask, None, overlap=2)
+    assert np.isclose(found["mse"], square[:, :, 4:12, 4:12].mean())
 
 
 def test_free_forms_loss_is_the_l1_of_both_raw_stages(images):

@@ -146,6 +146,7 @@ def test_unknown_and_missing_keys_fail_by_name(own, text, message):
         ("models.custom.loss_weights.l1_hole", -1, "l1_hole: .*greater than or equal to 0"),
         ("models.custom.loss_options.l1_normalisation", "areas", "'areas' is not allowed"),
         ("models.context_encoder.loss_options", {"overlp": 4}, "give exactly overlap"),
+        ("data.test_images", 1, "data.test_images: batch norm of context_encoder needs two images"),
         ("models.custom.widths", {"depth": 3}, "no width 'depth'"),
         ("models.custom.widths.generator_width", "abc", "no network can be built"),
         ("models.custom.widths.generator_width", 0, "no network can be built"),
