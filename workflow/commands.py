@@ -166,9 +166,10 @@ def publish(argv):
 def _rewrite(argv):
     """Rewrite files that follow from a published study's saved values; return lines to print."""
     parser = Parser(prog="run_all.sh publish")
-    parser.add_argument("--rebuild", metavar="NAME")
-    parser.add_argument("--pages", metavar="NAME")
-    parser.add_argument("--docs", action="store_true")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--rebuild", metavar="NAME")
+    one.add_argument("--pages", metavar="NAME")
+    one.add_argument("--docs", action="store_true")
     args = parser.parse_args(argv)
     if args.docs:
         for path, text in ledger.render_pages().items():

@@ -113,6 +113,7 @@ smoke -> the following arguments are required: NAME
 tyni mine -> unknown profile 'tyni'
 --rebuild '' -> '' cannot be the name of a published study
 --pages= -> '' cannot be the name of a published study
+--rebuild small --pages small -> argument --pages: not allowed with argument --rebuild
 --rebuild=absent -> absent holds no published study
 smoke mine -> no run of profile smoke is finished
 """
