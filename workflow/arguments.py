@@ -10,8 +10,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTS = ("datasets", "architectures", "setups", "seeds")
 OPTIONS = {"jobs": "machine.jobs", "data_root": "machine.data_root", "masks": "machine.masks"}
 OPTIONS |= {"initial_weights": "initial_weights"}
-PATHS = ("perceptual_weights", "inception_weights", "lpips_weights", "data_root")
-PATHS += ("initial_weights", "machine.masks")
 OTHERS = """other commands:
   run_all.sh show PROFILE              print every setting of a profile
   run_all.sh status PROFILE            which runs are finished, running, interrupted or missing
@@ -82,6 +80,8 @@ def read_overrides(args):
     """Return the configuration keys that the command line sets. Raises ValueError."""
     import yaml
 
+    from inpaint_lib.study.config import FOLDERS, WEIGHTS
+
     given, overrides = vars(args), {}
     if args.data is not None:
         if args.datasets or args.data_root:
@@ -101,8 +101,8 @@ def read_overrides(args):
         if given.get(name) is not None:
             overrides[key] = given[name]
     for key, value in overrides.items():  # every process has a working directory of its own
-        path, folder = os.path.expanduser(str(value)), key.endswith(("root", "masks"))
-        if key.endswith(PATHS) and value and (folder or os.path.exists(path)):
+        path = os.path.expanduser(str(value))
+        if value and (key in FOLDERS or (key in WEIGHTS and os.path.exists(path))):
             overrides[key] = os.path.realpath(path)
     if own := overrides.get("extensions"):
         own = own if isinstance(own, list) else [own]

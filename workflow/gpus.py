@@ -25,8 +25,10 @@ def list_gpus(device, each=1):
     if n:
         make_lock_folder()  # refused now, not in every job
     if visible is None:
-        return [str(k) for k in range(n)] * each
-    return [name.strip() for name in visible.split(",")][:n] * each
+        names = [str(k) for k in range(n)]
+    else:
+        names = [name.strip() for name in visible.split(",")][:n]
+    return names * each
 
 
 def make_lock_folder():

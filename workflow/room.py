@@ -38,8 +38,8 @@ def forecast(study, changed, jobs):
         pack = packs.find_current(study, name)
         parts["data"] += (size := _estimate_data(config, name, pack))
         missing += 0 if pack else size  # it is written beside an old one
-    masks = study.folder.glob("masks.npz") if config.machine.masks else ()
-    parts["data"] += sum(path.stat().st_size for path in masks)  # read before this forecast
+    if config.machine.masks and (masks := study.folder / "masks.npz").is_file():
+        parts["data"] += masks.stat().st_size  # read before this forecast
     parts["report"] = _estimate_report(study)
     return parts, missing and missing + parts["report"], sum(sorted(writing)[-jobs:])
 

@@ -175,7 +175,7 @@ def code(state, buffers, dataset, runs, image, stage, width=None, own=None):
 def _list_changes(before, after):
     """Return {"dotted.key": value} of what differs in the settings of the second of two studies.
 
-    Which runs there are does not matter."""
+    Those of the grid are left out: the code names its runs."""
     differences = provenance.find_differences(*(config.to_dict(s.config) for s in (before, after)))
     return {key: value for key, _, value in differences if not key.startswith("grid.")}
 

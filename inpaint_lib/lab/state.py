@@ -164,7 +164,8 @@ class Trained:
         run, widths = self.runs[name], self.about["widths"]
         if not all(evaluate.is_evaluated(run, stage) for stage in run.evaluated_stages):
             how = f"./run_all.sh {self.study.profile} evaluates it"
-            how = "run its cell of notebook 10_train again" if run.study.what_if else how
+            if run.study.what_if:
+                how = "run its cell of notebook 10_train again"
             raise ValueError(f"{name} is not evaluated: {how}")
         values = evaluate.read_values(run)
         own = values[values.mask_family == run.model.mask_family]

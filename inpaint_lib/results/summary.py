@@ -48,10 +48,8 @@ def _primaries(judged):
 def _grid(judged):
     """Return effect and word of every registered question (rows) in every cell (columns)."""
     rows = stats.get_questions(judged)
-    cell, effect = (
-        rows.dataset + ", " + rows.architecture,
-        notes.format_rows(rows).effect.astype(str),
-    )
+    cell = rows.dataset + ", " + rows.architecture
+    effect = notes.format_rows(rows).effect.astype(str)
     shown = pd.DataFrame({"": rows.question, "cell": cell, "text": effect + " " + rows.word})
     wide = shown.pivot(index="", columns="cell", values="text").reindex(columns=cell.unique())
     return wide.fillna("-").map(str.rstrip).reset_index()

@@ -335,7 +335,7 @@ def _extended(path, depth=0):
 
 
 def _make_absolute(data, folder):
-    """Make paths absolute, which are relative to the profile's folder: processes run elsewhere."""
+    """Make a profile's paths absolute: they are relative to its folder, and jobs run elsewhere."""
     for key in FOLDERS + WEIGHTS:
         section, _, name = key.rpartition(".")
         node = data.get(section) if section else data

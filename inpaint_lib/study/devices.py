@@ -33,7 +33,7 @@ def explain_out_of_memory(config):
 
 def is_out_of_memory(error):
     """Return whether an exception of Python, torch or OpenCV says that memory is missing."""
-    # MPS, the CPU and OpenCV raise classes that are no special ones
+    # MPS, the CPU and OpenCV have no class of their own for it
     words = "out of memory", "can't allocate memory", "Insufficient memory"
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         of in str(error) for of in words

@@ -39,9 +39,9 @@ SETTINGS = {
     "training.precision": "float32",
     "training.perceptual_width": 4,
     "machine.device": "cpu",
-}  # six steps, two in each of three stages. Two images a step would be too few: of the two values a
-# channel of its bottleneck then has, batch norm keeps the sign alone, and Adam enlarges rounding
-# errors (context_encoder)
+}  # six steps, two in each of three stages. With two images a step, batch norm in
+# context_encoder's bottleneck would keep only the signs of its two values per channel, and Adam
+# would enlarge rounding errors
 
 
 def terms_of(architecture, setup):
